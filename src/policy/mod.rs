@@ -1,0 +1,1 @@
+//! Rego: text and documents in, decisions out.

@@ -1,0 +1,1 @@
+//! What AMD specifies: bytes in, facts out.
