@@ -1,9 +1,23 @@
 //! One test binary; a module per capability.
 
+mod psp_faults;
+mod psp_launch;
+mod psp_status;
+mod psp_stored;
 mod sev_authority;
+mod sev_certificate;
 mod sev_chain;
+mod sev_chain_handmade;
+mod sev_chain_tampered;
 mod sev_launch_digest;
+mod sev_measurement;
+mod sev_oracle;
+mod sev_packet;
+mod sev_parsers;
+mod sev_policy;
+mod sev_secret_table;
 mod sev_session;
+mod sev_wrong;
 mod support {
     pub(crate) mod vectors;
 }

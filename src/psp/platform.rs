@@ -3,6 +3,7 @@
 use openssl::pkey::{PKey, Private};
 use serde::{Deserialize, Serialize};
 
+use crate::sev::certificate::{EC_KEY_SIZE, KEY};
 use crate::sev::session::{derive, shared_secret};
 use crate::sev::{
     Build, CaCertificate, Certificate, Random, SessionBlob, SessionError, SevPolicy, SystemRandom,
@@ -210,7 +211,7 @@ impl Platform {
             return Err(Status::Length);
         }
         let blob = SessionBlob::parse(session).ok_or(Status::Length)?;
-        let godh = Certificate::parse(godh).map_err(|_| Status::Certificate)?;
+        let godh = Certificate::parse(&cleaned(godh)).map_err(|_| Status::Certificate)?;
         let z = shared_secret(&self.keys.pdh, &godh).map_err(|error| match error {
             SessionError::NotAPdh(_) | SessionError::Curve => Status::Certificate,
             _ => Status::Hardware,
@@ -254,6 +255,17 @@ fn certify(ca: &Ca, keys: &Keys, build: Build) -> Result<Certificates, PspError>
         pek: signing::certificate(&pek, Some(by_oca(&pek)?), Some(by_cek))?,
         pdh: signing::certificate(&pdh, Some(by_pek), None)?,
     })
+}
+
+/// The owner's certificate with nothing behind the point and no signatures, which LAUNCH_START does not ask for.
+/// Tools on the crate `sev` (sevctl) leave whatever lay in memory behind the point; our own parser would refuse it.
+fn cleaned(godh: &[u8]) -> Vec<u8> {
+    let point_end = KEY + EC_KEY_SIZE;
+    let kept = godh
+        .iter()
+        .enumerate()
+        .map(|(offset, byte)| if offset < point_end { *byte } else { 0 });
+    kept.collect()
 }
 
 pub(super) fn random<const N: usize>() -> Result<[u8; N], crate::sev::RandomError> {

@@ -26,7 +26,10 @@ pub const SIZE: usize = 2084;
 /// How much of it the signatures cover.
 pub const SIGNED_SIZE: usize = 1044;
 
-const KEY: usize = 16;
+/// Where the public key starts.
+pub(crate) const KEY: usize = 16;
+/// Curve u32, x[72], y[72].
+pub(crate) const EC_KEY_SIZE: usize = 148;
 const SIGNATURES: [usize; 2] = [1044, 1564];
 const INVALID_USAGE: u32 = 0x1000;
 
@@ -45,7 +48,8 @@ impl Certificate {
     pub const SIZE: usize = SIZE;
 
     /// Reads a certificate. Refused are a wrong length or version, unknown or ill-matched usage, algorithm and
-    /// curve, a key that is none (a point off the curve or at infinity), and padding that is not zero.
+    /// curve, a key that is none (a point off the curve or at infinity), and padding that is not zero; but an
+    /// OCA may have anything behind its point.
     pub fn parse(bytes: &[u8]) -> Result<Self, CertificateError> {
         let length = CertificateError::Length(bytes.len());
         let bytes: Box<[u8; SIZE]> = Box::new(bytes.try_into().map_err(|_| length)?);
@@ -63,7 +67,14 @@ impl Certificate {
         if algorithm.is_ecdh() != (usage == Usage::Pdh) {
             return Err(CertificateError::AlgorithmOfUsage { usage, algorithm });
         }
-        let key = public_key::decode(algorithm, bytes.get(KEY..SIGNED_SIZE).ok_or(length)?)?;
+        let area = bytes.get(KEY..SIGNED_SIZE).ok_or(length)?;
+        let key = public_key::decode(algorithm, area)?;
+        // Owners' certificates are made by tools on the owner's side, and those on the crate `sev` (sevctl) leave
+        // whatever lay in memory behind the point. It is signed and changes nothing, so such platforms count.
+        let behind_point = area.get(EC_KEY_SIZE..).ok_or(length)?;
+        if usage != Usage::Oca && !algorithm.is_rsa() && behind_point.iter().any(|byte| *byte != 0) {
+            return Err(CertificateError::Padding("the public key's area after the point"));
+        }
         let [first, second] = SIGNATURES.map(|offset| Signature::parse(bytes.as_slice(), offset));
         Ok(Self {
             usage,

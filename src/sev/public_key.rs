@@ -26,7 +26,7 @@ pub(super) fn decode(algorithm: Algorithm, area: &[u8]) -> Result<PKey<Public>, 
     }
 }
 
-/// Curve u32, x[72], y[72], then zeros.
+/// Curve u32, x[72], y[72]. What is behind is for the caller to judge.
 fn decode_ec(area: &[u8]) -> Result<PKey<Public>, CertificateError> {
     let nid = match u32_at(area, 0).ok_or(CertificateError::Point)? {
         1 => Nid::X9_62_PRIME256V1,
@@ -35,12 +35,6 @@ fn decode_ec(area: &[u8]) -> Result<PKey<Public>, CertificateError> {
     };
     let x: [u8; COORDINATE] = array_at(area, 4).ok_or(CertificateError::Point)?;
     let y: [u8; COORDINATE] = array_at(area, 4 + COORDINATE).ok_or(CertificateError::Point)?;
-    if area
-        .get(4 + 2 * COORDINATE..)
-        .is_none_or(|rest| rest.iter().any(|byte| *byte != 0))
-    {
-        return Err(CertificateError::Padding("the public key's area after the point"));
-    }
     on_curve(nid, &x, &y).ok_or(CertificateError::Point)
 }
 
