@@ -102,10 +102,12 @@ impl fmt::Display for Diagnostic {
             .char_indices()
             .nth(at)
             .map_or(source.len(), |(offset, _)| offset);
-        let end = source
-            .get(start..)
-            .and_then(|rest| rest.chars().next())
-            .map_or(start, |c| start + c.len_utf8());
+        // The whole name is marked where the place is a name's, else one character.
+        let rest = source.get(start..).unwrap_or_default();
+        let name = rest
+            .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == '.'))
+            .unwrap_or(rest.len());
+        let end = start + name.max(rest.chars().next().map_or(0, char::len_utf8));
         let snippet = Snippet::source(source.as_str())
             .line_start(usize::try_from(self.line).unwrap_or(1))
             .path(self.file.as_str())

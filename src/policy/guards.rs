@@ -20,6 +20,7 @@ const GUARDS: &[(&str, Check)] = &[
     ("bits.rsh", small_shift),
     ("concat", bounded_concat),
     ("json.marshal", small_arguments),
+    ("object.subset", no_empty_array),
     ("replace", bounded_replace),
     ("sprintf", plain_format),
     ("strings.count", some_needle),
@@ -127,6 +128,26 @@ fn bounded_concat(arguments: &[Value]) -> Result<()> {
     match delimiter.len().checked_mul(count) {
         Some(bytes) if bytes <= MAX_SIZE => Ok(()),
         _ => bail!("the result would have more than {MAX_SIZE} bytes"),
+    }
+}
+
+/// The engine panics on an empty array to look for.
+fn no_empty_array(arguments: &[Value]) -> Result<()> {
+    fn has_empty(value: &Value, depth: u32) -> bool {
+        match value {
+            Value::Array(items) => {
+                items.is_empty() || depth == 0 || items.iter().any(|item| has_empty(item, depth - 1))
+            }
+            Value::Object(members) => {
+                depth == 0 || members.values().any(|member| has_empty(member, depth - 1))
+            }
+            _ => false,
+        }
+    }
+    small_arguments(arguments)?;
+    match arguments.get(1) {
+        Some(part) if has_empty(part, 64) => bail!("the part to look for holds an empty array"),
+        _ => Ok(()),
     }
 }
 

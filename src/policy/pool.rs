@@ -219,3 +219,47 @@ impl Deadline {
             .filter(|left| !left.is_zero())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_panic_is_an_answer_and_the_thread_goes_on() {
+        let answer = run(LONG, LONG, || -> u32 {
+            std::panic::resume_unwind(Box::new("broken"))
+        });
+        assert_eq!(answer, Err(NoAnswer::Panicked("broken".to_owned())));
+        assert_eq!(run(LONG, LONG, || 7), Ok(7));
+    }
+
+    #[test]
+    fn jobs_that_never_end_are_given_up_and_others_still_served() {
+        // More than there are threads to begin with; each waits until its sender is dropped.
+        let mut held = Vec::new();
+        let stuck = pool().workers + 2;
+        for _ in 0..stuck {
+            let (hold, held_back) = sync_channel::<()>(1);
+            held.push(hold);
+            let answer = run(LONG, Duration::from_millis(1), move || {
+                let _ = held_back.recv();
+            });
+            assert_eq!(answer, Err(NoAnswer::TimedOut));
+        }
+        assert_eq!(run(LONG, LONG, || 7), Ok(7));
+        drop(held);
+        assert_eq!(run(LONG, LONG, || 8), Ok(8));
+    }
+
+    #[test]
+    fn a_job_has_the_stack_that_deep_text_needs() {
+        fn deep(levels: u32) -> u64 {
+            let room = std::hint::black_box([u64::from(levels); 64]);
+            let below = if levels == 0 { 0 } else { deep(levels - 1) };
+            below + room.iter().copied().max().unwrap_or_default()
+        }
+        assert!(run(LONG, LONG, || deep(30_000)).is_ok());
+    }
+}

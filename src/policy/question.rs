@@ -113,8 +113,12 @@ impl Question {
                 None
             }
             Err(error) => {
-                // A limit that was hit inside a function arrives as a text, so the clock is asked as well.
-                if error.downcast_ref::<LimitError>().is_some() || deadline.left().is_none() {
+                // Inside a function the engine turns its timer's error into a text, so the clock is asked as well.
+                let timed_out = matches!(
+                    error.downcast_ref::<LimitError>(),
+                    Some(LimitError::TimeLimitExceeded { .. })
+                );
+                if timed_out || deadline.left().is_none() {
                     findings.problem(ErrorKind::TimeLimit, out_of_time(&self.limits));
                 } else {
                     let text = cut(error.to_string().trim(), self.limits.max_message_bytes);
@@ -187,7 +191,10 @@ fn denied(rule: &str, value: &Value, limits: &Limits, findings: &mut Findings) {
                 .iter()
                 .map(|message| match message {
                     Value::String(text) => cut(text, limits.max_message_bytes),
-                    other => cut(&other.to_json_str().unwrap_or_default(), limits.max_message_bytes),
+                    other => cut(
+                        &serde_json::to_string(other).unwrap_or_default(),
+                        limits.max_message_bytes,
+                    ),
                 })
                 .collect();
             texts.sort();
@@ -215,7 +222,7 @@ fn limited(value: &Value, findings: &mut Findings) {
             }
             None => format!(
                 "`release_limit` is {}, expected a whole number from 0 to 2^53",
-                cut(&value.to_json_str().unwrap_or_default(), 64)
+                cut(&serde_json::to_string(value).unwrap_or_default(), 64)
             ),
         },
         other => format!(
