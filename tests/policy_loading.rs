@@ -332,6 +332,44 @@ fn data_and_rules_never_share_a_path() {
 }
 
 #[test]
+fn imports_are_a_files_own() {
+    // The engine shares imports within a package, so that what one file imports changes what another means.
+    let ab = |a: &str, b: &str| {
+        let a = format!("package p\n{a}\nallow := true");
+        let b = format!("package p\n{b}");
+        let found = load([("a.rego", &a), ("b.rego", &b), ("x/data.json", "{\"a\": 1}")]).map(|_| ());
+        found.map_err(|found| listed(&found)).err().unwrap_or_default()
+    };
+    let found = ab("import data.x.a\nok if a == 1", "import data.y.a\nok2 if a == 1");
+    assert!(
+        found.contains("b.rego:2:8") && found.contains("another meaning"),
+        "{found}"
+    );
+    let found = ab("import data.x.a\nok if a == 1", "ok2 if a == 1");
+    assert!(
+        found.contains("b.rego:2:8") && found.contains("imported in another file"),
+        "{found}"
+    );
+    let found = ab("import data.x.a\nok if a == 1", "a := 2");
+    assert!(
+        found.contains("a.rego:2:8") && found.contains("one name"),
+        "{found}"
+    );
+    // A built-in's name that another file redirects, to hide a recursion.
+    let found = ab(
+        "import data.p as json\nmarshal(x) := f(x)",
+        "f(x) := json.marshal(x)",
+    );
+    assert!(found.contains("recursive"), "{found}");
+    assert_eq!(
+        ab("import data.x.a\nok if a == 1", "import data.x.a\nok2 if a == 1"),
+        ""
+    );
+    let found = ab("default count := 3", "ok if count([]) == 3");
+    assert!(found.contains("would take the place of the built-in"), "{found}");
+}
+
+#[test]
 fn ordinary_policies_load() {
     let text = r#"
 package release.database

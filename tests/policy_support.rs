@@ -17,9 +17,17 @@ pub(crate) fn bundle<const N: usize>(content: [(&str, &str); N]) -> Bundle {
     Bundle::from_files(files(content)).expect("the test's files are a bundle")
 }
 
+/// Limits that a busy machine keeps, for tests that are not about time.
+pub(crate) fn patient() -> Limits {
+    Limits {
+        time: std::time::Duration::from_secs(5),
+        ..Limits::default()
+    }
+}
+
 /// Loads files; the first step that refuses them answers.
 pub(crate) fn load<const N: usize>(content: [(&str, &str); N]) -> Result<PreparedBundle, Vec<Diagnostic>> {
-    PreparedBundle::prepare(&Bundle::from_files(files(content))?, &Limits::default())
+    PreparedBundle::prepare(&Bundle::from_files(files(content))?, &patient())
 }
 
 /// Loads a bundle that must load.

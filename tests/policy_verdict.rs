@@ -356,11 +356,12 @@ fn an_endless_loop_denies_in_time_and_holds_up_nobody_else() {
 
     // Where the trial can't (here: it depends on the owner's name), the request is denied in time.
     let slow = slow.replace("input.phase == \"release\"", "input.owner == \"loop\"");
-    let prepared = loaded([
-        ("slow.rego", &slow),
+    let content = [
+        ("slow.rego", slow.as_str()),
         ("quick.rego", "package quick\nallow := true"),
         ("data.json", &data),
-    ]);
+    ];
+    let prepared = PreparedBundle::prepare(&bundle(content), &Limits::default()).expect("the trial is quick");
     let input = Input {
         owner: "loop".to_owned(),
         ..Input::example(Phase::Release)

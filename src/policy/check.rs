@@ -9,7 +9,7 @@ use super::diagnostic::{Diagnostic, nearest};
 use super::documents::DataFile;
 use super::manifest::Manifest;
 use super::members::Members;
-use super::names::{Callee, Meaning, Names, rule_path};
+use super::names::{Callee, Meaning, Names};
 use super::syntax::{Form, Module, Rule, Step};
 
 /// The names that the server asks a policy for. They must be rules.
@@ -128,11 +128,22 @@ impl Checked<'_> {
                     at(format!("a second import named `{}`", import.alias)).with_hint("name one with `as`"),
                 );
             }
-            if module
-                .rules
-                .iter()
-                .any(|rule| rule.name.first() == Some(&import.alias))
+            if self
+                .names
+                .import(module, &import.alias)
+                .is_some_and(|other| *other != import.path)
             {
+                found.push(
+                    at(format!(
+                        "another import of this package gives `{}` another meaning",
+                        import.alias
+                    ))
+                    .with_hint("imports are shared within a package; name one with `as`"),
+                );
+            }
+            let mut own = module.package.clone();
+            own.push(import.alias.clone());
+            if self.names.below(&own).next().is_some() {
                 found.push(at(format!(
                     "the import `{}` and a rule have one name",
                     import.alias
@@ -192,6 +203,16 @@ impl Checked<'_> {
                 );
             }
         }
+        let names_built_in = builtins::ALLOWED
+            .iter()
+            .any(|(built_in, _)| built_in.split('.').next() == Some(name));
+        if names_built_in && rule.form == Form::Default {
+            found.push(at(
+                module,
+                rule.offset,
+                format!("a default of `{name}` would take the place of the built-in of this name"),
+            ));
+        }
         if let Some(offset) = rule.with {
             found.push(
                 at(
@@ -219,6 +240,9 @@ impl Checked<'_> {
     fn calls(&self, module: &Module, rule: &Rule, found: &mut Vec<Diagnostic>) {
         for call in &rule.calls {
             let at = |message: String| at(module, call.offset, message);
+            if let Some(first) = call.path.first() {
+                found.extend(self.imported_elsewhere(module, first).map(at));
+            }
             let (name, arity) = match self.names.callee(module, call) {
                 Callee::Function(path) => {
                     let arity = self.names.functions.get(&path).copied();
@@ -246,6 +270,15 @@ impl Checked<'_> {
         }
     }
 
+    /// A name that another file of the package imports and this one does not: undefined in OPA, and whatever the
+    /// other file means by it here.
+    fn imported_elsewhere(&self, module: &Module, name: &str) -> Option<String> {
+        let here = module.imports.iter().any(|import| import.alias == name);
+        let elsewhere = self.names.import(module, name).is_some_and(|path| path.len() > 1);
+        (elsewhere && !here)
+            .then(|| format!("`{name}` is imported in another file of this package, not in this one"))
+    }
+
     fn unknown_function(&self, name: &str, at: impl Fn(String) -> Diagnostic) -> Diagnostic {
         if let Some(reason) = builtins::why_not(name) {
             return at(format!("`{name}` is not available to policies")).with_hint(reason);
@@ -271,7 +304,11 @@ impl Checked<'_> {
     fn references(&self, module: &Module, rule: &Rule, found: &mut Vec<Diagnostic>) {
         for reference in &rule.references {
             let at = |message: String| at(module, reference.offset, message);
-            match self.names.meaning(module, rule, reference) {
+            let meaning = self.names.meaning(module, rule, reference);
+            if meaning != Meaning::Local {
+                found.extend(self.imported_elsewhere(module, &reference.root).map(at));
+            }
+            match meaning {
                 Meaning::Local => {}
                 Meaning::Input(steps) => {
                     self.members
@@ -335,113 +372,9 @@ impl Checked<'_> {
             hint,
         ))
     }
-
-    /// The data file that defines a value at a path, if one does.
-    fn data_at(&self, path: &[String]) -> Option<&DataFile> {
-        self.data.iter().find(|file| {
-            if file.place.len() >= path.len() {
-                return file.place.starts_with(path);
-            }
-            let Some(rest) = path.strip_prefix(file.place.as_slice()) else {
-                return false;
-            };
-            rest.iter()
-                .try_fold(&file.value, |value, name| value.get(name))
-                .is_some()
-        })
-    }
-
-    /// The data file that puts a value (no object) above a path, if one does.
-    fn value_above(&self, path: &[String]) -> Option<&DataFile> {
-        self.data.iter().find(|file| {
-            let Some(rest) = path.strip_prefix(file.place.as_slice()) else {
-                return false;
-            };
-            let mut value = &file.value;
-            for name in rest {
-                if !value.is_object() {
-                    return true;
-                }
-                match value.get(name) {
-                    Some(inner) => value = inner,
-                    None => return false,
-                }
-            }
-            false
-        })
-    }
-
-    /// Definitions that exclude each other.
-    fn definitions(&self, found: &mut Vec<Diagnostic>) {
-        for (path, definitions) in &self.names.rules {
-            let mut first: Option<Form> = None;
-            let mut defaults = 0;
-            for (module, rule) in definitions.iter().filter_map(|at| self.names.definition(*at)) {
-                let at = |message: String| at(module, rule.offset, message);
-                let path = path.join(".");
-                if matches!(rule.form, Form::Default | Form::DefaultFunction { .. }) && !rule.partial {
-                    defaults += 1;
-                    if defaults == 2 {
-                        found.push(at(format!("`{path}` has two defaults")));
-                    }
-                }
-                let kind = |form: Form| match form {
-                    Form::Function { arity } | Form::DefaultFunction { arity } => (1, arity),
-                    Form::Set => (2, 0),
-                    Form::Value | Form::Default => (3, 0),
-                };
-                match first {
-                    None => first = Some(rule.form),
-                    Some(first) if kind(first) == kind(rule.form) => {}
-                    Some(_) => found.push(at(format!(
-                        "`{path}` is defined in two ways that exclude each other (value, set, or function of a number of arguments)"
-                    ))),
-                }
-            }
-        }
-    }
-
-    /// Data where a rule is: the engine would let the data win.
-    fn data(&self, found: &mut Vec<Diagnostic>) {
-        for (module, rule) in self
-            .names
-            .modules
-            .iter()
-            .flat_map(|module| module.rules.iter().map(move |rule| (module, rule)))
-        {
-            let path = rule_path(module, rule);
-            if let Some(file) = self.data_at(&path).or_else(|| self.value_above(&path)) {
-                found.push(
-                    at(
-                        module,
-                        rule.offset,
-                        format!("`data.{}` is both a rule and data", path.join(".")),
-                    )
-                    .with_hint(format!("the data is in {}; rename one", file.path)),
-                );
-            }
-        }
-        for package in &self.names.packages {
-            for name in RESERVED {
-                let mut path = package.clone();
-                path.push(name.to_owned());
-                if !self.names.rules.contains_key(&path)
-                    && let Some(file) = self.data_at(&path)
-                {
-                    found.push(Diagnostic::on_file(
-                        &file.path,
-                        format!(
-                            "`data.{}` must be a rule of the package, not data",
-                            path.join(".")
-                        ),
-                    ));
-                }
-            }
-        }
-    }
 }
 
-fn at(module: &Module, offset: usize, message: String) -> Diagnostic {
+pub(super) fn at(module: &Module, offset: usize, message: String) -> Diagnostic {
     Diagnostic::at_offset(&module.file, &module.text, offset, message)
 }
 

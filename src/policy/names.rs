@@ -13,6 +13,9 @@ pub(super) struct Names<'a> {
     pub(super) functions: BTreeMap<Vec<String>, usize>,
     /// Every package.
     pub(super) packages: BTreeSet<Vec<String>>,
+    /// Every import's path, by package and alias. The engine knows imports by package: what one file imports, the
+    /// package's other files see. (Two files that give one alias two meanings are refused.)
+    pub(super) imports: BTreeMap<(Vec<String>, String), Vec<String>>,
 }
 
 /// What a reference stands for.
@@ -43,9 +46,14 @@ impl<'a> Names<'a> {
             rules: BTreeMap::new(),
             functions: BTreeMap::new(),
             packages: BTreeSet::new(),
+            imports: BTreeMap::new(),
         };
         for (at, module) in modules.iter().enumerate() {
             names.packages.insert(module.package.clone());
+            for import in &module.imports {
+                let key = (module.package.clone(), import.alias.clone());
+                names.imports.entry(key).or_insert_with(|| import.path.clone());
+            }
             for (rule_at, rule) in module.rules.iter().enumerate() {
                 let path = rule_path(module, rule);
                 if let Form::Function { arity } | Form::DefaultFunction { arity } = rule.form {
@@ -92,10 +100,7 @@ impl<'a> Names<'a> {
                 .chain(reference.steps.iter().cloned());
             return Meaning::Data(steps.collect());
         }
-        let Some(import) = module.imports.iter().find(|import| import.alias == root) else {
-            return Meaning::Unknown;
-        };
-        let Some((document, path)) = import.path.split_first() else {
+        let Some((document, path)) = self.import(module, root).and_then(|path| path.split_first()) else {
             return Meaning::Unknown;
         };
         let steps = path
@@ -116,15 +121,11 @@ impl<'a> Names<'a> {
         let (Some(first), rest) = (call.path.first(), call.path.get(1..).unwrap_or_default()) else {
             return Callee::BuiltIn(String::new());
         };
-        let imported = module
-            .imports
-            .iter()
-            .find(|import| &import.alias == first)
-            .and_then(|import| {
-                let mut path = import.path.strip_prefix(&["data".to_owned()])?.to_vec();
-                path.extend_from_slice(rest);
-                Some(path)
-            });
+        let imported = self.import(module, first).and_then(|import| {
+            let mut path = import.strip_prefix(&["data".to_owned()])?.to_vec();
+            path.extend_from_slice(rest);
+            Some(path)
+        });
         let mut own = module.package.clone();
         own.extend_from_slice(&call.path);
         let absolute = (first == "data").then(|| rest.to_vec());
@@ -133,6 +134,11 @@ impl<'a> Names<'a> {
             .flatten()
             .find(|path| self.functions.contains_key(path))
             .map_or_else(|| Callee::BuiltIn(call.path.join(".")), Callee::Function)
+    }
+
+    /// The path that an alias stands for in a module's package.
+    pub(super) fn import(&self, module: &Module, alias: &str) -> Option<&Vec<String>> {
+        self.imports.get(&(module.package.clone(), alias.to_owned()))
     }
 
     /// Paths of all rules at or below a path.
