@@ -21,6 +21,12 @@ fn what_the_engine_would_load_and_must_not() {
             "p.rego:4:1",
             "expecting expression",
         ),
+        ("package p\nallow if {\n\t\tx := ]\n}", "p.rego:3:8", "closes"),
+        (
+            "package p\nallow if {\n\t\tx := ,\n}",
+            "p.rego:3:5",
+            "expecting `}`",
+        ),
         (
             "package p\nallow { true }",
             "p.rego:2:7",

@@ -153,6 +153,12 @@ fn a_release_is_allowed_by_exactly_true_and_by_nothing_else() {
 }
 
 #[test]
+fn a_reason_is_one_line_with_the_place() {
+    let verdict = release("allow if {\n\tinput.version == 1\n\tto_number(input.owner) == 1\n}");
+    assert_eq!(verdict.reason, "`allow` failed: p.rego:4: not a number");
+}
+
+#[test]
 fn a_release_limit_is_a_whole_number_or_a_deny() {
     let valid = [
         ("3", 3),

@@ -62,17 +62,8 @@ impl Graph {
 
     /// Refuses recursion, and chains that would exhaust the stack.
     pub(super) fn check(&self, names: &Names<'_>) -> Vec<Diagnostic> {
-        let mut walk = Walk {
-            graph: self,
-            state: BTreeMap::new(),
-            trail: Vec::new(),
-            found: Vec::new(),
-        };
-        for path in self.needs.keys() {
-            walk.depth_of(path);
-        }
         let mut found = Vec::new();
-        for problem in walk.found {
+        for problem in Walk::over(&self.needs).found {
             let Some((module, rule)) = problem
                 .first()
                 .and_then(|path| names.rules.get(path))
@@ -96,7 +87,8 @@ impl Graph {
                 .with_hint("Rego does not allow recursion, in rules or in functions"),
             );
         }
-        if let Some((path, depth)) = walk
+        // What a rule might need counts here, as a hidden chain exhausts the stack like any other.
+        if let Some((path, depth)) = Walk::over(&self.may_need)
             .state
             .iter()
             .filter_map(|(path, depth)| Some((path, (*depth)?)))
@@ -136,7 +128,7 @@ impl Graph {
 
 /// A walk over the graph, depth first.
 struct Walk<'a> {
-    graph: &'a Graph,
+    edges: &'a BTreeMap<Path, BTreeSet<Path>>,
     /// The longest chain below each finished rule; none while the rule is on the trail.
     state: BTreeMap<&'a Path, Option<usize>>,
     trail: Vec<&'a Path>,
@@ -144,6 +136,19 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    fn over(edges: &'a BTreeMap<Path, BTreeSet<Path>>) -> Walk<'a> {
+        let mut walk = Walk {
+            edges,
+            state: BTreeMap::new(),
+            trail: Vec::new(),
+            found: Vec::new(),
+        };
+        for path in edges.keys() {
+            walk.depth_of(path);
+        }
+        walk
+    }
+
     fn depth_of(&mut self, path: &'a Path) -> usize {
         match self.state.get(path) {
             Some(Some(depth)) => return *depth,
@@ -166,7 +171,7 @@ impl<'a> Walk<'a> {
         self.state.insert(path, None);
         self.trail.push(path);
         let mut deepest = 0;
-        for next in self.graph.needs.get(path).into_iter().flatten() {
+        for next in self.edges.get(path).into_iter().flatten() {
             deepest = deepest.max(self.depth_of(next));
         }
         self.trail.pop();

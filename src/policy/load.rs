@@ -215,9 +215,28 @@ fn from_text(error: &str, file: &str, text: &str) -> Diagnostic {
             Some((line.parse::<usize>().ok()?, column.parse::<usize>().ok()?))
         });
     match place {
-        Some((line, column)) => Diagnostic::at_line(file, text, line, column, message),
+        Some((line, column)) => {
+            let column = column_in(
+                text.lines().nth(line.saturating_sub(1)).unwrap_or_default(),
+                column,
+            );
+            Diagnostic::at_line(file, text, line, column, message)
+        }
         None => Diagnostic::on_file(file, message),
     }
+}
+
+/// The engine counts a tab as four columns; an editor as one character.
+fn column_in(line: &str, column: usize) -> usize {
+    let mut engine = 1;
+    line.chars()
+        .take_while(|character| {
+            let before = engine < column;
+            engine += if *character == '\t' { 4 } else { 1 };
+            before
+        })
+        .count()
+        + 1
 }
 
 /// The same for an error that may be in any module.

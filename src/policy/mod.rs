@@ -27,6 +27,7 @@ mod names;
 mod pool;
 mod question;
 mod scan;
+mod selection;
 mod syntax;
 
 pub use archive::ArchiveError;

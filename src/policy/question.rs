@@ -121,7 +121,7 @@ impl Question {
                 if timed_out || deadline.left().is_none() {
                     findings.problem(ErrorKind::TimeLimit, out_of_time(&self.limits));
                 } else {
-                    let text = cut(error.to_string().trim(), self.limits.max_message_bytes);
+                    let text = cut(&one_line(&error.to_string()), self.limits.max_message_bytes);
                     findings.problem(ErrorKind::EvaluationError, format!("`{rule}` failed: {text}"));
                 }
                 None
@@ -256,6 +256,20 @@ fn kind_of(value: &Value) -> String {
         Value::Set(_) => "a set".to_owned(),
         Value::Object(_) => "an object".to_owned(),
         Value::Undefined => "undefined".to_owned(),
+    }
+}
+
+/// An engine's error, which shows the place over several lines, in one: `file:line: message`. Its columns
+/// count a tab as four and point behind a call's name, so they are left out.
+fn one_line(error: &str) -> String {
+    let place = error
+        .split_once("--> ")
+        .and_then(|(_, rest)| rest.lines().next()?.rsplit_once(':'));
+    let message = error.rsplit_once("error: ").map_or(error, |(_, message)| message);
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    match place {
+        Some((place, _)) => format!("{}: {message}", place.trim()),
+        None => message,
     }
 }
 
