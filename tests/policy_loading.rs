@@ -537,5 +537,14 @@ fn prepared_bundles_are_shared_between_threads() {
 #[test]
 fn a_diagnostic_reads_like_a_compilers() {
     let found = refused("package p\n\nallow if {\n\tinput.attested.launch_digst == \"x\"\n}\n");
-    insta::assert_snapshot!(found);
+    let expected = concat!(
+        "error: `input.attested` has no member `launch_digst`\n",
+        " --> p.rego:4:2\n",
+        "  |\n",
+        "4 |     input.attested.launch_digst == \"x\"\n",
+        "  |     ^^^^^^^^^^^^^^^^^^^^^^^^^^^\n",
+        "  |\n",
+        "  = help: did you mean `input.attested.launch_digest`?",
+    );
+    assert_eq!(found, expected);
 }
