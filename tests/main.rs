@@ -1,5 +1,12 @@
 //! One test binary; a module per capability.
 
+mod policy_bundle;
+mod policy_hostile;
+mod policy_input;
+mod policy_library;
+mod policy_loading;
+mod policy_support;
+mod policy_verdict;
 mod psp_faults;
 mod psp_launch;
 mod psp_status;

@@ -1,1 +1,47 @@
 //! Rego: text and documents in, decisions out.
+//!
+//! In come a [`Bundle`] (an owner's modules and data) and an [`Input`] (what was proved and what was claimed about
+//! one launch); out come a [`Verdict`] and, for whatever can't be loaded, [`Diagnostic`]s with file and line.
+//! Owners' text is hostile until proven otherwise, so it passes in this order: [`scan`](PreparedBundle::prepare) of the text, parsing,
+//! static checks, a trial evaluation; and each evaluation has its own thread, stack and time.
+//! Nothing here reads files, the network or a clock's date, and nothing else of the crate is known here.
+
+mod archive;
+mod builtins;
+mod bundle;
+mod check;
+mod conflicts;
+mod decision;
+mod diagnostic;
+mod documents;
+mod evaluator;
+mod example;
+mod graph;
+mod guards;
+mod input;
+mod library;
+mod load;
+mod manifest;
+mod members;
+mod names;
+mod pool;
+mod question;
+mod scan;
+mod selection;
+mod syntax;
+
+pub use archive::ArchiveError;
+pub use builtins::allowed_builtins;
+pub use bundle::{
+    Bundle, MAX_BUNDLE_BYTES, MAX_DATA_BYTES, MAX_FILE_BYTES, MAX_FILES, MAX_LINE_BYTES, MAX_PATH_BYTES,
+};
+pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
+pub use diagnostic::Diagnostic;
+pub use evaluator::{Limits, PreparedBundle};
+pub use input::{
+    Attested, Claimed, DigestSource, Fingerprints, Host, INPUT_VERSION, Image, Input, Platform, PolicyBits,
+    Registration, Releases, Scheme, Workload, input_schema,
+};
+pub use library::library_modules;
+pub use load::PolicyFacts;
+pub use manifest::Manifest;
