@@ -1,3 +1,7 @@
 //! The `keyward` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    keyward::cli::run()
+}

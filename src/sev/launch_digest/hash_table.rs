@@ -48,7 +48,7 @@ impl KernelHashes {
     }
 
     /// The table as it is measured.
-    pub(super) fn to_table(self) -> [u8; TABLE_SIZE] {
+    pub fn to_table(self) -> [u8; TABLE_SIZE] {
         let entries = [
             (CMDLINE, self.cmdline),
             (INITRD, self.initrd),

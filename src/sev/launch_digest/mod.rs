@@ -86,6 +86,29 @@ impl Measurer {
     }
 }
 
+/// The save areas of `vcpus` vCPUs as QEMU and KVM load them, 4096 bytes each, the boot vCPU's first.
+///
+/// # Errors
+/// As for [`Measurer::sev_es`].
+pub fn save_areas(
+    firmware: &Firmware,
+    vcpus: u32,
+    cpu: CpuSignature,
+    variant: VmsaVariant,
+) -> Result<Vec<[u8; 4096]>, LaunchDigestError> {
+    if vcpus == 0 || vcpus > MAX_VCPUS {
+        return Err(LaunchDigestError::Vcpus(vcpus));
+    }
+    let mut areas = vec![vmsa::page(vmsa::BOOT_EIP, cpu, variant)];
+    if vcpus > 1 {
+        let eip = firmware
+            .ap_reset_eip()
+            .ok_or(LaunchDigestError::NoApResetVector)?;
+        areas.extend((1..vcpus).map(|_| vmsa::page(eip, cpu, variant)));
+    }
+    Ok(areas)
+}
+
 /// Why no launch digest can be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LaunchDigestError {

@@ -1,0 +1,190 @@
+//! A client of the owner API, for the verbs that talk to a server.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::Args;
+use serde::Deserialize;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use ureq::Agent;
+use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+
+use crate::domain::token::Token;
+use crate::policy::Diagnostic;
+
+/// The longest answer that is read.
+const LONGEST: u64 = 256 << 20;
+
+/// Which server, and with whose token.
+#[derive(Args)]
+pub(super) struct Connection {
+    /// The server's URL
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "KEYWARD_SERVER",
+        default_value = "http://127.0.0.1:8443"
+    )]
+    server: String,
+    /// File that holds the token
+    #[arg(long, value_name = "FILE", env = "KEYWARD_TOKEN_FILE")]
+    token_file: PathBuf,
+    /// Certificate authority of the server, PEM, where the system does not know it
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+/// A client.
+pub(super) struct Client {
+    agent: Agent,
+    server: String,
+    token: Token,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    title: String,
+    #[serde(default)]
+    detail: String,
+    #[serde(default)]
+    errors: Vec<Place>,
+}
+
+#[derive(Deserialize)]
+struct Place {
+    file: String,
+    line: u32,
+    column: u32,
+    message: String,
+    hint: Option<String>,
+    source_line: Option<String>,
+}
+
+impl Connection {
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        let file = self.token_file.display();
+        let text = zeroize::Zeroizing::new(
+            std::fs::read_to_string(&self.token_file).with_context(|| format!("token file {file}"))?,
+        );
+        let token = text
+            .trim()
+            .parse()
+            .with_context(|| format!("token file {file}"))?;
+        Client::new(&self.server, token, self.ca_file.as_ref())
+    }
+}
+
+impl Client {
+    pub(super) fn new(server: &str, token: Token, ca_file: Option<&PathBuf>) -> anyhow::Result<Self> {
+        let roots = match ca_file {
+            None => RootCerts::PlatformVerifier,
+            Some(path) => {
+                let pem = std::fs::read(path).with_context(|| format!("CA file {}", path.display()))?;
+                let certificates: Vec<_> = parse_pem(&pem)
+                    .filter_map(|item| match item {
+                        Ok(PemItem::Certificate(certificate)) => Some(certificate),
+                        _ => None,
+                    })
+                    .collect();
+                if certificates.is_empty() {
+                    bail!("CA file {} holds no certificate", path.display());
+                }
+                RootCerts::from(certificates)
+            }
+        };
+        let plain = server.starts_with("http://");
+        if plain && !crate::kds::is_acceptable_url(server) {
+            bail!("{server}: a token is sent over https:// only; http:// is for a loopback address");
+        }
+        let mut config = Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(300)))
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .tls_config(
+                TlsConfig::builder()
+                    .provider(TlsProvider::NativeTls)
+                    .root_certs(roots)
+                    .build(),
+            );
+        if plain {
+            config = config.proxy(None);
+        }
+        let server = server.trim_end_matches('/').to_owned();
+        Ok(Self {
+            agent: config.build().new_agent(),
+            server,
+            token,
+        })
+    }
+
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.server);
+        let request = self.agent.get(&url).header("authorization", self.authorization());
+        self.read(request.call().map_err(|e| self.unreachable(&e))?)
+    }
+
+    pub(super) fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.server);
+        let bytes = zeroize::Zeroizing::new(serde_json::to_vec(body)?);
+        let request = self
+            .agent
+            .post(&url)
+            .header("authorization", self.authorization());
+        let request = request.header("content-type", "application/json");
+        self.read(request.send(bytes.as_slice()).map_err(|e| self.unreachable(&e))?)
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.token.expose())
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {
+        anyhow!("{} can't be reached: {error}", self.server)
+    }
+
+    fn read<T: DeserializeOwned>(&self, mut response: ureq::http::Response<ureq::Body>) -> anyhow::Result<T> {
+        let status = response.status();
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(LONGEST)
+            .read_to_vec()
+            .context("the answer")?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).with_context(|| {
+                format!(
+                    "{} answered what is not Keyward's; is it another version?",
+                    self.server
+                )
+            });
+        }
+        let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
+            bail!("{} answered with status {status}", self.server);
+        };
+        let places: Vec<String> = problem
+            .errors
+            .into_iter()
+            .map(|place| place.diagnostic().to_string())
+            .collect();
+        if places.is_empty() {
+            bail!("{}: {}", problem.title, problem.detail);
+        }
+        bail!("{}\n\n{}", problem.title, places.join("\n\n"))
+    }
+}
+
+impl Place {
+    fn diagnostic(self) -> Diagnostic {
+        Diagnostic {
+            file: self.file,
+            line: self.line,
+            column: self.column,
+            message: self.message,
+            hint: self.hint,
+            source_line: self.source_line,
+        }
+    }
+}

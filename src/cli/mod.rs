@@ -1,0 +1,94 @@
+//! The command line: one file for each verb.
+//!
+//! Exit codes: 0 done or allowed, 1 failed, 2 denied, 64 wrong usage.
+
+mod apply;
+mod client;
+mod decision;
+mod demo;
+mod init;
+mod kds;
+mod output;
+mod psp;
+mod serve;
+mod sev;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An attestation server for AMD SEV and SEV-ES guests.
+#[derive(Parser)]
+#[command(name = "keyward", version, about, propagate_version = true)]
+struct Keyward {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Show the whole story in a temporary folder: a guest released, one denied, a count used up
+    Demo(demo::Demo),
+    /// Make a data folder: database, key file, owner and first token
+    Init(init::Init),
+    /// Run the server on a data folder that `init` made
+    Serve(serve::Serve),
+    /// Register what manifests say: policies, secrets, firmware, workloads
+    Apply(apply::Apply),
+    /// List and show what was decided, and why
+    #[command(subcommand)]
+    Decision(decision::DecisionVerb),
+    /// The guest owner's toolbox, offline: launch digests, certificate chains
+    #[command(subcommand)]
+    Sev(sev::SevVerb),
+    /// A software PSP, for trying things without the hardware. It proves nothing
+    #[command(subcommand)]
+    Psp(psp::PspVerb),
+    /// Certificates of AMD's key distribution service
+    #[command(subcommand)]
+    Kds(kds::KdsVerb),
+}
+
+/// How a verb ended, when it did not fail.
+enum Ended {
+    /// Done, or allowed.
+    Done,
+    /// The answer is no.
+    Denied,
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn run() -> ExitCode {
+    let keyward = match Keyward::try_parse() {
+        Ok(keyward) => keyward,
+        Err(error) => {
+            let usage = error.use_stderr();
+            // Nothing can be told to who closed the terminal.
+            let _ = error.print();
+            return if usage {
+                ExitCode::from(64)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let ended = match keyward.verb {
+        Verb::Demo(verb) => verb.run(),
+        Verb::Init(verb) => verb.run(),
+        Verb::Serve(verb) => verb.run(),
+        Verb::Apply(verb) => verb.run(),
+        Verb::Decision(verb) => verb.run(),
+        Verb::Sev(verb) => verb.run(),
+        Verb::Psp(verb) => verb.run(),
+        Verb::Kds(verb) => verb.run(),
+    };
+    match ended {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Denied) => ExitCode::from(2),
+        Err(error) => {
+            output::fail(&error);
+            ExitCode::from(1)
+        }
+    }
+}

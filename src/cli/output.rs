@@ -1,0 +1,65 @@
+//! What verbs print: a table or text for people, JSON or YAML for programs.
+
+use std::io::Write as _;
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// A form of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+    /// For programs and people
+    Yaml,
+}
+
+/// Prints in a form for programs; whether it was one.
+pub(super) fn structured<T: Serialize>(format: Format, value: &T) -> anyhow::Result<bool> {
+    match format {
+        Format::Table => Ok(false),
+        Format::Json => {
+            line(&serde_json::to_string_pretty(value)?)?;
+            Ok(true)
+        }
+        Format::Yaml => {
+            line(serde_yaml::to_string(value)?.trim_end())?;
+            Ok(true)
+        }
+    }
+}
+
+/// Prints a line. A reader that has gone, as after `| head`, ends the program without a word.
+pub(super) fn line(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        other => Ok(other?),
+    }
+}
+
+/// A table with these columns.
+pub(super) fn table(columns: &[&str]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(columns.iter().map(|column| column.to_uppercase()));
+    table
+}
+
+/// Says on the terminal why a verb failed.
+pub(super) fn fail(error: &anyhow::Error) {
+    let mut text = format!("error: {error}");
+    for cause in error.chain().skip(1) {
+        let cause = cause.to_string();
+        // Some libraries repeat their cause in their own words.
+        if !text.contains(&cause) {
+            text.push_str(&format!(": {cause}"));
+        }
+    }
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

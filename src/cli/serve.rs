@@ -1,0 +1,209 @@
+//! `serve`: the server on a data folder.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+
+use super::{Ended, output};
+use crate::config::{Config, ExtraRoot};
+use crate::domain::SystemClock;
+use crate::http;
+use crate::kds::{CekSource, HttpService, NoService, Queue};
+use crate::policy::Limits;
+use crate::release::{Parts, Service, Settings};
+use crate::sealing::{Sealer, key_file};
+use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
+use crate::store::sqlite::SqliteStore;
+
+/// The configuration in the data folder, where none is named.
+const CONFIG: &str = "keyward.yaml";
+/// How often what has had its time is forgotten.
+const TIDY: Duration = Duration::from_secs(5);
+
+#[derive(Args)]
+pub(super) struct Serve {
+    /// Folder that `init` made
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Address and port to listen on, such as 127.0.0.1:8443
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<SocketAddr>,
+    /// Configuration. Default: keyward.yaml in the data folder, if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The key file, where it is not the one that `init` was told
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> anyhow::Result<Ended> {
+        let mut config = self.configuration()?;
+        config.listen = self.listen.unwrap_or(config.listen);
+        config.key_file = self.key_file.or(config.key_file);
+        env_logger::Builder::new()
+            .parse_filters(&config.log)
+            .try_init()
+            .context("logging")?;
+        if config.tls.is_none() && !config.listen.ip().is_loopback() && !config.danger_plaintext_http {
+            bail!(
+                "{} is not a loopback address and there is no TLS: configure `tls`, or say `danger_plaintext_http: true` if a proxy in front provides it",
+                config.listen
+            );
+        }
+        let service = Arc::new(service(&self.data_dir, &config)?);
+        let listener = TcpListener::bind(config.listen).with_context(|| {
+            format!(
+                "can't listen on {}; is another server running there? name another with --listen",
+                config.listen
+            )
+        })?;
+        let address = listener.local_addr()?;
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+
+        let (stop, stopped) = channel::<()>();
+        let tidy = tidier(service.clone(), stopped)?;
+        let state = http::State {
+            service: service.clone(),
+            trusted_proxies: config.trusted_proxies.clone(),
+        };
+        actix_web::rt::System::new().block_on(async {
+            let server = http::serve(listener, config.tls.as_ref(), state)?;
+            output::line(&format!("keyward is serving on {scheme}://{address}"))?;
+            server.await.context("the server stopped")
+        })?;
+        drop(stop);
+        let _ = tidy.join();
+        service.tidy()?;
+        Ok(Ended::Done)
+    }
+
+    fn configuration(&self) -> anyhow::Result<Config> {
+        if !self.data_dir.is_dir() {
+            let folder = self.data_dir.display();
+            bail!(
+                "there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first"
+            );
+        }
+        let default = self.data_dir.join(CONFIG);
+        let file = self
+            .config
+            .clone()
+            .or_else(|| default.exists().then_some(default));
+        Ok(Config::load(file.as_deref(), std::env::vars())?)
+    }
+}
+
+/// Calls [`Service::tidy`] every few seconds until the channel closes.
+fn tidier(
+    service: Arc<Service>,
+    stopped: std::sync::mpsc::Receiver<()>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name("tidy".to_owned())
+        .spawn(move || {
+            while stopped.recv_timeout(TIDY) == Err(RecvTimeoutError::Timeout) {
+                if let Err(error) = service.tidy() {
+                    log::error!("tidying: {error}");
+                }
+            }
+        })
+}
+
+/// The use cases on a data folder, as the configuration says.
+pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
+    let store = SqliteStore::open(folder, false)?;
+    let recorded = store.meta("key_file")?.map(PathBuf::from);
+    let key_path = config
+        .key_file
+        .clone()
+        .or(recorded)
+        .context("no key file is named; use --key-file")?;
+    let sealer = Sealer::new(key_file::read(&key_path)?);
+    if store.meta("key_id")?.as_deref() != Some(hex::encode(sealer.key_id()).as_str()) {
+        bail!(
+            "{} is not the key that this data folder was made with; name the right one with --key-file",
+            key_path.display()
+        );
+    }
+    let (roots, root_owners) = roots(&config.danger_extra_roots)?;
+    let ceks: Arc<dyn CekSource> = if config.kds.url.is_empty() {
+        Arc::new(NoService)
+    } else {
+        let seconds = |n: u32| Duration::from_secs(n.into());
+        let remote = HttpService::new(&config.kds.url, seconds(config.kds.timeout_seconds));
+        let bound = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).min(4096);
+        Arc::new(Queue::start(
+            Box::new(remote),
+            seconds(config.kds.wait_seconds),
+            bound(config.kds.queue),
+            bound(config.kds.queue_per_address),
+        )?)
+    };
+    let parts = Parts {
+        store: Arc::new(store),
+        sealer,
+        roots,
+        ceks,
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+    };
+    Ok(Service::new(parts, settings(config, root_owners))?)
+}
+
+fn settings(config: &Config, root_owners: Vec<(String, Vec<String>)>) -> Settings {
+    Settings {
+        launch_lifetime: config.launch.lifetime(),
+        launch_tries: config.launch.max_tries,
+        bounds: config.launch.bounds(),
+        failed_searches_per_minute: config.launch.failed_searches_per_minute,
+        hold_retry: Duration::from_secs(config.launch.hold_retry_seconds.into()),
+        cek_miss: Duration::from_secs(config.kds.miss_seconds.into()),
+        policy: Limits {
+            time: Duration::from_millis(config.policy.time_limit_ms.into()),
+            ..Limits::default()
+        },
+        cached_bundles: usize::try_from(config.policy.cached_bundles).unwrap_or(usize::MAX),
+        root_owners,
+    }
+}
+
+type RootOwners = Vec<(String, Vec<String>)>;
+
+fn roots(extra: &[ExtraRoot]) -> anyhow::Result<(TrustedRoots, RootOwners)> {
+    let mut roots = TrustedRoots::amd();
+    let mut owners = Vec::new();
+    for root in extra {
+        let what = || format!("danger_extra_roots: {} ({})", root.name, root.file.display());
+        let bytes = std::fs::read(&root.file).with_context(what)?;
+        // An ARK alone, or ASK‖ARK as chains carry them, so that chains under it may leave both out.
+        let pair = [CaCertificate::SIZE_2048, CaCertificate::SIZE_4096]
+            .into_iter()
+            .find(|n| bytes.len() == 2 * n);
+        roots = match pair.and_then(|n| bytes.split_at_checked(n)) {
+            Some((ask, ark)) => {
+                let ark = CaCertificate::parse(ark).with_context(what)?;
+                let ask = CaCertificate::parse(ask).with_context(what)?;
+                roots.with_extra_pair(&root.name, ark, ask).with_context(what)?
+            }
+            None => {
+                let ark = CaCertificate::parse(&bytes).with_context(what)?;
+                roots.with_extra(&root.name, ark).with_context(what)?
+            }
+        };
+        log::warn!(
+            "trusting the extra root {} ({}): platforms under it prove nothing about hardware",
+            root.name,
+            root.file.display()
+        );
+        if !root.owners.is_empty() {
+            owners.push((root.name.clone(), root.owners.clone()));
+        }
+    }
+    Ok((roots, owners))
+}

@@ -1,0 +1,102 @@
+//! Decisions: what was asked, what was proved, what every policy said, and what came of it.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::launch::BoundVerdict;
+use super::{Name, Time};
+use crate::policy::{Input, Phase};
+
+/// A recorded decision. It names secrets and versions and never holds a value.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct Decision {
+    /// Its id, which the host learns.
+    pub id: Uuid,
+    /// When it was taken; for an aggregated record, the first time.
+    pub time: Time,
+    /// Whose secrets were asked for.
+    pub owner: Name,
+    /// The workload.
+    pub workload: WorkloadRef,
+    /// The launch, where one was found.
+    pub launch: Option<Uuid>,
+    /// Which of the two calls it was.
+    pub phase: Phase,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// Why, in one sentence.
+    pub reason: String,
+    /// How many requests this record stands for: more than one only where nothing was attested yet.
+    pub count: u64,
+    /// Address of the host that asked.
+    pub address: String,
+    /// The secrets that were asked for.
+    pub secrets: Vec<Name>,
+    /// Released secrets with their versions.
+    pub released: Vec<SecretVersion>,
+    /// The hold that waits for the owner's confirmation.
+    pub hold: Option<Uuid>,
+    /// Whether the workload lets weak SEV policies pass.
+    pub danger_weak_policy: bool,
+    /// What the policies saw: platform, attested, claimed, host. None before anything was verified.
+    pub input: Option<Input>,
+    /// Every policy that was asked, with its verdict.
+    pub policies: Vec<BoundVerdict>,
+}
+
+/// A workload by both its names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct WorkloadRef {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// What the owner calls it.
+    pub name: Name,
+}
+
+/// One version of a secret.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretVersion {
+    /// The secret.
+    pub name: Name,
+    /// Its version.
+    pub version: u64,
+}
+
+/// What came of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The secrets were wrapped for the guest and counted.
+    Released,
+    /// Every policy allows, but a count is used up: the owner must confirm.
+    Held,
+    /// Something attested, or a policy, forbids it.
+    Denied,
+    /// Nothing was attested: the request was refused before any policy could speak of a release.
+    Refused,
+}
+
+impl Outcome {
+    /// The word, as it is stored.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Released => "released",
+            Self::Held => "held",
+            Self::Denied => "denied",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl std::str::FromStr for Outcome {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        [Self::Released, Self::Held, Self::Denied, Self::Refused]
+            .into_iter()
+            .find(|outcome| outcome.as_str() == text)
+            .ok_or(())
+    }
+}

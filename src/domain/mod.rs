@@ -1,0 +1,21 @@
+//! The words of Keyward as types: owners' objects, launches, decisions.
+//!
+//! Plain data that every room above may name: no I/O, no clock, no policy language. What comes in
+//! from outside is parsed into these types or refused; what leaves is exactly what they hold.
+
+pub mod bytes;
+pub mod decision;
+pub mod hold;
+pub mod launch;
+pub mod name;
+pub mod object;
+pub mod state;
+pub mod time;
+pub mod token;
+pub mod workload;
+
+pub use bytes::{Base64, Base64Bytes, FlexDigest, Hex, HexDigest};
+pub use decision::{Decision, Outcome};
+pub use launch::{Launch, LaunchState};
+pub use name::{Name, NameError};
+pub use time::{Clock, SystemClock, Time};

@@ -1,0 +1,264 @@
+//! What an owner registers, as it travels to `/v1/apply`: manifests with their files read in.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use super::{Base64Bytes, FlexDigest, HexDigest, Name};
+use crate::sev::authority::Product;
+use crate::sev::policy::Scheme;
+
+/// One object; `kind` says which.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind")]
+pub enum Object {
+    /// The owner's policy repository, which becomes the active one.
+    PolicyBundle(PolicyBundleObject),
+    /// A named value.
+    Secret(SecretObject),
+    /// A named group of secrets.
+    KeySet(KeySetObject),
+    /// A firmware file, from which images' launch digests are computed.
+    Firmware(FirmwareObject),
+    /// What may be launched.
+    Workload(Box<WorkloadObject>),
+}
+
+/// A policy bundle: its files, and the policies bound to the owner.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyBundleObject {
+    /// Path in the bundle to content.
+    pub files: BTreeMap<String, Base64Bytes>,
+    /// Policies that every release of this owner must satisfy. Left out: those bound now stay bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policies: Option<Vec<String>>,
+}
+
+/// A secret.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SecretObject {
+    /// Its name.
+    pub name: Name,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: SecretKind,
+    /// GUID of its entry in the guest's secret table; `opaque` needs one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guid: Option<Uuid>,
+    /// Its value.
+    pub value: SecretValue,
+    /// Policies bound to it.
+    #[serde(default)]
+    pub policies: Vec<String>,
+}
+
+/// What a secret is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretKind {
+    /// Bytes that mean something to the guest only; needs a `guid`.
+    Opaque,
+    /// A LUKS passphrase: raw bytes without NUL, at the GUID that OVMF's loaders look for.
+    LuksPassphrase,
+}
+
+impl SecretKind {
+    /// Its name, as in manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Opaque => "opaque",
+            Self::LuksPassphrase => "luks-passphrase",
+        }
+    }
+}
+
+/// A secret's value on its way in; it never comes out again but wrapped for a guest.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum SecretValue {
+    /// The bytes.
+    Base64(SecretBytes),
+    /// This many random bytes, drawn by the server when the secret is first registered: the
+    /// bytes as they are for `opaque`, their base64 text for a passphrase.
+    Generate(u16),
+}
+
+/// Bytes that are wiped when dropped. No `Debug`.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct SecretBytes(pub Vec<u8>);
+
+impl Serialize for SecretBytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use base64::Engine as _;
+        let text = zeroize::Zeroizing::new(base64::engine::general_purpose::STANDARD.encode(&self.0));
+        serializer.serialize_str(&text)
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use base64::Engine as _;
+        let text = zeroize::Zeroizing::new(String::deserialize(deserializer)?);
+        let bytes = base64::engine::general_purpose::STANDARD.decode(text.as_bytes());
+        bytes
+            .map(Self)
+            .map_err(|_| serde::de::Error::custom("expected standard base64"))
+    }
+}
+
+impl JsonSchema for SecretBytes {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "SecretBytes".into()
+    }
+
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        Base64Bytes::json_schema(generator)
+    }
+}
+
+/// A key set.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeySetObject {
+    /// Its name.
+    pub name: Name,
+    /// The secrets in it.
+    pub secrets: Vec<Name>,
+    /// Policies bound to each of them.
+    #[serde(default)]
+    pub policies: Vec<String>,
+}
+
+/// A firmware file.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FirmwareObject {
+    /// Its name.
+    pub name: Name,
+    /// Its bytes.
+    pub content: Base64Bytes,
+}
+
+/// A workload as an owner writes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadObject {
+    /// Its name.
+    pub name: Name,
+    /// Its UUID; one is drawn when it is first registered without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<Uuid>,
+    /// The technology.
+    pub scheme: Scheme,
+    /// The SEV policy that every launch must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<u32>,
+    /// The number of virtual CPUs it is held to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpus: Option<u32>,
+    /// Processor generations it may run on; Naples only where it is named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub products: Vec<Product>,
+    /// Lets SEV policies without NODBG and NOKS pass.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub danger_weak_policy: bool,
+    /// Launch digests accepted as they stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub launch_digests: Vec<HexDigest>,
+    /// Images from which launch digests are computed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<ImageObject>,
+    /// The only owner certificate authority (a SEV certificate, 2084 bytes) it may run under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_cert: Option<Base64Bytes>,
+    /// How often each secret may be released to it before an owner must confirm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_releases: Option<u64>,
+    /// Its secrets, in order.
+    pub secrets: Vec<Name>,
+    /// Policies bound to it.
+    #[serde(default)]
+    pub policies: Vec<String>,
+}
+
+/// An image as it travels: the kernel and the initial RAM disk as their SHA-256.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ImageObject {
+    /// Its name.
+    pub name: Name,
+    /// The registered firmware.
+    pub firmware: Name,
+    /// SHA-256 of the kernel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kernel_hash: Option<FlexDigest>,
+    /// SHA-256 of the initial RAM disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initrd_hash: Option<FlexDigest>,
+    /// The kernel's command line, as QEMU's `-append` gets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
+    /// Numbers of virtual CPUs (SEV-ES).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vcpus: Vec<u32>,
+    /// QEMU's name of the CPU model (SEV-ES); without one, every model that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vcpu_type: Option<String>,
+}
+
+/// What became of one object.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Change {
+    /// The object's kind.
+    pub kind: String,
+    /// Its name; for a bundle its digest.
+    pub name: String,
+    /// What was done.
+    pub action: Action,
+    /// What else the owner should know, such as a workload's UUID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// What was done with an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    /// It was not there before.
+    Created,
+    /// It replaced one that differed.
+    Updated,
+    /// It was there already, the same.
+    Unchanged,
+}
+
+impl Action {
+    /// The word, as in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Updated => "updated",
+            Self::Unchanged => "unchanged",
+        }
+    }
+}
+
+/// What an `apply` did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Applied {
+    /// One entry an object, in the order given.
+    pub changes: Vec<Change>,
+    /// What will not work as registered, though it may be meant.
+    pub warnings: Vec<String>,
+}

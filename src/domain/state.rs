@@ -1,0 +1,149 @@
+//! What the store knows of an owner: the whole for registration, one workload's part for a release.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::object::SecretKind;
+use super::workload::{Candidate, Workload};
+use super::{HexDigest, Name, Time};
+
+/// Everything registered by one owner, but values and contents.
+#[derive(Clone, Debug)]
+pub struct OwnerState {
+    /// The owner.
+    pub owner: Name,
+    /// Raised by one with every change; what was validated against one is committed only on that one.
+    pub generation: i64,
+    /// Digest of the active policy bundle.
+    pub bundle: Option<HexDigest>,
+    /// Policies bound to the owner.
+    pub policies: Vec<String>,
+    /// Secrets, by name.
+    pub secrets: Vec<SecretInfo>,
+    /// Key sets, by name.
+    pub keysets: Vec<KeySet>,
+    /// Firmware, by name.
+    pub firmware: Vec<FirmwareInfo>,
+    /// Workloads, by name.
+    pub workloads: Vec<RegisteredWorkload>,
+    /// The last version of every secret that ever was, those deleted since included.
+    pub last_versions: BTreeMap<Name, u64>,
+}
+
+/// A workload with the launch digests that it accepts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegisteredWorkload {
+    /// What the owner registered.
+    pub workload: Workload,
+    /// The digests, computed when it was registered.
+    pub candidates: Vec<Candidate>,
+}
+
+/// What is known of a secret besides its value.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SecretInfo {
+    /// Its name.
+    pub name: Name,
+    /// What it is.
+    #[serde(rename = "type")]
+    pub kind: SecretKind,
+    /// GUID of its entry in the secret table.
+    pub guid: Uuid,
+    /// Its version: 1 at first, one more with each new value; never used twice.
+    pub version: u64,
+    /// Length of the value in bytes.
+    pub bytes: u32,
+    /// Policies bound to it.
+    pub policies: Vec<String>,
+    /// When this version was registered.
+    pub updated: Time,
+}
+
+/// A named group of secrets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KeySet {
+    /// Its name.
+    pub name: Name,
+    /// The secrets in it.
+    pub secrets: Vec<Name>,
+    /// Policies bound to each of them.
+    pub policies: Vec<String>,
+}
+
+/// What is known of a firmware file besides its bytes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FirmwareInfo {
+    /// Its name.
+    pub name: Name,
+    /// SHA-256 of the file.
+    pub sha256: HexDigest,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// One workload and all that a release of its secrets depends on, read in one moment.
+#[derive(Clone, Debug)]
+pub struct WorkloadContext {
+    /// The owner.
+    pub owner: Name,
+    /// The owner's generation at that moment; a release is committed only on the same.
+    pub generation: i64,
+    /// Digest of the owner's active bundle.
+    pub bundle: Option<HexDigest>,
+    /// Policies bound to the owner.
+    pub owner_policies: Vec<String>,
+    /// The workload and its digests.
+    pub registered: RegisteredWorkload,
+    /// Its secrets, in its order. One that no longer exists is missing here, and a release of it denied.
+    pub secrets: Vec<SecretInfo>,
+    /// Every key set that holds one of them.
+    pub keysets: Vec<KeySet>,
+}
+
+/// What a change of an owner's objects writes, all or none.
+#[derive(Default)]
+pub struct ChangeSet {
+    /// A new bundle: digest and archive. It becomes the active one.
+    pub bundle: Option<(HexDigest, Vec<u8>)>,
+    /// New policies bound to the owner.
+    pub owner_policies: Option<Vec<String>>,
+    /// Secrets created or replaced, each with its sealed value, or none where only what is around it changed.
+    pub secrets: Vec<(SecretInfo, Option<Vec<u8>>)>,
+    /// Key sets created or replaced.
+    pub keysets: Vec<KeySet>,
+    /// Firmware created or replaced.
+    pub firmware: Vec<(FirmwareInfo, Vec<u8>)>,
+    /// Workloads created or replaced.
+    pub workloads: Vec<RegisteredWorkload>,
+    /// Objects removed: kind and name.
+    pub removed: Vec<(Kind, String)>,
+}
+
+/// The kinds of things that have a name of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A secret.
+    Secret,
+    /// A key set.
+    KeySet,
+    /// A firmware file.
+    Firmware,
+    /// A workload, named by its UUID.
+    Workload,
+}
+
+impl ChangeSet {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.bundle.is_none()
+            && self.owner_policies.is_none()
+            && self.secrets.is_empty()
+            && self.keysets.is_empty()
+            && self.firmware.is_empty()
+            && self.workloads.is_empty()
+            && self.removed.is_empty()
+    }
+}

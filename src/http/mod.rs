@@ -1,0 +1,139 @@
+//! HTTP: the host API, the owner API, and the pages that explain problems.
+//!
+//! Bytes from anybody come in here and leave as parsed requests, or as a problem document that names
+//! the member that is wrong. Everything that takes time runs on blocking threads, so that a slow
+//! evaluation never holds up the listener.
+
+mod auth;
+mod body;
+mod host;
+mod owner;
+mod problem;
+mod tls;
+
+use std::net::{IpAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, Service as _};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, web};
+use uuid::Uuid;
+
+use crate::config::Tls;
+use crate::release::Service;
+use problem::{Kind, Problem};
+
+pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
+pub use owner::{ApplyBody, BundleList, DecisionList};
+pub use tls::TlsError;
+
+/// How long a client may take over a request's head, and over its body.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What every handler needs.
+pub struct State {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+/// The id of a request, in its answer (`x-request-id`) and in every log line about it.
+#[derive(Clone, Copy, Debug)]
+struct RequestId(Uuid);
+
+/// Serves on a bound listener until it is told to stop.
+///
+/// # Errors
+/// When the TLS files can't be used, or the listener can't be.
+pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<Server, ServeError> {
+    let state = web::Data::new(state);
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(state.clone())
+            .wrap_fn(|request, service| {
+                let id = RequestId(Uuid::new_v4());
+                request.extensions_mut().insert(id);
+                let line = format!("{} {}", request.method(), request.path());
+                let answer = service.call(request);
+                async move {
+                    let mut answer = answer.await?;
+                    if let Ok(value) = HeaderValue::from_str(&id.0.to_string()) {
+                        answer
+                            .headers_mut()
+                            .insert(HeaderName::from_static("x-request-id"), value);
+                    }
+                    log::info!(request_id:% = id.0, status = answer.status().as_u16(); "{line}");
+                    Ok(answer)
+                }
+            })
+            .configure(host::routes)
+            .configure(owner::routes)
+            .route("/livez", web::get().to(livez))
+            .route("/readyz", web::get().to(readyz))
+            .route("/problems/{name}", web::get().to(problem::page))
+            .default_service(web::to(|request: HttpRequest| async move {
+                Problem::new(Kind::NotFound, "there is nothing at this path").response(&request)
+            }))
+    })
+    .workers(
+        std::thread::available_parallelism()
+            .map_or(2, std::num::NonZero::get)
+            .clamp(2, 16),
+    )
+    .max_connections(4096)
+    .client_request_timeout(REQUEST_TIMEOUT)
+    .shutdown_timeout(10);
+    let server = match tls {
+        Some(tls) => server.listen_openssl(listener, tls::acceptor(tls)?)?,
+        None => server.listen(listener)?,
+    };
+    Ok(server.run())
+}
+
+/// Why a server can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The TLS files can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The listener can't be.
+    #[error("the listener can't be used: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+async fn livez() -> HttpResponse {
+    HttpResponse::Ok().json(serde_json::json!({"status": "alive"}))
+}
+
+async fn readyz(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let service = state.service.clone();
+    let roots = service.extra_roots();
+    match web::block(move || service.store().ping()).await {
+        Ok(Ok(())) => {
+            HttpResponse::Ok().json(serde_json::json!({"status": "ready", "danger_extra_roots": roots}))
+        }
+        _ => Problem::new(Kind::Unavailable, "the store can't write").response(&request),
+    }
+}
+
+/// The address that asks: the socket's peer, or what a trusted proxy says of it.
+fn peer(request: &HttpRequest, trusted: &[IpAddr]) -> Option<IpAddr> {
+    let mut address = request.peer_addr()?.ip().to_canonical();
+    let forwarded = request
+        .headers()
+        .get_all("x-forwarded-for")
+        .filter_map(|value| value.to_str().ok());
+    let mut hops: Vec<&str> = forwarded
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .collect();
+    while trusted.contains(&address) {
+        let Some(hop) = hops.pop() else { break };
+        // A proxy that is trusted and writes what is no address is broken: keep what is known.
+        let Ok(parsed) = hop.parse::<IpAddr>() else { break };
+        address = parsed.to_canonical();
+    }
+    Some(address)
+}

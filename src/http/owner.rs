@@ -1,0 +1,460 @@
+//! The owner API, `/v1`: what owners register, and what was decided.
+//!
+//! Every handler finds out first whose token it is; whatever is not the caller's does not exist.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::host::{answer, method_not_allowed, on_thread, uuid};
+use super::problem::{Kind, Problem};
+use super::{State, auth, body};
+use crate::domain::decision::{Decision, Outcome};
+use crate::domain::object::{KeySetObject, Object, PolicyBundleObject};
+use crate::domain::state::{Kind as ObjectKind, OwnerState, RegisteredWorkload};
+use crate::domain::token::Caller;
+use crate::domain::{HexDigest, Name, Time};
+use crate::policy::Bundle;
+use crate::release::Service;
+use crate::store::DecisionQuery;
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    let resource = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
+    config.service(
+        web::scope("/v1")
+            .service(resource("/apply").route(web::post().to(apply)))
+            .service(resource("/secrets").route(web::get().to(secrets)))
+            .service(
+                resource("/secrets/{name:.+}")
+                    .route(web::get().to(secret))
+                    .route(web::put().to(put_secret))
+                    .route(web::delete().to(delete_secret)),
+            )
+            .service(resource("/keysets").route(web::get().to(keysets)))
+            .service(
+                resource("/keysets/{name:.+}")
+                    .route(web::get().to(keyset))
+                    .route(web::put().to(put_keyset))
+                    .route(web::delete().to(delete_keyset)),
+            )
+            .service(resource("/firmware").route(web::get().to(firmware)))
+            .service(
+                resource("/firmware/{name:.+}")
+                    .route(web::get().to(one_firmware))
+                    .route(web::put().to(put_firmware))
+                    .route(web::delete().to(delete_firmware)),
+            )
+            .service(resource("/workloads").route(web::get().to(workloads)))
+            .service(
+                resource("/workloads/{uuid}")
+                    .route(web::get().to(workload))
+                    .route(web::delete().to(delete_workload)),
+            )
+            .service(resource("/bundles").route(web::get().to(bundles)))
+            .service(
+                resource("/bundles/active")
+                    .route(web::get().to(active_bundle))
+                    .route(web::put().to(put_bundle)),
+            )
+            .service(resource("/bundles/{digest}").route(web::get().to(bundle)))
+            .service(resource("/decisions").route(web::get().to(decisions)))
+            .service(resource("/decisions/{id}").route(web::get().to(decision)))
+            .service(resource("/holds").route(web::get().to(holds))),
+    );
+}
+
+/// `POST /v1/apply`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ApplyBody {
+    /// The objects, in any order; all are registered or none.
+    pub objects: Vec<Object>,
+    /// Only says what would be done.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+/// A page of decisions, newest first.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct DecisionList {
+    /// The decisions.
+    pub items: Vec<Decision>,
+    /// `before` of the next page; null: there is none.
+    pub next: Option<i64>,
+}
+
+/// Bundles that were ever active, newest first.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct BundleList {
+    /// Digest of the active one.
+    pub active: Option<HexDigest>,
+    /// All of them.
+    pub items: Vec<BundleEntry>,
+}
+
+/// One bundle of the list.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct BundleEntry {
+    /// Its digest.
+    pub digest: HexDigest,
+    /// When it last became active.
+    pub activated: Time,
+}
+
+/// Registers objects, all or none: [`Service::apply`].
+async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let result = async {
+        let caller = auth::caller(&request, &state).await?;
+        let bytes = body::read(payload, body::OWNER_LIMIT).await?;
+        let applied = on_thread(&state, move |service| {
+            let body: ApplyBody = body::parse(&bytes)?;
+            Ok(service.apply(&caller.owner, &body.objects, body.dry_run)?)
+        });
+        Ok(HttpResponse::Ok().json(applied.await?))
+    };
+    answer(&request, result.await)
+}
+
+/// Answers with something read for the caller.
+async fn read<T: Serialize + Send + 'static>(
+    state: web::Data<State>,
+    request: HttpRequest,
+    work: impl FnOnce(&Service, &Caller) -> Result<T, Problem> + Send + 'static,
+) -> HttpResponse {
+    let result = async {
+        let caller = auth::caller(&request, &state).await?;
+        let found = on_thread(&state, move |service| work(service, &caller)).await?;
+        Ok(HttpResponse::Ok().json(found))
+    };
+    answer(&request, result.await)
+}
+
+#[derive(Serialize)]
+struct List<T> {
+    items: Vec<T>,
+}
+
+/// Answers with one part of all that the caller registered.
+async fn part<T: Serialize + Send + 'static>(
+    state: web::Data<State>,
+    request: HttpRequest,
+    choose: impl FnOnce(OwnerState) -> Option<T> + Send + 'static,
+) -> HttpResponse {
+    read(state, request, move |service, caller| {
+        choose(service.store().owner_state(&caller.owner)?).ok_or_else(nothing)
+    })
+    .await
+}
+
+fn nothing() -> Problem {
+    Problem::new(Kind::NotFound, "there is no such object")
+}
+
+async fn secrets(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    part(state, request, |all| Some(List { items: all.secrets })).await
+}
+
+async fn secret(name: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    part(state, request, move |all| {
+        all.secrets.into_iter().find(|s| s.name.as_str() == *name)
+    })
+    .await
+}
+
+async fn keysets(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    part(state, request, |all| Some(List { items: all.keysets })).await
+}
+
+async fn keyset(name: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    part(state, request, move |all| {
+        all.keysets.into_iter().find(|s| s.name.as_str() == *name)
+    })
+    .await
+}
+
+async fn firmware(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    part(state, request, |all| Some(List { items: all.firmware })).await
+}
+
+async fn one_firmware(
+    name: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> HttpResponse {
+    part(state, request, move |all| {
+        all.firmware.into_iter().find(|f| f.name.as_str() == *name)
+    })
+    .await
+}
+
+#[derive(Serialize)]
+struct WorkloadView {
+    #[serde(flatten)]
+    workload: crate::domain::workload::Workload,
+    accepted: Vec<crate::domain::workload::Candidate>,
+}
+
+fn view(registered: RegisteredWorkload) -> WorkloadView {
+    WorkloadView {
+        workload: registered.workload,
+        accepted: registered.candidates,
+    }
+}
+
+async fn workloads(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    part(state, request, |all| {
+        Some(List {
+            items: all.workloads.into_iter().map(view).collect(),
+        })
+    })
+    .await
+}
+
+async fn workload(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let found = move |all: OwnerState| {
+        all.workloads
+            .into_iter()
+            .find(|w| w.workload.uuid.to_string() == *path || w.workload.name.as_str() == *path)
+    };
+    part(state, request, move |all| found(all).map(view)).await
+}
+
+/// Registers one object whose name is in the path.
+async fn put(
+    name: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+    parse: fn(&[u8]) -> Result<(Option<Name>, Object), Problem>,
+) -> HttpResponse {
+    let result = async {
+        let caller = auth::caller(&request, &state).await?;
+        let bytes = body::read(payload, body::OWNER_LIMIT).await?;
+        let applied = on_thread(&state, move |service| {
+            let (inside, object) = parse(&bytes)?;
+            if inside.is_some_and(|inside| inside.as_str() != *name) {
+                return Err(Problem::new(
+                    Kind::Malformed,
+                    "`name`: is not the name in the path",
+                ));
+            }
+            Ok(service.apply(&caller.owner, &[object], false)?)
+        });
+        Ok(HttpResponse::Ok().json(applied.await?))
+    };
+    answer(&request, result.await)
+}
+
+async fn put_secret(
+    name: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    put(name, state, request, payload, |bytes| {
+        let object: crate::domain::object::SecretObject = body::parse(bytes)?;
+        Ok((Some(object.name.clone()), Object::Secret(object)))
+    })
+    .await
+}
+
+async fn put_keyset(
+    name: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    put(name, state, request, payload, |bytes| {
+        let object: KeySetObject = body::parse(bytes)?;
+        Ok((Some(object.name.clone()), Object::KeySet(object)))
+    })
+    .await
+}
+
+async fn put_firmware(
+    name: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    put(name, state, request, payload, |bytes| {
+        let object: crate::domain::object::FirmwareObject = body::parse(bytes)?;
+        Ok((Some(object.name.clone()), Object::Firmware(object)))
+    })
+    .await
+}
+
+async fn put_bundle(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let unnamed = web::Path::from(String::new());
+    put(unnamed, state, request, payload, |bytes| {
+        Ok((
+            None,
+            Object::PolicyBundle(body::parse::<PolicyBundleObject>(bytes)?),
+        ))
+    })
+    .await
+}
+
+async fn remove(
+    path: String,
+    kind: ObjectKind,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let result = async {
+        let caller = auth::caller(&request, &state).await?;
+        on_thread(&state, move |service| {
+            Ok(service.remove(&caller.owner, kind, &path)?)
+        })
+        .await?;
+        Ok(HttpResponse::NoContent().finish())
+    };
+    answer(&request, result.await)
+}
+
+async fn delete_secret(
+    path: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> HttpResponse {
+    remove(path.into_inner(), ObjectKind::Secret, state, request).await
+}
+
+async fn delete_keyset(
+    path: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> HttpResponse {
+    remove(path.into_inner(), ObjectKind::KeySet, state, request).await
+}
+
+async fn delete_firmware(
+    path: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> HttpResponse {
+    remove(path.into_inner(), ObjectKind::Firmware, state, request).await
+}
+
+async fn delete_workload(
+    path: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> HttpResponse {
+    remove(path.into_inner(), ObjectKind::Workload, state, request).await
+}
+
+async fn bundles(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    read(state, request, |service, caller| {
+        let active = service.store().owner_state(&caller.owner)?.bundle;
+        let all = service.store().bundles(&caller.owner)?;
+        let items = all
+            .into_iter()
+            .map(|(digest, activated)| BundleEntry { digest, activated })
+            .collect();
+        Ok(BundleList { active, items })
+    })
+    .await
+}
+
+#[derive(Serialize)]
+struct BundleView {
+    digest: HexDigest,
+    active: bool,
+    policies: Vec<String>,
+    files: std::collections::BTreeMap<String, String>,
+}
+
+async fn active_bundle(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    read(state, request, |service, caller| {
+        bundle_view(service, caller, None)
+    })
+    .await
+}
+
+async fn bundle(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    read(state, request, move |service, caller| {
+        let digest = path.parse().map_err(|_| nothing())?;
+        bundle_view(service, caller, Some(digest))
+    })
+    .await
+}
+
+/// A bundle with its files as text; every one that was ever active can be had.
+fn bundle_view(service: &Service, caller: &Caller, digest: Option<HexDigest>) -> Result<BundleView, Problem> {
+    let state = service.store().owner_state(&caller.owner)?;
+    let digest = digest.or(state.bundle).ok_or_else(nothing)?;
+    let archive = service
+        .store()
+        .bundle(&caller.owner, digest)?
+        .ok_or_else(nothing)?;
+    let bundle = Bundle::from_archive(&archive)
+        .map_err(|_| Problem::new(Kind::Unavailable, "the stored bundle is damaged"))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let files = bundle
+        .files()
+        .map(|(path, bytes)| (path.to_owned(), text(bytes)))
+        .collect();
+    let active = state.bundle == Some(digest);
+    Ok(BundleView {
+        digest,
+        active,
+        policies: if active { state.policies } else { Vec::new() },
+        files,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecisionParameters {
+    before: Option<i64>,
+    limit: Option<u32>,
+    outcome: Option<Outcome>,
+    workload: Option<Uuid>,
+}
+
+async fn decisions(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let parameters = web::Query::<DecisionParameters>::from_query(request.query_string());
+    read(state, request, move |service, caller| {
+        let parameters = parameters
+            .map_err(|_| {
+                Problem::new(
+                    Kind::Malformed,
+                    "the query may have `before`, `limit`, `outcome` and `workload`",
+                )
+            })?
+            .into_inner();
+        let query = DecisionQuery {
+            before: parameters.before,
+            limit: parameters.limit.unwrap_or(100),
+            outcome: parameters.outcome,
+            workload: parameters.workload,
+        };
+        let page = service.store().decisions(&caller.owner, &query)?;
+        Ok(DecisionList {
+            items: page.decisions,
+            next: page.next,
+        })
+    })
+    .await
+}
+
+async fn decision(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    read(state, request, move |service, caller| {
+        service
+            .store()
+            .decision(&caller.owner, uuid(&path)?)?
+            .ok_or_else(nothing)
+    })
+    .await
+}
+
+async fn holds(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    read(state, request, |service, caller| {
+        Ok(List {
+            items: service.store().holds(&caller.owner)?,
+        })
+    })
+    .await
+}

@@ -1,0 +1,207 @@
+//! Which policies are asked: every one bound to the owner, the workload, a key set or a secret.
+
+use std::sync::Arc;
+
+use super::bundles::BundleError;
+use super::{Refusal, Service};
+use crate::domain::Name;
+use crate::domain::launch::{Binding, BindingKind, BoundVerdict};
+use crate::domain::state::{SecretInfo, WorkloadContext};
+use crate::policy::{ErrorKind, Input, Phase, PreparedBundle, Verdict};
+use crate::store::CountUp;
+
+/// The policy that is bound to every workload besides its own.
+pub(super) const BUILT_IN: &str = "keyward.workload";
+/// Policies of the library begin with this.
+pub(super) const LIBRARY: &str = "keyward.";
+
+/// One question to one policy.
+#[derive(Clone, Debug)]
+pub(super) struct Question {
+    pub(super) binding: Binding,
+    pub(super) policy: String,
+    /// The secret it is asked for; none: the release as a whole.
+    pub(super) secret: Option<Name>,
+}
+
+/// Every question that a release, or a launch, of these secrets raises.
+///
+/// An error names a secret that no policy of its owner's choosing reaches: it is never released.
+pub(super) fn questions(context: &WorkloadContext, secrets: &[&SecretInfo]) -> Result<Vec<Question>, String> {
+    let workload = &context.registered.workload;
+    let mut questions = Vec::new();
+    let mut ask = |binding: &Binding, policies: &[String], secret: Option<&Name>| {
+        questions.extend(policies.iter().map(|policy| Question {
+            binding: binding.clone(),
+            policy: policy.clone(),
+            secret: secret.cloned(),
+        }));
+    };
+    ask(&of_owner(), &context.owner_policies, None);
+    ask(&of_workload(context), &[BUILT_IN.to_owned()], None);
+    ask(&of_workload(context), &workload.policies, None);
+    for secret in secrets {
+        let mut reached = !context.owner_policies.is_empty() || !workload.policies.is_empty();
+        for set in context
+            .keysets
+            .iter()
+            .filter(|set| set.secrets.contains(&secret.name))
+        {
+            let binding = Binding {
+                kind: BindingKind::KeySet,
+                name: set.name.to_string(),
+            };
+            ask(&binding, &set.policies, Some(&secret.name));
+            reached |= !set.policies.is_empty();
+        }
+        let binding = Binding {
+            kind: BindingKind::Secret,
+            name: secret.name.to_string(),
+        };
+        ask(&binding, &secret.policies, Some(&secret.name));
+        reached |= !secret.policies.is_empty();
+        if !reached {
+            return Err(format!("no policy reaches the secret {}", secret.name));
+        }
+    }
+    Ok(questions)
+}
+
+fn of_owner() -> Binding {
+    Binding {
+        kind: BindingKind::Owner,
+        name: String::new(),
+    }
+}
+
+fn of_workload(context: &WorkloadContext) -> Binding {
+    Binding {
+        kind: BindingKind::Workload,
+        name: context.registered.workload.uuid.to_string(),
+    }
+}
+
+/// Every count that a release of these secrets raises, with the least limit that a verdict sets on it.
+pub(super) fn counts(
+    context: &WorkloadContext,
+    secrets: &[&SecretInfo],
+    verdicts: &[BoundVerdict],
+) -> Vec<CountUp> {
+    let mut counts = Vec::new();
+    for secret in secrets {
+        let sets = context
+            .keysets
+            .iter()
+            .filter(|set| set.secrets.contains(&secret.name));
+        let sets = sets.map(|set| Binding {
+            kind: BindingKind::KeySet,
+            name: set.name.to_string(),
+        });
+        let own = Binding {
+            kind: BindingKind::Secret,
+            name: secret.name.to_string(),
+        };
+        for binding in [of_owner(), of_workload(context)]
+            .into_iter()
+            .chain(sets)
+            .chain([own])
+        {
+            let limit = verdicts
+                .iter()
+                .filter(|v| v.binding == binding && v.secret.as_ref().is_none_or(|name| *name == secret.name))
+                .filter_map(|v| v.verdict.release_limit)
+                .min();
+            counts.push(CountUp {
+                binding,
+                secret: secret.name.clone(),
+                limit,
+            });
+        }
+    }
+    counts
+}
+
+/// What every policy said, and whether all allow.
+pub(super) struct Answers {
+    pub(super) verdicts: Vec<BoundVerdict>,
+    pub(super) allowed: bool,
+}
+
+impl Answers {
+    /// Why not, in one sentence; the policies that deny, each with its reason.
+    pub(super) fn reason(&self) -> String {
+        let denials = self.verdicts.iter().filter(|v| !v.verdict.allow);
+        let sentences: Vec<String> = denials
+            .map(|v| match &v.secret {
+                Some(secret) => format!("{} for {secret}: {}", v.verdict.policy, v.verdict.reason),
+                None => format!("{}: {}", v.verdict.policy, v.verdict.reason),
+            })
+            .collect();
+        sentences.join("; ")
+    }
+}
+
+impl Service {
+    /// The owner's active bundle, where one is active.
+    pub(super) fn active_bundle(
+        &self,
+        context: &WorkloadContext,
+    ) -> Result<Option<Result<Arc<PreparedBundle>, String>>, Refusal> {
+        let Some(digest) = context.bundle else {
+            return Ok(None);
+        };
+        match self.bundles.load(self.store(), &context.owner, digest) {
+            Ok(bundle) => Ok(Some(Ok(bundle))),
+            Err(BundleError::Store(error)) => Err(error.into()),
+            Err(BundleError::Unusable(why)) => Ok(Some(Err(why))),
+        }
+    }
+
+    /// Asks every policy. `input` is what it sees, given the secret it is asked for.
+    ///
+    /// After one that took its whole time no other is asked: the answer is a deny already.
+    pub(super) fn ask(
+        &self,
+        context: &WorkloadContext,
+        questions: Vec<Question>,
+        phase: Phase,
+        input: &dyn Fn(Option<&Name>) -> Input,
+    ) -> Result<Answers, Refusal> {
+        let bundle = self.active_bundle(context)?;
+        let mut verdicts = Vec::with_capacity(questions.len());
+        for question in questions {
+            let input = input(question.secret.as_ref());
+            let policy = question.policy.as_str();
+            let built_in = policy.starts_with(LIBRARY);
+            let verdict = match &bundle {
+                _ if built_in => self.library.evaluate(policy, phase, &input),
+                Some(Ok(bundle)) => bundle.evaluate(policy, phase, &input),
+                Some(Err(why)) => Verdict::failed(policy, ErrorKind::MissingPolicy, why.as_str()),
+                None => Verdict::failed(
+                    policy,
+                    ErrorKind::MissingPolicy,
+                    "the owner has no active policy bundle",
+                ),
+            };
+            let timed_out = verdict
+                .error
+                .as_ref()
+                .is_some_and(|e| e.kind == ErrorKind::TimeLimit);
+            verdicts.push(BoundVerdict {
+                binding: question.binding,
+                bundle: if built_in { None } else { context.bundle },
+                secret: question.secret,
+                verdict,
+            });
+            if timed_out {
+                break;
+            }
+        }
+        // INVARIANT: `keyward.workload` is always asked, so «no policy» can't read as «all allow».
+        let allowed = !verdicts.is_empty()
+            && verdicts
+                .iter()
+                .all(|v| v.verdict.allow && v.verdict.error.is_none());
+        Ok(Answers { verdicts, allowed })
+    }
+}

@@ -1,0 +1,309 @@
+//! `launch`: prove the platform, ask the policies, make a session, remember it.
+
+use uuid::Uuid;
+
+use super::binding::{self, Answers};
+use super::facts::Facts;
+use super::floor;
+use super::host::{Claimed, Host, LaunchAnswer, LaunchRequest};
+use super::platform::Platform;
+use super::refusals::Refused;
+use super::{Refusal, Service};
+use crate::domain::launch::{BoundVerdict, Launch, LaunchFacts, LaunchState};
+use crate::domain::state::{SecretInfo, WorkloadContext};
+use crate::domain::{Name, Time};
+use crate::policy::{Input, Phase};
+use crate::sealing::Place;
+use crate::sev::policy::SevPolicy;
+use crate::sev::session;
+use crate::store::{LaunchBegun, ReleaseCounts, ReleaseScope};
+
+impl Service {
+    /// A session for the platform behind this chain, if it may launch the workload.
+    ///
+    /// What this proves: certificates. They are public, so that the platform's PSP takes part at all
+    /// is proved only by the measurement; nothing secret leaves here, and refusals are recorded in
+    /// aggregate.
+    ///
+    /// # Errors
+    /// See [`Refusal`]; in every case nothing was remembered and no session exists.
+    pub fn launch(&self, uuid: Uuid, host: &Host, request: &LaunchRequest) -> Result<LaunchAnswer, Refusal> {
+        let context = self.store().workload(uuid)?.ok_or(Refusal::NotFound)?;
+        let now = self.parts.clock.now();
+        let platform = self
+            .platform(&context.owner, host, request)
+            .inspect_err(|refusal| {
+                if let Refusal::ChainInvalid(why) = refusal {
+                    let reason = format!("the certificate chain is invalid: {why}");
+                    self.note_refused(&context, host, Phase::Launch, "chain", reason, now);
+                }
+            })?;
+        let policy = self.agreed_policy(&context, host, request, now)?;
+        let facts = LaunchFacts {
+            scheme: context.registered.workload.scheme,
+            policy: policy.bits(),
+            platform: platform.stored.clone(),
+            chip_id: platform.chip_id,
+            claimed_cpu_id: request.cpu_id,
+        };
+        self.may_launch(&context, host, &facts, now)?;
+        self.begin(&context, host, facts, &platform, policy, now)
+    }
+
+    /// The SEV policy that workload and request agree on, within the floor.
+    fn agreed_policy(
+        &self,
+        context: &WorkloadContext,
+        host: &Host,
+        request: &LaunchRequest,
+        now: Time,
+    ) -> Result<SevPolicy, Refusal> {
+        let workload = &context.registered.workload;
+        let deny =
+            |reason: String| self.denied_launch(context, host, "agreement", reason, None, Vec::new(), now);
+        if let Some(scheme) = request.scheme.filter(|scheme| *scheme != workload.scheme) {
+            return Err(deny(format!(
+                "the host asked for {scheme}, the workload is {}",
+                workload.scheme
+            )));
+        }
+        let policy = match (workload.policy, request.policy) {
+            (None, None) => {
+                let why = "is needed, as the workload names none".to_owned();
+                return Err(Refusal::Malformed {
+                    member: "policy",
+                    why,
+                });
+            }
+            (Some(own), Some(asked)) if own != asked.bits() => {
+                return Err(deny(format!(
+                    "the host asked for SEV policy {:#06x}, the workload's is {own:#06x}",
+                    asked.bits()
+                )));
+            }
+            (Some(policy), _) => SevPolicy(policy),
+            (None, Some(asked)) => asked,
+        };
+        let failed = floor::at_launch(workload, policy);
+        if failed.is_empty() {
+            return Ok(policy);
+        }
+        Err(self.denied_launch(context, host, "floor", failed.join("; "), None, Vec::new(), now))
+    }
+
+    /// Asks every policy that a release of the workload's secrets would ask.
+    fn may_launch(
+        &self,
+        context: &WorkloadContext,
+        host: &Host,
+        facts: &LaunchFacts,
+        now: Time,
+    ) -> Result<(), Refusal> {
+        let names = &context.registered.workload.secrets;
+        let secrets: Vec<&SecretInfo> = context.secrets.iter().collect();
+        let claimed = Claimed::default();
+        let facts = Facts {
+            context,
+            launch: facts,
+            attested: None,
+            claimed: &claimed,
+            host,
+            secrets: names,
+            now,
+        };
+        let releases = Releases::read(self, context, &secrets, now)?;
+        let input = |secret: Option<&Name>| facts.input(Phase::Launch, secret, releases.of(secret));
+        let questions = match binding::questions(context, &secrets) {
+            Ok(questions) => questions,
+            Err(why) => {
+                return Err(self.denied_launch(
+                    context,
+                    host,
+                    "binding",
+                    why,
+                    Some(input(None)),
+                    Vec::new(),
+                    now,
+                ));
+            }
+        };
+        let answers: Answers = self.ask(context, questions, Phase::Launch, &input)?;
+        if answers.allowed {
+            return Ok(());
+        }
+        let reason = answers.reason();
+        Err(self.denied_launch(
+            context,
+            host,
+            "policy",
+            reason,
+            Some(input(None)),
+            answers.verdicts,
+            now,
+        ))
+    }
+
+    /// Makes the session and remembers it; only then does it leave.
+    fn begin(
+        &self,
+        context: &WorkloadContext,
+        host: &Host,
+        facts: LaunchFacts,
+        platform: &Platform,
+        policy: SevPolicy,
+        now: Time,
+    ) -> Result<LaunchAnswer, Refusal> {
+        let random = self.parts.random.as_ref();
+        let session = session::start(&platform.pdh, policy, random).map_err(|error| {
+            log::error!("a session could not be made: {error}");
+            Refusal::unavailable("a session could not be made")
+        })?;
+        let id = self.fresh_uuid()?;
+        let place = Place::LaunchKeys {
+            owner: &context.owner,
+            launch: id,
+        };
+        let launch = Launch {
+            id,
+            owner: context.owner.clone(),
+            workload: context.registered.workload.uuid,
+            state: LaunchState::Pending,
+            facts,
+            bucket: host.bucket(),
+            sealed_keys: self
+                .parts
+                .sealer
+                .seal(place, session.keys.to_bytes().as_slice(), random)?,
+            created: now,
+            expires: now.after(self.settings.launch_lifetime),
+            tries_left: self.settings.launch_tries,
+        };
+        match self.store().begin_launch(&launch, self.settings.bounds)? {
+            LaunchBegun::Stored => Ok(LaunchAnswer {
+                id,
+                session: session.blob,
+                owner_cert: session.owner_certificate,
+                policy,
+                expires_at: launch.expires,
+            }),
+            LaunchBegun::Full { until } => Err(Refusal::TooMany {
+                why: "too many launches are waiting to be validated",
+                retry_after: std::time::Duration::from_secs(until.seconds_since(now).clamp(1, 600)),
+            }),
+        }
+    }
+
+    pub(super) fn fresh_uuid(&self) -> Result<Uuid, Refusal> {
+        let mut bytes = [0; 16];
+        self.parts.random.fill(&mut bytes)?;
+        Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of one record, named at each call"
+    )]
+    fn denied_launch(
+        &self,
+        context: &WorkloadContext,
+        host: &Host,
+        class: &'static str,
+        reason: String,
+        input: Option<Input>,
+        policies: Vec<BoundVerdict>,
+        now: Time,
+    ) -> Refusal {
+        let refused = Refused {
+            context,
+            host,
+            phase: Phase::Launch,
+            class,
+            reason,
+            input,
+            policies,
+        };
+        match self.refusals.note(self.store(), refused, now) {
+            Ok(decision) => Refusal::Denied { decision },
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Counts a refusal whose own answer stands whether it could be recorded or not.
+    pub(super) fn note_refused(
+        &self,
+        context: &WorkloadContext,
+        host: &Host,
+        phase: Phase,
+        class: &'static str,
+        reason: String,
+        now: Time,
+    ) {
+        let refused = Refused {
+            context,
+            host,
+            phase,
+            class,
+            reason,
+            input: None,
+            policies: Vec::new(),
+        };
+        if let Err(error) = self.refusals.note(self.store(), refused, now) {
+            log::warn!("a refusal could not be recorded: {error}");
+        }
+    }
+}
+
+/// How many releases there were, of the workload and of each secret, as one decision sees them.
+pub(super) struct Releases {
+    workload: ReleaseCounts,
+    secrets: Vec<(Name, ReleaseCounts)>,
+    uuid: Uuid,
+}
+
+impl Releases {
+    pub(super) fn read(
+        service: &Service,
+        context: &WorkloadContext,
+        secrets: &[&SecretInfo],
+        now: Time,
+    ) -> Result<Self, Refusal> {
+        let uuid = context.registered.workload.uuid;
+        let count = |scope: ReleaseScope| service.store().release_counts(&context.owner, &scope, now);
+        let of_secrets = secrets.iter().map(|secret| {
+            Ok((
+                secret.name.clone(),
+                count(ReleaseScope::Secret(secret.name.clone()))?,
+            ))
+        });
+        let secrets = of_secrets.collect::<Result<_, crate::store::StoreError>>()?;
+        Ok(Self {
+            workload: count(ReleaseScope::Workload(uuid))?,
+            secrets,
+            uuid,
+        })
+    }
+
+    /// For a policy that is asked for a secret: releases of that secret; otherwise of the workload.
+    pub(super) fn of(&self, secret: Option<&Name>) -> ReleaseCounts {
+        match secret {
+            None => self.workload,
+            Some(name) => self
+                .secrets
+                .iter()
+                .find(|(n, _)| n == name)
+                .map(|(_, counts)| *counts)
+                .unwrap_or_default(),
+        }
+    }
+
+    /// What was seen, for the store to hold the commit to.
+    pub(super) fn seen(&self) -> Vec<(ReleaseScope, u64)> {
+        let secrets = self
+            .secrets
+            .iter()
+            .map(|(name, counts)| (ReleaseScope::Secret(name.clone()), counts.total));
+        std::iter::once((ReleaseScope::Workload(self.uuid), self.workload.total))
+            .chain(secrets)
+            .collect()
+    }
+}

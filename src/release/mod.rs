@@ -1,0 +1,228 @@
+//! The request evaluator: the use cases of hosts and owners, and the only place that orders steps.
+//!
+//! In come parsed requests; out come sessions, packets, or a [`Refusal`]. Order is safety here:
+//! a platform is verified before a policy sees it, a guest is measured before it is evaluated,
+//! evaluated before it is counted, and counted and recorded before a wrapped byte leaves.
+
+mod binding;
+mod budget;
+mod bundles;
+mod facts;
+pub mod floor;
+pub mod host;
+mod launch;
+mod platform;
+mod refusals;
+pub mod register;
+mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::domain::Clock;
+use crate::domain::launch::LaunchBounds;
+use crate::kds::CekSource;
+use crate::policy::{Limits, PreparedBundle};
+use crate::sealing::{SealError, Sealer};
+use crate::sev::authority::TrustedRoots;
+use crate::sev::{Random, RandomError};
+use crate::store::{Store, StoreError};
+use budget::Budgets;
+use bundles::Bundles;
+use refusals::Refusals;
+
+pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
+
+/// Rules that a server is run under; every value has its key in the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How long a launch may be validated.
+    pub launch_lifetime: Duration,
+    /// How many failed validations end a launch.
+    pub launch_tries: u32,
+    /// How many launches may wait.
+    pub bounds: LaunchBounds,
+    /// Failed searches by workload UUID that one address may make in a minute.
+    pub failed_searches_per_minute: u32,
+    /// How long a host is told to wait when its release is held.
+    pub hold_retry: Duration,
+    /// How long it is remembered that no CEK exists for a chip.
+    pub cek_miss: Duration,
+    /// Bounds of policy evaluation.
+    pub policy: Limits,
+    /// Prepared bundles kept in memory.
+    pub cached_bundles: usize,
+    /// For an extra trust root, the owners for whom it counts; a root that is not here counts for all.
+    pub root_owners: Vec<(String, Vec<String>)>,
+}
+
+/// What the use cases need from outside.
+pub struct Parts {
+    /// What outlives the process.
+    pub store: Arc<dyn Store>,
+    /// Opens and seals secrets and launch keys.
+    pub sealer: Sealer,
+    /// The roots that chains must lead to.
+    pub roots: TrustedRoots,
+    /// Where unsigned CEKs are completed.
+    pub ceks: Arc<dyn CekSource>,
+    /// The present.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub random: Arc<dyn Random>,
+}
+
+/// The use cases.
+pub struct Service {
+    parts: Parts,
+    settings: Settings,
+    bundles: Bundles,
+    library: Arc<PreparedBundle>,
+    budgets: Budgets,
+    refusals: Refusals,
+}
+
+/// The server can't be started with what it ships.
+#[derive(Debug, thiserror::Error)]
+#[error("the built-in policy library does not load: {0}")]
+pub struct LibraryError(String);
+
+impl Service {
+    /// Puts the parts together.
+    ///
+    /// # Errors
+    /// When the built-in policy library does not load.
+    pub fn new(parts: Parts, settings: Settings) -> Result<Self, LibraryError> {
+        let library =
+            PreparedBundle::library().map_err(|diagnostics| LibraryError(register::render(&diagnostics)))?;
+        Ok(Self {
+            bundles: Bundles::new(settings.cached_bundles, settings.policy.clone()),
+            budgets: Budgets::new(settings.failed_searches_per_minute),
+            refusals: Refusals::default(),
+            library,
+            parts,
+            settings,
+        })
+    }
+
+    /// The store, for what is only read.
+    #[must_use]
+    pub fn store(&self) -> &dyn Store {
+        self.parts.store.as_ref()
+    }
+
+    /// Names of the trust roots besides AMD's.
+    #[must_use]
+    pub fn extra_roots(&self) -> Vec<String> {
+        self.parts
+            .roots
+            .extra_names()
+            .into_iter()
+            .map(|name| name.to_string())
+            .collect()
+    }
+
+    /// Forgets what has had its time and writes down refusals that were only counted so far.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn tidy(&self) -> Result<(), StoreError> {
+        let now = self.parts.clock.now();
+        self.refusals.flush(self.store())?;
+        while self.store().sweep(now)? {}
+        Ok(())
+    }
+}
+
+/// Why a host gets no session and no secret. What it says to a host is in its problem document; the
+/// reasons of a denial are in the decision, for the owner.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such workload or launch.
+    #[error("there is no workload or launch with this UUID")]
+    NotFound,
+    /// A member of the request is missing or contradicts another.
+    #[error("`{member}`: {why}")]
+    Malformed {
+        /// The member.
+        member: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The certificate chain proves no platform.
+    #[error("{0}")]
+    ChainInvalid(String),
+    /// The measurement's MAC holds for no launch digest.
+    #[error("the measurement does not match")]
+    MeasurementMismatch,
+    /// The floor or a policy forbids it.
+    #[error("denied")]
+    Denied {
+        /// The recorded decision.
+        decision: Uuid,
+    },
+    /// A count is used up; the owner must confirm.
+    #[error("the release waits for the owner's confirmation")]
+    ConfirmationRequired {
+        /// The recorded decision.
+        decision: Uuid,
+        /// The hold.
+        hold: Uuid,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The launch was validated before, or failed too often.
+    #[error("this launch has ended")]
+    LaunchUsed,
+    /// The launch was not validated in time, or gave way to newer ones.
+    #[error("this launch has expired")]
+    LaunchExpired,
+    /// Too much was asked for.
+    #[error("too many requests: {why}")]
+    TooMany {
+        /// Of what there is too much.
+        why: &'static str,
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// Something that the answer depends on is not to be had now.
+    #[error("not now: {why}")]
+    Unavailable {
+        /// What, in words for the host.
+        why: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
+}
+
+impl Refusal {
+    fn unavailable(why: &str) -> Self {
+        Self::Unavailable {
+            why: why.to_owned(),
+            retry_after: Duration::from_secs(2),
+        }
+    }
+}
+
+impl From<StoreError> for Refusal {
+    fn from(error: StoreError) -> Self {
+        log::error!("{error}");
+        Self::unavailable("the store does not answer")
+    }
+}
+
+impl From<SealError> for Refusal {
+    fn from(error: SealError) -> Self {
+        log::error!("sealing: {error}");
+        Self::unavailable("stored values can't be opened or sealed")
+    }
+}
+
+impl From<RandomError> for Refusal {
+    fn from(error: RandomError) -> Self {
+        log::error!("{error}");
+        Self::unavailable("there are no random bytes")
+    }
+}

@@ -1,0 +1,159 @@
+//! Who is this platform? The chain as it arrived, completed where its CEK is not signed, and verified.
+
+use std::time::Duration;
+
+use super::host::{Host, LaunchRequest};
+use super::{Refusal, Service};
+use crate::domain::{Hex, Name};
+use crate::kds::CekError;
+use crate::sev::chain::{PresentedChain, verify_cek};
+use crate::sev::{Certificate, StoredPlatform};
+use crate::store::KnownCek;
+
+/// A verified platform, and the chip where AMD's service, or an import, vouched for it.
+pub(super) struct Platform {
+    pub(super) stored: StoredPlatform,
+    pub(super) pdh: Certificate,
+    pub(super) chip_id: Option<Hex<64>>,
+}
+
+impl Service {
+    /// Verifies the chain of a launch for a workload of `owner`.
+    pub(super) fn platform(
+        &self,
+        owner: &Name,
+        host: &Host,
+        request: &LaunchRequest,
+    ) -> Result<Platform, Refusal> {
+        let chain = PresentedChain::parse(Some(&request.pdh), &request.cert_chain).map_err(invalid)?;
+        let (chain, chip_id) = if chain.cek_is_signed() {
+            let chip_id = self.chip_of(&chain, request.cpu_id)?;
+            (chain, chip_id)
+        } else {
+            self.complete(chain, host, request.cpu_id)?
+        };
+        let verified = chain.verify(&self.parts.roots).map_err(invalid)?;
+        let owners = self
+            .settings
+            .root_owners
+            .iter()
+            .find(|(root, _)| root == verified.root());
+        if owners.is_some_and(|(_, owners)| !owners.iter().any(|name| name == owner.as_str())) {
+            return Err(Refusal::ChainInvalid(
+                "ARK: the root is not trusted for this workload".to_owned(),
+            ));
+        }
+        Ok(Platform {
+            stored: verified.to_stored(),
+            pdh: verified.pdh().clone(),
+            chip_id,
+        })
+    }
+
+    /// The chip of a chain that came with its CEK signed: only what is known already, nobody is asked.
+    fn chip_of(&self, chain: &PresentedChain, cpu_id: Option<Hex<64>>) -> Result<Option<Hex<64>>, Refusal> {
+        if let Some(chip) = cpu_id
+            && let Some(KnownCek::Certificate(known)) = self.store().cek_of_chip(&chip.0)?
+        {
+            return if same_key(chain, &known) {
+                Ok(Some(chip))
+            } else {
+                Err(foreign())
+            };
+        }
+        let known = self.store().cek_of_key(&chain.cek().fingerprint())?;
+        let chip = known.and_then(|(chip, _)| chip).map(Hex);
+        match (chip, cpu_id) {
+            (Some(known), Some(claimed)) if known != claimed => Err(foreign()),
+            (chip, _) => Ok(chip),
+        }
+    }
+
+    /// A chain whose CEK came unsigned, with the CEK as the service signed it.
+    fn complete(
+        &self,
+        chain: PresentedChain,
+        host: &Host,
+        cpu_id: Option<Hex<64>>,
+    ) -> Result<(PresentedChain, Option<Hex<64>>), Refusal> {
+        // Nobody is asked on behalf of a chain that does not hold together by itself.
+        chain.verify_without_authority().map_err(invalid)?;
+        let Some(chip) = cpu_id else {
+            let Some((chip, known)) = self.store().cek_of_key(&chain.cek().fingerprint())? else {
+                let why = "CEK: not signed, and no `cpu-id` was given by which its signature could be had";
+                return Err(Refusal::ChainInvalid(why.to_owned()));
+            };
+            return Ok((with_cek(&chain, &known)?, chip.map(Hex)));
+        };
+        let now = self.parts.clock.now();
+        match self.store().cek_of_chip(&chip.0)? {
+            Some(KnownCek::Certificate(known)) => return Ok((with_cek(&chain, &known)?, Some(chip))),
+            Some(KnownCek::Unknown { until }) if until > now => return Err(unknown_chip()),
+            _ => {}
+        }
+        if let Some((None, known)) = self.store().cek_of_key(&chain.cek().fingerprint())? {
+            // Imported by its key alone: it completes the chain, and the chip stays unproved.
+            return Ok((with_cek(&chain, &known)?, None));
+        }
+        let fetched = match self.parts.ceks.cek(&chip.0, &host.bucket()) {
+            Ok(fetched) => fetched,
+            Err(CekError::UnknownChip) => {
+                self.store()
+                    .remember_no_cek(&chip.0, now.after(self.settings.cek_miss))?;
+                return Err(unknown_chip());
+            }
+            Err(CekError::Unavailable { retry_after, why }) => {
+                let why = format!("the chip's certificate can't be had: {why}");
+                return Err(Refusal::Unavailable {
+                    why,
+                    retry_after: retry_after.max(Duration::from_secs(1)),
+                });
+            }
+            Err(error @ CekError::NotConfigured) => {
+                return Err(Refusal::ChainInvalid(format!("CEK: not signed, and {error}")));
+            }
+        };
+        let certificate = Certificate::parse(&fetched).map_err(|e| Refusal::Unavailable {
+            why: format!("the key distribution service: {e}"),
+            retry_after: Duration::from_secs(10),
+        })?;
+        // What AMD signed is worth remembering whoever asked; what another root signed, only once the
+        // chain that asked for it holds with it.
+        let by_amd = verify_cek(&certificate, &self.parts.roots).is_ok();
+        let completed = chain.with_signed_cek(&certificate);
+        let holds = completed
+            .as_ref()
+            .is_ok_and(|chain| chain.verify(&self.parts.roots).is_ok());
+        if by_amd || holds {
+            self.store()
+                .remember_cek(Some(&chip.0), &certificate.fingerprint(), certificate.as_bytes())?;
+        }
+        Ok((completed.map_err(|_| foreign())?, Some(chip)))
+    }
+}
+
+fn with_cek(chain: &PresentedChain, known: &[u8]) -> Result<PresentedChain, Refusal> {
+    let certificate = Certificate::parse(known).map_err(|e| {
+        log::error!("a remembered CEK is damaged: {e}");
+        Refusal::unavailable("a remembered certificate is damaged")
+    })?;
+    chain.with_signed_cek(&certificate).map_err(|_| foreign())
+}
+
+fn same_key(chain: &PresentedChain, known: &[u8]) -> bool {
+    Certificate::parse(known).is_ok_and(|known| known.same_public_key(chain.cek()))
+}
+
+fn invalid(error: crate::sev::ChainError) -> Refusal {
+    Refusal::ChainInvalid(error.to_string())
+}
+
+fn foreign() -> Refusal {
+    Refusal::ChainInvalid("CEK: `cpu-id` names a chip with another key".to_owned())
+}
+
+fn unknown_chip() -> Refusal {
+    Refusal::ChainInvalid(
+        "CEK: not signed, and the key distribution service knows no chip with this `cpu-id`".to_owned(),
+    )
+}

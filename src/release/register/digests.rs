@@ -1,0 +1,109 @@
+//! Launch digests, computed once when a workload is registered: firmware is big, requests are many.
+
+use super::RegisterError;
+use super::draft::Draft;
+use crate::domain::HexDigest;
+use crate::domain::workload::{Candidate, Image, ImageFacts, Workload};
+use crate::sev::launch_digest::{CpuModel, Firmware, KernelHashes, Measurer, VmsaVariant};
+use crate::sev::policy::Scheme;
+
+/// Digests that a release may have to try; what a search by workload UUID tries at most for one launch.
+const MAX_CANDIDATES: usize = 4096;
+
+/// Every launch digest that the workload accepts.
+pub(super) fn compute(
+    draft: &Draft<'_>,
+    label: &str,
+    workload: &Workload,
+) -> Result<Vec<Candidate>, RegisterError> {
+    let registered = workload.launch_digests.iter();
+    let mut candidates: Vec<Candidate> = registered
+        .map(|digest| Candidate {
+            digest: *digest,
+            image: None,
+            secret_area: None,
+        })
+        .collect();
+    for image in &workload.images {
+        of_image(draft, label, workload.scheme, image, &mut candidates)?;
+        if candidates.len() > MAX_CANDIDATES {
+            let why = format!("its images and vCPU counts make more than {MAX_CANDIDATES} launch digests");
+            return Err(RegisterError::invalid(label, why));
+        }
+    }
+    Ok(candidates)
+}
+
+fn of_image(
+    draft: &Draft<'_>,
+    label: &str,
+    scheme: Scheme,
+    image: &Image,
+    candidates: &mut Vec<Candidate>,
+) -> Result<(), RegisterError> {
+    let invalid = |why: String| RegisterError::invalid(label, format!("image {}: {why}", image.name));
+    let bytes = draft
+        .firmware_bytes(&image.firmware)?
+        .filter(|_| draft.firmware.contains_key(&image.firmware))
+        .ok_or_else(|| {
+            invalid(format!(
+                "there is no firmware {}; register it first",
+                image.firmware
+            ))
+        })?;
+    let firmware = Firmware::parse(bytes).map_err(|e| invalid(e.to_string()))?;
+    let hash = HexDigest::from(firmware.hash());
+    if let Some(pinned) = image.firmware_hash.filter(|pinned| *pinned != hash) {
+        return Err(invalid(format!(
+            "firmware {} has SHA-256 {hash}, the workload names {pinned}",
+            image.firmware
+        )));
+    }
+    let kernel = image.kernel_hash.map(|kernel| {
+        KernelHashes::from_digests(
+            kernel.0,
+            image.initrd_hash.map(|h| h.0),
+            image.cmdline_hash.map(|h| h.0),
+        )
+    });
+    let measurer = Measurer::new(&firmware, kernel.as_ref()).map_err(|e| invalid(e.to_string()))?;
+    let secret_area = firmware.secret_area().map(|(_, size)| size);
+    let facts = ImageFacts {
+        name: image.name.clone(),
+        vcpus: None,
+        vcpu_type: None,
+        vmsa: None,
+    };
+    if scheme == Scheme::AmdSev {
+        let digest = HexDigest::from(measurer.sev());
+        candidates.push(Candidate {
+            digest,
+            image: Some(facts),
+            secret_area,
+        });
+        return Ok(());
+    }
+    let named: Option<CpuModel> = image.vcpu_type.as_ref().and_then(|name| name.parse().ok());
+    let models: Vec<CpuModel> = named.map_or_else(|| CpuModel::ALL.to_vec(), |model| vec![model]);
+    for vcpus in &image.vcpus {
+        for model in &models {
+            for vmsa in [VmsaVariant::Legacy, VmsaVariant::Init2] {
+                let digest = measurer
+                    .sev_es(*vcpus, model.signature(), vmsa)
+                    .map_err(|e| invalid(e.to_string()))?;
+                let facts = ImageFacts {
+                    vcpus: Some(*vcpus),
+                    vcpu_type: Some(model.as_str().to_owned()),
+                    vmsa: Some(vmsa),
+                    ..facts.clone()
+                };
+                candidates.push(Candidate {
+                    digest: HexDigest::from(digest),
+                    image: Some(facts),
+                    secret_area,
+                });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! An owner's objects as they will be: what is stored, with the changes asked for.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use openssl::sha::sha256;
+
+use super::RegisterError;
+use crate::domain::object::{Action, Change, FirmwareObject, KeySetObject, PolicyBundleObject};
+use crate::domain::state::{
+    ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
+};
+use crate::domain::{HexDigest, Name};
+use crate::policy::{Bundle, PreparedBundle};
+use crate::release::Service;
+use crate::sev::launch_digest::Firmware;
+
+/// The largest firmware file.
+const MAX_FIRMWARE: usize = 32 << 20;
+
+/// A bundle with the digest that names it.
+pub(super) type Prepared = (HexDigest, Arc<PreparedBundle>);
+
+pub(super) struct Draft<'a> {
+    pub(super) service: &'a Service,
+    pub(super) before: OwnerState,
+    pub(super) policies: Vec<String>,
+    pub(super) bundle: Option<HexDigest>,
+    pub(super) secrets: BTreeMap<Name, SecretInfo>,
+    pub(super) keysets: BTreeMap<Name, KeySet>,
+    pub(super) firmware: BTreeMap<Name, FirmwareInfo>,
+    pub(super) workloads: BTreeMap<Name, RegisteredWorkload>,
+    pub(super) warnings: Vec<String>,
+    new_bundle: Option<(Bundle, Arc<PreparedBundle>)>,
+    sealed: BTreeMap<Name, Vec<u8>>,
+    contents: BTreeMap<Name, Vec<u8>>,
+    removed: Vec<(Kind, String)>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(service: &'a Service, state: OwnerState) -> Self {
+        Self {
+            service,
+            policies: state.policies.clone(),
+            bundle: state.bundle,
+            secrets: state
+                .secrets
+                .iter()
+                .map(|s| (s.name.clone(), s.clone()))
+                .collect(),
+            keysets: state
+                .keysets
+                .iter()
+                .map(|s| (s.name.clone(), s.clone()))
+                .collect(),
+            firmware: state
+                .firmware
+                .iter()
+                .map(|f| (f.name.clone(), f.clone()))
+                .collect(),
+            workloads: state
+                .workloads
+                .iter()
+                .map(|w| (w.workload.name.clone(), w.clone()))
+                .collect(),
+            before: state,
+            warnings: Vec::new(),
+            new_bundle: None,
+            sealed: BTreeMap::new(),
+            contents: BTreeMap::new(),
+            removed: Vec::new(),
+        }
+    }
+
+    pub(super) fn put_bundle(&mut self, object: &PolicyBundleObject) -> Result<Change, RegisterError> {
+        let files = object
+            .files
+            .iter()
+            .map(|(path, bytes)| (path.clone(), bytes.0.clone()))
+            .collect();
+        let bundle = Bundle::from_files(files).map_err(RegisterError::Bundle)?;
+        let digest = HexDigest::from(bundle.digest());
+        let policies_differ = object
+            .policies
+            .as_ref()
+            .is_some_and(|policies| *policies != self.policies);
+        if let Some(policies) = &object.policies {
+            self.policies.clone_from(policies);
+        }
+        let action = match self.before.bundle {
+            Some(active) if active == digest && policies_differ => Action::Updated,
+            Some(active) if active == digest => Action::Unchanged,
+            Some(_) => Action::Updated,
+            None => Action::Created,
+        };
+        if self.before.bundle != Some(digest) {
+            let limits = &self.service.settings.policy;
+            let prepared = PreparedBundle::prepare(&bundle, limits).map_err(RegisterError::Bundle)?;
+            self.new_bundle = Some((bundle, Arc::new(prepared)));
+            self.bundle = Some(digest);
+        }
+        Ok(Change {
+            kind: "PolicyBundle".to_owned(),
+            name: digest.to_string(),
+            action,
+            detail: None,
+        })
+    }
+
+    pub(super) fn put_keyset(&mut self, object: &KeySetObject) -> Result<Change, RegisterError> {
+        let KeySetObject {
+            name,
+            secrets,
+            policies,
+        } = object.clone();
+        let set = KeySet {
+            name: name.clone(),
+            secrets,
+            policies,
+        };
+        let action = action(self.keysets.get(&name), &set);
+        self.keysets.insert(name.clone(), set);
+        Ok(change("KeySet", &name, action, None))
+    }
+
+    pub(super) fn put_firmware(&mut self, object: &FirmwareObject) -> Result<Change, RegisterError> {
+        let FirmwareObject { name, content } = object;
+        let label = format!("Firmware {name}");
+        if content.0.len() > MAX_FIRMWARE {
+            return Err(RegisterError::invalid(
+                label,
+                format!("larger than {MAX_FIRMWARE} bytes"),
+            ));
+        }
+        Firmware::parse(content.0.as_slice()).map_err(|e| RegisterError::invalid(&label, e))?;
+        let info = FirmwareInfo {
+            name: name.clone(),
+            sha256: HexDigest::from(sha256(&content.0)),
+            bytes: content.0.len() as u64,
+        };
+        let action = action(self.firmware.get(name), &info);
+        if action != Action::Unchanged {
+            self.contents.insert(name.clone(), content.0.clone());
+        }
+        self.firmware.insert(name.clone(), info.clone());
+        Ok(change(
+            "Firmware",
+            name,
+            action,
+            Some(format!("sha256 {}", info.sha256)),
+        ))
+    }
+
+    /// The bytes of a firmware, new or stored.
+    pub(super) fn firmware_bytes(&self, name: &Name) -> Result<Option<Vec<u8>>, RegisterError> {
+        match self.contents.get(name) {
+            Some(content) => Ok(Some(content.clone())),
+            None => Ok(self.service.store().firmware(&self.before.owner, name)?),
+        }
+    }
+
+    pub(super) fn keep_sealed(&mut self, name: &Name, sealed: Vec<u8>) {
+        self.sealed.insert(name.clone(), sealed);
+    }
+
+    /// The bundle that will be active.
+    pub(super) fn prepared(&self) -> Result<Option<Arc<PreparedBundle>>, RegisterError> {
+        if let Some((_, prepared)) = &self.new_bundle {
+            return Ok(Some(prepared.clone()));
+        }
+        let Some(digest) = self.bundle else {
+            return Ok(None);
+        };
+        let loaded = self
+            .service
+            .bundles
+            .load(self.service.store(), &self.before.owner, digest);
+        loaded.map(Some).map_err(|error| match error {
+            crate::release::bundles::BundleError::Store(error) => error.into(),
+            crate::release::bundles::BundleError::Unusable(why) => {
+                RegisterError::invalid("PolicyBundle", why)
+            }
+        })
+    }
+
+    pub(super) fn remove(&mut self, kind: Kind, name: &str) -> Result<(), RegisterError> {
+        let gone = match kind {
+            Kind::Workload => {
+                let found = self
+                    .workloads
+                    .iter()
+                    .find(|(_, w)| w.workload.uuid.to_string() == name);
+                let found = found.map(|(name, _)| name.clone());
+                found.and_then(|name| self.workloads.remove(&name)).is_some()
+            }
+            _ => {
+                let name: Name = name.parse().map_err(|_| RegisterError::NotFound)?;
+                match kind {
+                    Kind::Secret => self.secrets.remove(&name).is_some(),
+                    Kind::KeySet => self.keysets.remove(&name).is_some(),
+                    Kind::Firmware => self.firmware.remove(&name).is_some(),
+                    Kind::Workload => false,
+                }
+            }
+        };
+        if !gone {
+            return Err(RegisterError::NotFound);
+        }
+        self.removed.push((kind, name.to_owned()));
+        Ok(())
+    }
+
+    /// What differs from what is stored, to be written at once.
+    pub(super) fn finish(mut self) -> Result<(ChangeSet, Vec<String>, Option<Prepared>), RegisterError> {
+        let mut set = ChangeSet {
+            removed: std::mem::take(&mut self.removed),
+            ..ChangeSet::default()
+        };
+        let mut prepared = None;
+        if let (Some((bundle, engine)), Some(digest)) = (self.new_bundle, self.bundle) {
+            set.bundle = Some((digest, bundle.to_archive()));
+            prepared = Some((digest, engine));
+        }
+        if self.policies != self.before.policies {
+            set.owner_policies = Some(self.policies);
+        }
+        for (name, secret) in self.secrets {
+            let sealed = self.sealed.remove(&name);
+            if sealed.is_some() || !self.before.secrets.contains(&secret) {
+                set.secrets.push((secret, sealed));
+            }
+        }
+        set.keysets = self
+            .keysets
+            .into_values()
+            .filter(|s| !self.before.keysets.contains(s))
+            .collect();
+        for (name, info) in self.firmware {
+            if let Some(content) = self.contents.remove(&name) {
+                set.firmware.push((info, content));
+            }
+        }
+        let known = |w: &RegisteredWorkload| self.before.workloads.contains(w);
+        set.workloads = self.workloads.into_values().filter(|w| !known(w)).collect();
+        Ok((set, self.warnings, prepared))
+    }
+}
+
+/// What putting `new` where `old` is amounts to.
+pub(super) fn action<T: PartialEq>(old: Option<&T>, new: &T) -> Action {
+    match old {
+        None => Action::Created,
+        Some(old) if old == new => Action::Unchanged,
+        Some(_) => Action::Updated,
+    }
+}
+
+pub(super) fn change(kind: &str, name: &Name, action: Action, detail: Option<String>) -> Change {
+    Change {
+        kind: kind.to_owned(),
+        name: name.to_string(),
+        action,
+        detail,
+    }
+}

@@ -1,0 +1,204 @@
+//! Registration: an owner's objects, checked as a whole and written all or none.
+//!
+//! What is written has been proved to hang together: every name resolves, every bound policy exists
+//! in the bundle that will be active, every secret is reached by a policy, every workload's launch
+//! digests are computed. A release later relies on none of it and checks again.
+
+mod check;
+mod digests;
+mod draft;
+mod mailing;
+mod secrets;
+mod workloads;
+
+use std::fmt::Write as _;
+
+use uuid::Uuid;
+
+use super::Service;
+use crate::domain::Name;
+use crate::domain::object::{Action, Applied, Object};
+use crate::domain::state::Kind;
+use crate::policy::Diagnostic;
+use crate::sealing::SealError;
+use crate::store::{ApplyError, StoreError};
+use draft::Draft;
+
+pub use mailing::{InlineSecret, MailingWorkload};
+
+/// How often a registration starts anew because somebody else's came between.
+const ATTEMPTS: usize = 8;
+
+/// Why objects were not registered. Nothing of them was.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// An object is not acceptable.
+    #[error("{object}: {why}")]
+    Invalid {
+        /// Its kind and name.
+        object: String,
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// The policy bundle does not load.
+    #[error("the policy bundle does not load: {}", render(.0))]
+    Bundle(Vec<Diagnostic>),
+    /// It exists, and differs.
+    #[error("{0} exists and differs; PUT replaces it")]
+    Conflict(String),
+    /// There is no such object.
+    #[error("there is no such object")]
+    NotFound,
+    /// Other changes kept coming between.
+    #[error("the owner's objects are being changed by others; try again")]
+    Busy,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored value does not open, or can't be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+impl RegisterError {
+    fn invalid(object: impl ToString, why: impl ToString) -> Self {
+        Self::Invalid {
+            object: object.to_string(),
+            why: why.to_string(),
+        }
+    }
+}
+
+/// Diagnostics one after the other.
+#[must_use]
+pub fn render(diagnostics: &[Diagnostic]) -> String {
+    let mut text = String::new();
+    for (number, diagnostic) in diagnostics.iter().enumerate() {
+        let separator = if number == 0 { "" } else { "; " };
+        let _ = write!(text, "{separator}{}: {}", diagnostic.place(), diagnostic.message);
+    }
+    text
+}
+
+/// What is done where a workload exists and differs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    /// It is an error.
+    Refuse,
+    /// It is replaced.
+    Replace,
+}
+
+impl Service {
+    /// Registers objects, all or none. With `dry_run`, only says what would be done.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; nothing was written.
+    pub fn apply(&self, owner: &Name, objects: &[Object], dry_run: bool) -> Result<Applied, RegisterError> {
+        self.register(owner, dry_run, |draft| {
+            let mut changes = Vec::with_capacity(objects.len());
+            // Whatever order they come in: what others refer to is there first.
+            for object in objects {
+                changes.push(match object {
+                    Object::PolicyBundle(bundle) => Some(draft.put_bundle(bundle)?),
+                    Object::Secret(secret) => Some(draft.put_secret(secret)?),
+                    Object::KeySet(set) => Some(draft.put_keyset(set)?),
+                    Object::Firmware(firmware) => Some(draft.put_firmware(firmware)?),
+                    Object::Workload(_) => None,
+                });
+            }
+            for (object, change) in objects.iter().zip(&mut changes) {
+                if let Object::Workload(workload) = object {
+                    *change = Some(draft.put_workload_object(workload)?);
+                }
+            }
+            Ok(changes.into_iter().flatten().collect())
+        })
+    }
+
+    /// Registers a workload in the mailing-list form.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; [`RegisterError::Conflict`] when one of this UUID exists, differs and is not
+    /// to be replaced.
+    pub fn register_workload(
+        &self,
+        owner: &Name,
+        uuid: Uuid,
+        workload: &MailingWorkload,
+        on_conflict: OnConflict,
+    ) -> Result<(Action, Applied), RegisterError> {
+        let applied = self.register(owner, false, |draft| {
+            let changes = draft.put_mailing(uuid, workload)?;
+            let differs = changes.iter().any(|change| change.action == Action::Updated)
+                || draft.had_workload(uuid)
+                    && changes.iter().any(|change| change.action != Action::Unchanged);
+            if differs && on_conflict == OnConflict::Refuse {
+                return Err(RegisterError::Conflict(format!("workload {uuid}")));
+            }
+            Ok(changes)
+        })?;
+        let actions = applied.changes.iter().map(|change| change.action);
+        let action = if actions.clone().all(|action| action == Action::Unchanged) {
+            Action::Unchanged
+        } else if applied
+            .changes
+            .last()
+            .is_some_and(|change| change.action == Action::Created)
+        {
+            Action::Created
+        } else {
+            Action::Updated
+        };
+        Ok((action, applied))
+    }
+
+    /// Removes an object that nothing else refers to.
+    ///
+    /// # Errors
+    /// See [`RegisterError`].
+    pub fn remove(&self, owner: &Name, kind: Kind, name: &str) -> Result<(), RegisterError> {
+        self.register(owner, false, |draft| {
+            draft.remove(kind, name)?;
+            Ok(Vec::new())
+        })?;
+        Ok(())
+    }
+
+    fn register(
+        &self,
+        owner: &Name,
+        dry_run: bool,
+        change: impl Fn(&mut Draft<'_>) -> Result<Vec<crate::domain::object::Change>, RegisterError>,
+    ) -> Result<Applied, RegisterError> {
+        for _ in 0..ATTEMPTS {
+            let state = self.store().owner_state(owner)?;
+            let generation = state.generation;
+            let mut draft = Draft::new(self, state);
+            let changes = change(&mut draft)?;
+            draft.check()?;
+            let (set, warnings, prepared) = draft.finish()?;
+            let applied = Applied { changes, warnings };
+            if set.is_empty() || dry_run {
+                return Ok(applied);
+            }
+            match self.store().apply(owner, generation, set, self.parts.clock.now()) {
+                Ok(()) => {
+                    if let Some((digest, bundle)) = prepared {
+                        self.bundles.insert(digest, bundle);
+                    }
+                    return Ok(applied);
+                }
+                Err(ApplyError::Changed) => {}
+                Err(ApplyError::Taken(uuid)) => {
+                    return Err(RegisterError::invalid(
+                        format!("Workload {uuid}"),
+                        "this UUID is taken",
+                    ));
+                }
+                Err(ApplyError::Store(error)) => return Err(error.into()),
+            }
+        }
+        Err(RegisterError::Busy)
+    }
+}

@@ -1,0 +1,173 @@
+//! Secrets: checked, compared with what is stored, sealed.
+
+use openssl::memcmp;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::RegisterError;
+use super::draft::{Draft, change};
+use crate::domain::Name;
+use crate::domain::object::{Action, Change, SecretKind, SecretObject, SecretValue};
+use crate::domain::state::SecretInfo;
+use crate::sealing::{Place, SealError};
+use crate::sev::secret_table::{self, Entry, LUKS_PASSPHRASE};
+
+/// The longest value: what fits the largest secret table beside its headers.
+const MAX_VALUE: usize = secret_table::MAX - 48;
+
+/// A secret to be put, however it was written.
+pub(super) struct NewSecret<'a> {
+    pub(super) name: &'a Name,
+    pub(super) kind: SecretKind,
+    pub(super) guid: Option<Uuid>,
+    pub(super) value: &'a SecretValue,
+    pub(super) policies: &'a [String],
+}
+
+impl Draft<'_> {
+    pub(super) fn put_secret(&mut self, object: &SecretObject) -> Result<Change, RegisterError> {
+        self.put(&NewSecret {
+            name: &object.name,
+            kind: object.kind,
+            guid: object.guid,
+            value: &object.value,
+            policies: &object.policies,
+        })
+    }
+
+    pub(super) fn put(&mut self, new: &NewSecret<'_>) -> Result<Change, RegisterError> {
+        let label = format!("Secret {}", new.name);
+        let guid = match (new.kind, new.guid) {
+            (_, Some(guid)) => guid,
+            (SecretKind::LuksPassphrase, None) => LUKS_PASSPHRASE,
+            (SecretKind::Opaque, None) => {
+                return Err(RegisterError::invalid(label, "an opaque secret needs a `guid`"));
+            }
+        };
+        let old = self.secrets.get(new.name).cloned();
+        let value = self.value(&label, new, old.as_ref())?;
+        if let Some(value) = &value {
+            check(&label, new.kind, guid, value)?;
+        }
+        let last = self.before.last_versions.get(new.name).copied().unwrap_or(0);
+        let (version, bytes, updated) = match (&value, &old) {
+            (Some(value), _) => (last + 1, value.len(), self.service.parts.clock.now()),
+            (None, Some(old)) => (old.version, usize::try_from(old.bytes).unwrap_or(0), old.updated),
+            (None, None) => return Err(RegisterError::invalid(label, "has no value")),
+        };
+        let info = SecretInfo {
+            name: new.name.clone(),
+            kind: new.kind,
+            guid,
+            version,
+            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+            policies: new.policies.to_vec(),
+            updated,
+        };
+        let action = match &old {
+            None => Action::Created,
+            Some(old) if *old == info => Action::Unchanged,
+            Some(_) => Action::Updated,
+        };
+        if let Some(value) = value {
+            let place = Place::Secret {
+                owner: &self.before.owner,
+                name: new.name,
+                version,
+            };
+            let parts = &self.service.parts;
+            let sealed = parts.sealer.seal(place, &value, parts.random.as_ref())?;
+            self.keep_sealed(new.name, sealed);
+        }
+        self.secrets.insert(new.name.clone(), info);
+        Ok(change(
+            "Secret",
+            new.name,
+            action,
+            Some(format!("version {version}")),
+        ))
+    }
+
+    /// The new value; none if it is the one that is stored.
+    fn value(
+        &self,
+        label: &str,
+        new: &NewSecret<'_>,
+        old: Option<&SecretInfo>,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, RegisterError> {
+        match new.value {
+            SecretValue::Generate(0) => Err(RegisterError::invalid(
+                label,
+                "`generate` must be at least 1 byte",
+            )),
+            // Drawn once: applying the same manifest again must not lock a guest out of its disk.
+            SecretValue::Generate(_) if old.is_some_and(|old| old.kind == new.kind) => Ok(None),
+            SecretValue::Generate(length) => {
+                let mut bytes = Zeroizing::new(vec![0; usize::from(*length)]);
+                self.service
+                    .parts
+                    .random
+                    .fill(&mut bytes)
+                    .map_err(SealError::from)?;
+                if new.kind == SecretKind::LuksPassphrase {
+                    use base64::Engine as _;
+                    let text =
+                        Zeroizing::new(base64::engine::general_purpose::STANDARD_NO_PAD.encode(&bytes));
+                    bytes = Zeroizing::new(text.as_bytes().to_vec());
+                }
+                Ok(Some(bytes))
+            }
+            SecretValue::Base64(value) => {
+                if let Some(old) = old
+                    && let Some(stored) = self.stored(old)?
+                    && stored.len() == value.0.len()
+                    && memcmp::eq(&stored, &value.0)
+                {
+                    return Ok(None);
+                }
+                Ok(Some(Zeroizing::new(value.0.clone())))
+            }
+        }
+    }
+
+    fn stored(&self, secret: &SecretInfo) -> Result<Option<Zeroizing<Vec<u8>>>, RegisterError> {
+        let owner = &self.before.owner;
+        let asked = [(secret.name.clone(), secret.version)];
+        let sealed = self
+            .service
+            .store()
+            .sealed_secrets(owner, &asked)?
+            .pop()
+            .flatten();
+        let Some(sealed) = sealed else { return Ok(None) };
+        let place = Place::Secret {
+            owner,
+            name: &secret.name,
+            version: secret.version,
+        };
+        Ok(Some(self.service.parts.sealer.open(place, &sealed)?))
+    }
+}
+
+fn check(label: &str, kind: SecretKind, guid: Uuid, value: &Zeroizing<Vec<u8>>) -> Result<(), RegisterError> {
+    if value.is_empty() {
+        return Err(RegisterError::invalid(label, "the value is empty"));
+    }
+    if value.len() > MAX_VALUE {
+        let why = format!(
+            "the value has {} bytes, at most {MAX_VALUE} fit a secret table",
+            value.len()
+        );
+        return Err(RegisterError::invalid(label, why));
+    }
+    if kind == SecretKind::LuksPassphrase && value.contains(&0) {
+        let why = "a passphrase must not contain a NUL byte: the guest would read it only up to there";
+        return Err(RegisterError::invalid(label, why));
+    }
+    let entry = Entry {
+        guid,
+        data: value.clone(),
+    };
+    secret_table::build(&[entry]).map_err(|e| RegisterError::invalid(label, e))?;
+    Ok(())
+}

@@ -1,0 +1,221 @@
+//! Workloads: from what an owner writes to what is stored.
+
+use std::collections::BTreeSet;
+
+use super::RegisterError;
+use super::digests;
+use super::draft::{Draft, action, change};
+use crate::domain::object::{Action, Change, ImageObject, WorkloadObject};
+use crate::domain::state::RegisteredWorkload;
+use crate::domain::workload::{Image, Workload};
+use crate::domain::{Hex, HexDigest};
+use crate::release::floor;
+use crate::sev::launch_digest::{CpuModel, MAX_VCPUS};
+use crate::sev::policy::{Scheme, SevPolicy};
+use crate::sev::{Certificate, Usage};
+use openssl::sha::sha256;
+use uuid::Uuid;
+
+/// Launch digests and images that one workload may name.
+const MAX_NAMED: usize = 1024;
+/// Secrets that one workload may have: what a guest's kernel reads of a table.
+const MAX_SECRETS: usize = 64;
+
+impl Draft<'_> {
+    pub(super) fn put_workload_object(&mut self, object: &WorkloadObject) -> Result<Change, RegisterError> {
+        let label = format!("Workload {}", object.name);
+        let known = self.workloads.get(&object.name).map(|w| w.workload.uuid);
+        let uuid = match (object.uuid, known) {
+            (Some(asked), Some(known)) if asked != known => {
+                let why = format!("is registered with UUID {known}, which can't be changed; delete it first");
+                return Err(RegisterError::invalid(label, why));
+            }
+            (Some(uuid), _) | (None, Some(uuid)) => uuid,
+            (None, None) => self.service.fresh_uuid().map_err(|_| RegisterError::Busy)?,
+        };
+        let oca = object
+            .cloud_cert
+            .as_ref()
+            .map(|cert| oca(&label, &cert.0))
+            .transpose()?;
+        let workload = Workload {
+            uuid,
+            name: object.name.clone(),
+            scheme: object.scheme,
+            policy: object.policy,
+            vcpus: object.vcpus,
+            products: object.products.clone(),
+            danger_weak_policy: object.danger_weak_policy,
+            launch_digests: object.launch_digests.clone(),
+            images: object
+                .images
+                .iter()
+                .map(|image| stored_image(object, image))
+                .collect(),
+            oca,
+            max_releases: object.max_releases,
+            secrets: object.secrets.clone(),
+            policies: object.policies.clone(),
+        };
+        self.put_workload(workload)
+    }
+
+    /// Puts a workload, however it was written, and computes its launch digests.
+    pub(super) fn put_workload(&mut self, workload: Workload) -> Result<Change, RegisterError> {
+        let label = format!("Workload {}", workload.name);
+        check(&label, &workload)?;
+        if let Some((name, _)) = self
+            .workloads
+            .iter()
+            .find(|(name, w)| w.workload.uuid == workload.uuid && **name != workload.name)
+        {
+            return Err(RegisterError::invalid(
+                label,
+                format!("the UUID is that of workload {name}"),
+            ));
+        }
+        if let Some(policy) = workload.policy {
+            for failed in floor::at_launch(&workload, SevPolicy(policy)) {
+                self.warnings
+                    .push(format!("{label}: every launch will be denied: {failed}"));
+            }
+        }
+        if workload.scheme == Scheme::AmdSev && workload.images.iter().any(|image| !image.vcpus.is_empty()) {
+            self.warnings.push(format!(
+                "{label}: under plain SEV nothing proves how many vCPUs a guest has; `vcpus` of its images is not looked at"
+            ));
+        }
+        let candidates = digests::compute(self, &label, &workload)?;
+        let name = workload.name.clone();
+        let registered = RegisteredWorkload { workload, candidates };
+        let action = action(self.workloads.get(&name), &registered);
+        let detail = format!("uuid {}", registered.workload.uuid);
+        self.workloads.insert(name.clone(), registered);
+        Ok(change("Workload", &name, action, Some(detail)))
+    }
+
+    /// Whether a workload of this UUID was there before.
+    pub(super) fn had_workload(&self, uuid: Uuid) -> bool {
+        self.before.workloads.iter().any(|w| w.workload.uuid == uuid)
+    }
+
+    /// Digests computed anew for workloads whose firmware was replaced.
+    pub(super) fn recompute(&mut self) -> Result<(), RegisterError> {
+        let changed: BTreeSet<_> = self
+            .firmware
+            .iter()
+            .filter(|(_, info)| self.before.firmware.iter().all(|old| old != *info))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let affected =
+            |w: &RegisteredWorkload| w.workload.images.iter().any(|i| changed.contains(&i.firmware));
+        let again: Vec<Workload> = self
+            .workloads
+            .values()
+            .filter(|w| affected(w))
+            .map(|w| w.workload.clone())
+            .collect();
+        for workload in again {
+            let name = workload.name.clone();
+            if self.put_workload(workload)?.action == Action::Updated {
+                self.warnings.push(format!(
+                    "Workload {name}: launch digests computed anew, its firmware was replaced"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check(label: &str, workload: &Workload) -> Result<(), RegisterError> {
+    let invalid = |why: String| Err(RegisterError::invalid(label, why));
+    if workload.secrets.is_empty() {
+        return invalid("has no secrets: nothing could be released to it".to_owned());
+    }
+    if workload.secrets.len() > MAX_SECRETS {
+        return invalid(format!(
+            "has more than {MAX_SECRETS} secrets; a guest reads no more"
+        ));
+    }
+    if workload.secrets.iter().collect::<BTreeSet<_>>().len() != workload.secrets.len() {
+        return invalid("names a secret twice".to_owned());
+    }
+    if workload.launch_digests.len() > MAX_NAMED || workload.images.len() > MAX_NAMED {
+        return invalid(format!("names more than {MAX_NAMED} launch digests or images"));
+    }
+    if workload
+        .images
+        .iter()
+        .map(|image| &image.name)
+        .collect::<BTreeSet<_>>()
+        .len()
+        != workload.images.len()
+    {
+        return invalid("names two images alike".to_owned());
+    }
+    let counts = workload
+        .vcpus
+        .iter()
+        .chain(workload.images.iter().flat_map(|image| &image.vcpus));
+    if let Some(count) = counts.copied().find(|count| *count == 0 || *count > MAX_VCPUS) {
+        return invalid(format!("a guest has 1 to {MAX_VCPUS} vCPUs, not {count}"));
+    }
+    for image in &workload.images {
+        let in_image = |why: &str| invalid(format!("image {}: {why}", image.name));
+        if image.kernel_hash.is_none() && (image.initrd_hash.is_some() || image.cmdline_hash.is_some()) {
+            return in_image("an initrd or a command line is measured only with a kernel");
+        }
+        if workload.scheme == Scheme::AmdSevEs && image.vcpus.is_empty() {
+            return in_image("needs `vcpus`: under SEV-ES each one's first state is measured");
+        }
+        if image
+            .vcpu_type
+            .as_ref()
+            .is_some_and(|name| name.parse::<CpuModel>().is_err())
+        {
+            let known: Vec<_> = CpuModel::ALL.iter().map(|model| model.as_str()).collect();
+            return in_image(&format!("`vcpu_type` must be one of {}", known.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+fn stored_image(workload: &WorkloadObject, image: &ImageObject) -> Image {
+    let vcpus = if image.vcpus.is_empty() {
+        workload.vcpus.into_iter().collect()
+    } else {
+        image.vcpus.clone()
+    };
+    Image {
+        name: image.name.clone(),
+        firmware: image.firmware.clone(),
+        firmware_hash: None,
+        kernel_hash: image.kernel_hash.map(Hex::from),
+        initrd_hash: image.initrd_hash.map(Hex::from),
+        cmdline_hash: image.cmdline.as_ref().map(|text| cmdline_hash(text)),
+        vcpus: if workload.scheme == Scheme::AmdSevEs {
+            vcpus
+        } else {
+            image.vcpus.clone()
+        },
+        vcpu_type: image.vcpu_type.clone(),
+    }
+}
+
+/// The command line is hashed with one trailing NUL and not trimmed, as QEMU does it.
+fn cmdline_hash(text: &str) -> HexDigest {
+    HexDigest::from(sha256(&[text.as_bytes(), &[0]].concat()))
+}
+
+/// The fingerprint of an OCA certificate.
+pub(super) fn oca(label: &str, bytes: &[u8]) -> Result<HexDigest, RegisterError> {
+    let invalid = |why: String| RegisterError::invalid(label, format!("`cloud_cert`: {why}"));
+    let certificate = Certificate::parse(bytes).map_err(|e| invalid(e.to_string()))?;
+    if certificate.usage() != Usage::Oca {
+        return Err(invalid(format!(
+            "is a {}, expected the OCA's certificate",
+            certificate.usage()
+        )));
+    }
+    Ok(HexDigest::from(certificate.fingerprint()))
+}

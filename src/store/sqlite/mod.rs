@@ -1,0 +1,356 @@
+//! The store on SQLite: one file, one writer with group commit, readers beside it.
+//!
+//! WAL with `synchronous=FULL`: what is committed has reached the disk. Changes go through
+//! [`writer`]; reads use connections of their own and never wait for a writer.
+
+mod ceks;
+mod decisions;
+mod launches;
+mod migrations;
+mod objects;
+mod owners;
+mod releases;
+mod rows;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use super::{
+    ApplyError, Committed, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, OwnerCreated, ReleaseCommit,
+    ReleaseCounts, ReleaseScope, Store, StoreError,
+};
+use crate::domain::decision::Decision;
+use crate::domain::hold::Hold;
+use crate::domain::launch::{Launch, LaunchBounds};
+use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
+use crate::domain::token::{Caller, TokenHash};
+use crate::domain::{HexDigest, Name, Time};
+use writer::Writer;
+
+/// The database's file in the data folder.
+pub const FILE: &str = "keyward.db";
+
+/// Read connections kept for later.
+const IDLE_READERS: usize = 16;
+
+/// Why a database can't be used; each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error("there is no database in {folder}: run `keyward init --data-dir {folder} --owner NAME` first", folder = .0.display())]
+    Missing(PathBuf),
+    /// A newer Keyward wrote it.
+    #[error(
+        "the database has schema {found}, this keyward knows up to {known}: use the newer keyward that wrote it"
+    )]
+    Newer {
+        /// The file's.
+        found: i64,
+        /// This program's.
+        known: i64,
+    },
+    /// It is some other program's.
+    #[error("the database is not Keyward's: give another --data-dir")]
+    Foreign,
+    /// The engine failed.
+    #[error("the database can't be opened: {0}")]
+    Engine(#[from] rusqlite::Error),
+    /// The system gave no thread.
+    #[error("the database's writer can't be started: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// The store on SQLite.
+pub struct SqliteStore {
+    path: PathBuf,
+    readers: Mutex<Vec<Connection>>,
+    writer: Writer,
+}
+
+impl SqliteStore {
+    /// Opens the database of a data folder, and brings its schema up to date.
+    ///
+    /// # Errors
+    /// When there is none (unless `create`), it is newer or another program's, or the engine fails.
+    pub fn open(folder: &Path, create: bool) -> Result<Self, OpenError> {
+        let path = folder.join(FILE);
+        if !create && !path.exists() {
+            return Err(OpenError::Missing(folder.to_owned()));
+        }
+        let mut connection = Connection::open_with_flags(
+            &path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX
+                | if create {
+                    OpenFlags::SQLITE_OPEN_CREATE
+                } else {
+                    OpenFlags::empty()
+                },
+        )?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
+        connection.execute_batch(
+            "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON;",
+        )?;
+        migrations::run(&mut connection)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(Self {
+            path,
+            readers: Mutex::new(Vec::new()),
+            writer: Writer::start(connection)?,
+        })
+    }
+
+    /// A fact about the whole database, by its key.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn meta(&self, key: &str) -> Result<Option<String>, StoreError> {
+        self.read(|c| {
+            Ok(
+                c.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+                    .optional()?,
+            )
+        })
+    }
+
+    /// Writes a fact about the whole database.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn set_meta(&self, key: &str, value: &str) -> Result<(), StoreError> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.write(move |c| {
+            c.execute(
+                "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2",
+                params![key, value],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Runs `read` in one read transaction: everything it sees is of one moment.
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, RowError>) -> Result<T, StoreError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.open_reader().map_err(|e| engine(&e))?,
+        };
+        connection.execute_batch("BEGIN").map_err(|e| engine(&e))?;
+        let result = read(&connection);
+        let ended = connection.execute_batch("ROLLBACK");
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if ended.is_ok() && readers.len() < IDLE_READERS {
+            readers.push(connection);
+        }
+        result.map_err(Into::into)
+    }
+
+    fn open_reader(&self) -> rusqlite::Result<Connection> {
+        let connection = Connection::open_with_flags(
+            &self.path,
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        )?;
+        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    }
+
+    fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, RowError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        self.writer.run(move |c| change(c).map_err(StoreError::from))
+    }
+}
+
+/// What may go wrong with a row: the engine, or what the row holds.
+#[derive(Debug)]
+enum RowError {
+    Engine(rusqlite::Error),
+    Damaged { what: &'static str, why: String },
+}
+
+impl From<rusqlite::Error> for RowError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl From<RowError> for StoreError {
+    fn from(error: RowError) -> Self {
+        match error {
+            RowError::Engine(error) => engine(&error),
+            RowError::Damaged { what, why } => Self::Damaged { what, why },
+        }
+    }
+}
+
+fn engine(error: &rusqlite::Error) -> StoreError {
+    StoreError::Engine(error.to_string())
+}
+
+impl Store for SqliteStore {
+    fn create_owner(&self, owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError> {
+        let owner = owner.clone();
+        self.write(move |c| owners::create(c, &owner, token, now))
+    }
+
+    fn owners(&self) -> Result<Vec<Name>, StoreError> {
+        self.read(owners::list)
+    }
+
+    fn caller(&self, token: TokenHash) -> Result<Option<Caller>, StoreError> {
+        self.read(|c| owners::caller(c, token))
+    }
+
+    fn owner_state(&self, owner: &Name) -> Result<OwnerState, StoreError> {
+        self.read(|c| objects::owner_state(c, owner))
+    }
+
+    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet, now: Time) -> Result<(), ApplyError> {
+        let owner = owner.clone();
+        self.writer
+            .run(move |c| objects::apply(c, &owner, generation, &changes, now))
+    }
+
+    fn workload(&self, uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError> {
+        self.read(|c| objects::workload_context(c, uuid))
+    }
+
+    fn bundle(&self, owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|c| objects::bundle(c, owner, digest))
+    }
+
+    fn bundles(&self, owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError> {
+        self.read(|c| objects::bundles(c, owner))
+    }
+
+    fn sealed_secrets(
+        &self,
+        owner: &Name,
+        secrets: &[(Name, u64)],
+    ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
+        self.read(|c| objects::sealed_secrets(c, owner, secrets))
+    }
+
+    fn firmware(&self, owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|c| objects::firmware(c, owner, name))
+    }
+
+    fn begin_launch(&self, launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, StoreError> {
+        let launch = launch.clone();
+        self.write(move |c| launches::begin(c, &launch, bounds))
+    }
+
+    fn launch(&self, id: Uuid) -> Result<Option<Launch>, StoreError> {
+        self.read(|c| launches::find(c, id))
+    }
+
+    fn pending_launches(
+        &self,
+        workload: Uuid,
+        policy: u32,
+        bucket: &str,
+        now: Time,
+        limit: u32,
+    ) -> Result<Vec<Launch>, StoreError> {
+        self.read(|c| launches::pending(c, workload, policy, bucket, now, limit))
+    }
+
+    fn charge_try(&self, id: Uuid) -> Result<u32, StoreError> {
+        self.write(move |c| launches::charge_try(c, id))
+    }
+
+    fn answered(
+        &self,
+        uuid: Uuid,
+        key: HexDigest,
+        request: HexDigest,
+        now: Time,
+    ) -> Result<Option<(Uuid, Name, Vec<u8>)>, StoreError> {
+        self.read(|c| launches::answered(c, uuid, key, request, now))
+    }
+
+    fn release_counts(
+        &self,
+        owner: &Name,
+        scope: &ReleaseScope,
+        now: Time,
+    ) -> Result<ReleaseCounts, StoreError> {
+        self.read(|c| releases::counts(c, owner, scope, now))
+    }
+
+    fn commit_release(&self, release: ReleaseCommit) -> Result<Committed, StoreError> {
+        self.write(move |c| releases::commit(c, &release))
+    }
+
+    fn record_denied(&self, decision: &Decision) -> Result<(), StoreError> {
+        let decision = decision.clone();
+        self.write(move |c| {
+            decisions::insert(c, &decision)?;
+            if let Some(launch) = decision.launch {
+                launches::charge_try(c, launch)?;
+            }
+            Ok(())
+        })
+    }
+
+    fn record_refusals(&self, decisions: &[Decision]) -> Result<(), StoreError> {
+        let decisions = decisions.to_vec();
+        self.write(move |c| {
+            decisions
+                .iter()
+                .try_for_each(|decision| decisions::upsert(c, decision))
+        })
+    }
+
+    fn decisions(&self, owner: &Name, query: &DecisionQuery) -> Result<DecisionPage, StoreError> {
+        self.read(|c| decisions::page(c, owner, query))
+    }
+
+    fn decision(&self, owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError> {
+        self.read(|c| decisions::find(c, owner, id))
+    }
+
+    fn holds(&self, owner: &Name) -> Result<Vec<Hold>, StoreError> {
+        self.read(|c| releases::holds(c, owner))
+    }
+
+    fn cek_of_chip(&self, chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError> {
+        self.read(|c| ceks::of_chip(c, chip))
+    }
+
+    fn cek_of_key(&self, key: &[u8; 32]) -> Result<Option<(Option<[u8; 64]>, Vec<u8>)>, StoreError> {
+        self.read(|c| ceks::of_key(c, key))
+    }
+
+    fn remember_cek(
+        &self,
+        chip: Option<&[u8; 64]>,
+        key: &[u8; 32],
+        certificate: &[u8],
+    ) -> Result<(), StoreError> {
+        let (chip, key, certificate) = (chip.copied(), *key, certificate.to_vec());
+        self.write(move |c| ceks::remember(c, chip.as_ref(), &key, &certificate))
+    }
+
+    fn remember_no_cek(&self, chip: &[u8; 64], until: Time) -> Result<(), StoreError> {
+        let chip = *chip;
+        self.write(move |c| ceks::remember_unknown(c, &chip, until))
+    }
+
+    fn sweep(&self, now: Time) -> Result<bool, StoreError> {
+        self.write(move |c| launches::sweep(c, now))
+    }
+
+    fn ping(&self) -> Result<(), StoreError> {
+        self.write(|c| Ok(c.execute_batch("SELECT 1")?))
+    }
+}

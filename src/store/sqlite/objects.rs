@@ -1,0 +1,355 @@
+//! What owners registered: secrets, key sets, firmware, workloads, bundles.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use super::rows::{self, to_json};
+use super::{ApplyError, RowError, StoreError};
+use crate::domain::state::{
+    ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo, WorkloadContext,
+};
+use crate::domain::{HexDigest, Name, Time};
+
+pub(super) fn owner_state(c: &Connection, owner: &Name) -> Result<OwnerState, RowError> {
+    let head = head(c, owner)?.ok_or_else(|| rows::damaged("an owner", "no such owner"))?;
+    Ok(OwnerState {
+        owner: owner.clone(),
+        generation: head.generation,
+        bundle: head.bundle,
+        policies: head.policies,
+        secrets: documents(
+            c,
+            "a secret",
+            "SELECT document FROM secrets WHERE owner = ?1 ORDER BY name",
+            owner,
+        )?,
+        keysets: documents(
+            c,
+            "a key set",
+            "SELECT document FROM keysets WHERE owner = ?1 ORDER BY name",
+            owner,
+        )?,
+        firmware: documents(
+            c,
+            "a firmware",
+            "SELECT document FROM firmware WHERE owner = ?1 ORDER BY name",
+            owner,
+        )?,
+        workloads: workloads(c, owner)?,
+        last_versions: last_versions(c, owner)?,
+    })
+}
+
+struct Head {
+    generation: i64,
+    bundle: Option<HexDigest>,
+    policies: Vec<String>,
+}
+
+fn head(c: &Connection, owner: &Name) -> Result<Option<Head>, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT generation, bundle, policies FROM owners WHERE name = ?1")?;
+    let mut found = statement.query([owner.as_str()])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    Ok(Some(Head {
+        generation: row.get(0)?,
+        bundle: rows::optional_bytes("a bundle's digest", row, 1)?,
+        policies: rows::json("an owner's policies", row, 2)?,
+    }))
+}
+
+fn documents<T: serde::de::DeserializeOwned>(
+    c: &Connection,
+    what: &'static str,
+    sql: &str,
+    owner: &Name,
+) -> Result<Vec<T>, RowError> {
+    let mut statement = c.prepare_cached(sql)?;
+    let mut found = statement.query([owner.as_str()])?;
+    let mut documents = Vec::new();
+    while let Some(row) = found.next()? {
+        documents.push(rows::json(what, row, 0)?);
+    }
+    Ok(documents)
+}
+
+fn workloads(c: &Connection, owner: &Name) -> Result<Vec<RegisteredWorkload>, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT document, candidates FROM workloads WHERE owner = ?1 ORDER BY name")?;
+    let mut found = statement.query([owner.as_str()])?;
+    let mut workloads = Vec::new();
+    while let Some(row) = found.next()? {
+        workloads.push(RegisteredWorkload {
+            workload: rows::json("a workload", row, 0)?,
+            candidates: rows::json("a workload's digests", row, 1)?,
+        });
+    }
+    Ok(workloads)
+}
+
+pub(super) fn workload_context(c: &Connection, uuid: Uuid) -> Result<Option<WorkloadContext>, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT document, candidates, owner FROM workloads WHERE uuid = ?1")?;
+    let mut found = statement.query([uuid.as_bytes().as_slice()])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    let registered = RegisteredWorkload {
+        workload: rows::json("a workload", row, 0)?,
+        candidates: rows::json("a workload's digests", row, 1)?,
+    };
+    let owner = rows::name("a workload's owner", row, 2)?;
+    let head = head(c, &owner)?.ok_or_else(|| rows::damaged("a workload's owner", "no such owner"))?;
+    let mut secrets: Vec<SecretInfo> = Vec::new();
+    for name in &registered.workload.secrets {
+        let mut statement =
+            c.prepare_cached("SELECT document FROM secrets WHERE owner = ?1 AND name = ?2")?;
+        let mut found = statement.query([owner.as_str(), name.as_str()])?;
+        if let Some(row) = found.next()? {
+            secrets.push(rows::json("a secret", row, 0)?);
+        }
+    }
+    let mut keysets: Vec<KeySet> = documents(
+        c,
+        "a key set",
+        "SELECT document FROM keysets WHERE owner = ?1 ORDER BY name",
+        &owner,
+    )?;
+    keysets.retain(|set| {
+        set.secrets
+            .iter()
+            .any(|name| registered.workload.secrets.contains(name))
+    });
+    Ok(Some(WorkloadContext {
+        owner,
+        generation: head.generation,
+        bundle: head.bundle,
+        owner_policies: head.policies,
+        registered,
+        secrets,
+        keysets,
+    }))
+}
+
+pub(super) fn bundle(c: &Connection, owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, RowError> {
+    Ok(
+        c.prepare_cached("SELECT archive FROM bundles WHERE owner = ?1 AND digest = ?2")?
+            .query_row(params![owner.as_str(), digest.0.as_slice()], |row| row.get(0))
+            .optional()?,
+    )
+}
+
+pub(super) fn bundles(c: &Connection, owner: &Name) -> Result<Vec<(HexDigest, Time)>, RowError> {
+    let mut statement = c.prepare_cached(
+        "SELECT digest, activated FROM bundles WHERE owner = ?1 ORDER BY activated DESC, rowid DESC",
+    )?;
+    let mut found = statement.query([owner.as_str()])?;
+    let mut bundles = Vec::new();
+    while let Some(row) = found.next()? {
+        bundles.push((
+            rows::bytes("a bundle's digest", row, 0)?,
+            Time::from_millis(row.get(1)?),
+        ));
+    }
+    Ok(bundles)
+}
+
+pub(super) fn sealed_secrets(
+    c: &Connection,
+    owner: &Name,
+    secrets: &[(Name, u64)],
+) -> Result<Vec<Option<Vec<u8>>>, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT sealed FROM secrets WHERE owner = ?1 AND name = ?2 AND version = ?3")?;
+    let mut sealed = Vec::with_capacity(secrets.len());
+    for (name, version) in secrets {
+        let version = i64::try_from(*version).map_err(|e| rows::damaged("a secret's version", e))?;
+        let found = statement
+            .query_row(params![owner.as_str(), name.as_str(), version], |row| row.get(0))
+            .optional()?;
+        sealed.push(found);
+    }
+    Ok(sealed)
+}
+
+pub(super) fn firmware(c: &Connection, owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, RowError> {
+    Ok(
+        c.prepare_cached("SELECT content FROM firmware WHERE owner = ?1 AND name = ?2")?
+            .query_row([owner.as_str(), name.as_str()], |row| row.get(0))
+            .optional()?,
+    )
+}
+
+pub(super) fn apply(
+    c: &Connection,
+    owner: &Name,
+    generation: i64,
+    changes: &ChangeSet,
+    now: Time,
+) -> Result<(), ApplyError> {
+    let raised = c
+        .execute(
+            "UPDATE owners SET generation = generation + 1 WHERE name = ?1 AND generation = ?2",
+            params![owner.as_str(), generation],
+        )
+        .map_err(|e| super::engine(&e))?;
+    if raised != 1 {
+        return Err(ApplyError::Changed);
+    }
+    for registered in &changes.workloads {
+        let uuid = registered.workload.uuid;
+        let taken: Option<String> = c
+            .query_row(
+                "SELECT owner FROM workloads WHERE uuid = ?1",
+                [uuid.as_bytes().as_slice()],
+                |r| r.get(0),
+            )
+            .optional()
+            .map_err(|e| super::engine(&e))?;
+        if taken.is_some_and(|other| other != owner.as_str()) {
+            return Err(ApplyError::Taken(uuid));
+        }
+    }
+    write(c, owner.as_str(), changes, now).map_err(|e| ApplyError::Store(StoreError::from(e)))
+}
+
+fn write(c: &Connection, owner: &str, changes: &ChangeSet, now: Time) -> Result<(), RowError> {
+    for (kind, name) in &changes.removed {
+        match kind {
+            Kind::Secret => c.execute(
+                "DELETE FROM secrets WHERE owner = ?1 AND name = ?2",
+                [owner, name],
+            )?,
+            Kind::KeySet => c.execute(
+                "DELETE FROM keysets WHERE owner = ?1 AND name = ?2",
+                [owner, name],
+            )?,
+            Kind::Firmware => c.execute(
+                "DELETE FROM firmware WHERE owner = ?1 AND name = ?2",
+                [owner, name],
+            )?,
+            Kind::Workload => {
+                let uuid: Uuid = name.parse().map_err(|e| rows::damaged("a workload's UUID", e))?;
+                let sql = "DELETE FROM workloads WHERE owner = ?1 AND uuid = ?2";
+                c.execute(sql, params![owner, uuid.as_bytes().as_slice()])?
+            }
+        };
+    }
+    if let Some((digest, archive)) = &changes.bundle {
+        c.execute(
+            "INSERT INTO bundles VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT DO UPDATE SET activated = ?4",
+            params![owner, digest.0.as_slice(), archive, now.millis()],
+        )?;
+        c.execute(
+            "UPDATE owners SET bundle = ?2 WHERE name = ?1",
+            params![owner, digest.0.as_slice()],
+        )?;
+    }
+    if let Some(policies) = &changes.owner_policies {
+        let policies = to_json("policies", policies)?;
+        c.execute(
+            "UPDATE owners SET policies = ?2 WHERE name = ?1",
+            [owner, &policies],
+        )?;
+    }
+    changes
+        .secrets
+        .iter()
+        .try_for_each(|(secret, sealed)| put_secret(c, owner, secret, sealed.as_deref()))?;
+    changes.keysets.iter().try_for_each(|set| {
+        let document = to_json("a key set", set)?;
+        put(c, "keysets", owner, set.name.as_str(), &document)
+    })?;
+    changes
+        .firmware
+        .iter()
+        .try_for_each(|(info, content)| put_firmware(c, owner, info, content))?;
+    changes
+        .workloads
+        .iter()
+        .try_for_each(|registered| put_workload(c, owner, registered))
+}
+
+fn put(c: &Connection, table: &str, owner: &str, name: &str, document: &str) -> Result<(), RowError> {
+    let sql = format!(
+        "INSERT INTO {table} (owner, name, document) VALUES (?1, ?2, ?3)
+         ON CONFLICT (owner, name) DO UPDATE SET document = ?3"
+    );
+    c.execute(&sql, [owner, name, document])?;
+    Ok(())
+}
+
+fn put_secret(
+    c: &Connection,
+    owner: &str,
+    secret: &SecretInfo,
+    sealed: Option<&[u8]>,
+) -> Result<(), RowError> {
+    let document = to_json("a secret", secret)?;
+    let version = i64::try_from(secret.version).map_err(|e| rows::damaged("a secret's version", e))?;
+    let name = secret.name.as_str();
+    let Some(sealed) = sealed else {
+        c.execute(
+            "UPDATE secrets SET document = ?3 WHERE owner = ?1 AND name = ?2 AND version = ?4",
+            params![owner, name, document, version],
+        )?;
+        return Ok(());
+    };
+    c.execute(
+        "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (owner, name) DO UPDATE SET version = ?3, document = ?4, sealed = ?5",
+        params![owner, name, version, document, sealed],
+    )?;
+    let raised = c.execute(
+        "INSERT INTO secret_versions VALUES (?1, ?2, ?3)
+         ON CONFLICT (owner, name) DO UPDATE SET last = ?3 WHERE last < ?3",
+        params![owner, name, version],
+    )?;
+    if raised == 1 {
+        Ok(())
+    } else {
+        Err(rows::damaged("a secret's version", "it was used before"))
+    }
+}
+
+fn put_firmware(c: &Connection, owner: &str, info: &FirmwareInfo, content: &[u8]) -> Result<(), RowError> {
+    let document = to_json("a firmware", info)?;
+    c.execute(
+        "INSERT INTO firmware VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT (owner, name) DO UPDATE SET document = ?3, content = ?4",
+        params![owner, info.name.as_str(), document, content],
+    )?;
+    Ok(())
+}
+
+fn put_workload(c: &Connection, owner: &str, registered: &RegisteredWorkload) -> Result<(), RowError> {
+    let workload = &registered.workload;
+    let document = to_json("a workload", workload)?;
+    let candidates = to_json("a workload's digests", &registered.candidates)?;
+    c.execute(
+        "INSERT INTO workloads VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (uuid) DO UPDATE SET name = ?3, document = ?4, candidates = ?5",
+        params![
+            workload.uuid.as_bytes().as_slice(),
+            owner,
+            workload.name.as_str(),
+            document,
+            candidates
+        ],
+    )?;
+    Ok(())
+}
+
+fn last_versions(c: &Connection, owner: &Name) -> Result<BTreeMap<Name, u64>, RowError> {
+    let mut statement = c.prepare_cached("SELECT name, last FROM secret_versions WHERE owner = ?1")?;
+    let mut found = statement.query([owner.as_str()])?;
+    let mut versions = BTreeMap::new();
+    while let Some(row) = found.next()? {
+        versions.insert(
+            rows::name("a secret's name", row, 0)?,
+            rows::natural("a secret's version", row, 1)?,
+        );
+    }
+    Ok(versions)
+}

@@ -1,0 +1,65 @@
+//! Owners and their tokens.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use super::rows;
+use super::{Caller, OwnerCreated, RowError, TokenHash};
+use crate::domain::{Name, Time};
+
+pub(super) fn create(
+    c: &Connection,
+    owner: &Name,
+    token: TokenHash,
+    now: Time,
+) -> Result<OwnerCreated, RowError> {
+    if let Some(other) = list(c)?.into_iter().next() {
+        return Ok(OwnerCreated::AnotherExists(other));
+    }
+    c.execute(
+        "INSERT INTO owners (name, created) VALUES (?1, ?2)",
+        params![owner.as_str(), now.millis()],
+    )?;
+    c.execute(
+        "INSERT INTO tokens (hash, id, owner, name, created) VALUES (?1, ?2, ?3, 'init', ?4)",
+        params![
+            token.0.as_slice(),
+            Uuid::new_v4().as_bytes().as_slice(),
+            owner.as_str(),
+            now.millis()
+        ],
+    )?;
+    Ok(OwnerCreated::Created)
+}
+
+pub(super) fn list(c: &Connection) -> Result<Vec<Name>, RowError> {
+    let mut statement = c.prepare_cached("SELECT name FROM owners ORDER BY name")?;
+    let mut found = statement.query([])?;
+    let mut owners = Vec::new();
+    while let Some(row) = found.next()? {
+        owners.push(rows::name("an owner's name", row, 0)?);
+    }
+    Ok(owners)
+}
+
+pub(super) fn caller(c: &Connection, token: TokenHash) -> Result<Option<Caller>, RowError> {
+    let found = c
+        .prepare_cached("SELECT owner, id, name FROM tokens WHERE hash = ?1")?
+        .query_row([token.0.as_slice()], |row| {
+            Ok((
+                rows::name("a token's owner", row, 0),
+                rows::uuid("a token's id", row, 1),
+                row.get(2)?,
+            ))
+        })
+        .optional()?;
+    found
+        .map(|(owner, token, name)| {
+            Ok(Caller {
+                owner: owner?,
+                token: token?,
+                name,
+            })
+        })
+        .transpose()
+}

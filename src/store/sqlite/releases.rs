@@ -1,0 +1,284 @@
+//! Releases: counted under their limits, recorded and spent in one transaction, or held.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use super::rows;
+use super::{Committed, ReleaseCommit, ReleaseCounts, ReleaseScope, RowError, decisions, launches};
+use crate::domain::decision::{Decision, Outcome};
+use crate::domain::hold::Hold;
+use crate::domain::{HexDigest, Name, Time};
+use crate::store::CountUp;
+
+const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
+
+pub(super) fn counts(
+    c: &Connection,
+    owner: &Name,
+    scope: &ReleaseScope,
+    now: Time,
+) -> Result<ReleaseCounts, RowError> {
+    let since = |age: i64| {
+        let mut statement = c.prepare_cached(
+            "SELECT count(*) FROM release_times WHERE owner = ?1 AND scope = ?2 AND time > ?3",
+        )?;
+        let mut found = statement.query(params![owner.as_str(), scope_text(scope), now.millis() - age])?;
+        found
+            .next()?
+            .map_or(Ok(0), |row| rows::natural("a count", row, 0))
+    };
+    Ok(ReleaseCounts {
+        total: total(c, owner, scope)?,
+        last_hour: since(HOUR)?,
+        last_day: since(DAY)?,
+    })
+}
+
+fn total(c: &Connection, owner: &Name, scope: &ReleaseScope) -> Result<u64, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT total FROM release_totals WHERE owner = ?1 AND scope = ?2")?;
+    let mut found = statement.query(params![owner.as_str(), scope_text(scope)])?;
+    found
+        .next()?
+        .map_or(Ok(0), |row| rows::natural("a count", row, 0))
+}
+
+fn scope_text(scope: &ReleaseScope) -> String {
+    match scope {
+        ReleaseScope::Workload(uuid) => format!("workload:{uuid}"),
+        ReleaseScope::Secret(name) => format!("secret:{name}"),
+    }
+}
+
+pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committed, RowError> {
+    let decision = &release.decision;
+    let generation: Option<i64> = c
+        .prepare_cached("SELECT generation FROM owners WHERE name = ?1")?
+        .query_row([decision.owner.as_str()], |row| row.get(0))
+        .optional()?;
+    if generation != Some(release.generation) {
+        return Ok(Committed::Changed);
+    }
+    for (scope, seen) in &release.seen {
+        if total(c, &decision.owner, scope)? != *seen {
+            return Ok(Committed::Changed);
+        }
+    }
+    let used_up = used_up(c, &decision.owner, &release.counts)?;
+    if !used_up.is_empty() {
+        return hold(c, release, &used_up.join("; "));
+    }
+    if !launches::spend(c, release.launch, decision.time, release.answer.as_ref())? {
+        return Ok(Committed::Gone);
+    }
+    for count in &release.counts {
+        raise(c, &decision.owner, count)?;
+    }
+    note(
+        c,
+        &decision.owner,
+        &ReleaseScope::Workload(decision.workload.uuid),
+        decision.time,
+    )?;
+    for secret in &decision.released {
+        note(
+            c,
+            &decision.owner,
+            &ReleaseScope::Secret(secret.name.clone()),
+            decision.time,
+        )?;
+    }
+    decisions::insert(c, decision)?;
+    Ok(Committed::Released)
+}
+
+/// A sentence for each count that has no room.
+fn used_up(c: &Connection, owner: &Name, counts: &[CountUp]) -> Result<Vec<String>, RowError> {
+    let mut sentences = Vec::new();
+    for count in counts {
+        let Some(limit) = count.limit else { continue };
+        let released = released(c, owner, count)?;
+        if released >= limit {
+            let (kind, name) = (count.binding.kind.as_str(), &count.binding.name);
+            let of = if name.is_empty() {
+                kind.to_owned()
+            } else {
+                format!("{kind} {name}")
+            };
+            sentences.push(format!(
+                "{} was released {released} times within {of}, where {limit} are allowed",
+                count.secret
+            ));
+        }
+    }
+    Ok(sentences)
+}
+
+fn released(c: &Connection, owner: &Name, count: &CountUp) -> Result<u64, RowError> {
+    let mut statement = c.prepare_cached(
+        "SELECT released FROM counts WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4",
+    )?;
+    let mut found = statement.query(params![
+        owner.as_str(),
+        count.binding.kind.as_str(),
+        count.binding.name,
+        count.secret.as_str()
+    ])?;
+    found
+        .next()?
+        .map_or(Ok(0), |row| rows::natural("a count", row, 0))
+}
+
+/// Raises a count by one, only while it is below its limit.
+fn raise(c: &Connection, owner: &Name, count: &CountUp) -> Result<(), RowError> {
+    let key = params![
+        owner.as_str(),
+        count.binding.kind.as_str(),
+        count.binding.name,
+        count.secret.as_str()
+    ];
+    c.prepare_cached("INSERT INTO counts VALUES (?1, ?2, ?3, ?4, 0) ON CONFLICT DO NOTHING")?
+        .execute(key)?;
+    let limit = count
+        .limit
+        .map_or(i64::MAX, |limit| i64::try_from(limit).unwrap_or(i64::MAX));
+    let raised = c
+        .prepare_cached(
+            "UPDATE counts SET released = released + 1
+             WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4 AND released < ?5",
+        )?
+        .execute(params![
+            owner.as_str(),
+            count.binding.kind.as_str(),
+            count.binding.name,
+            count.secret.as_str(),
+            limit
+        ])?;
+    // The room was there a moment ago in this same transaction, and there is one writer.
+    if raised == 1 {
+        Ok(())
+    } else {
+        Err(rows::damaged("a count", "it has no room though it had"))
+    }
+}
+
+fn note(c: &Connection, owner: &Name, scope: &ReleaseScope, time: Time) -> Result<(), RowError> {
+    let scope = scope_text(scope);
+    c.prepare_cached(
+        "INSERT INTO release_totals VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET total = total + 1",
+    )?
+    .execute(params![owner.as_str(), scope])?;
+    c.prepare_cached("INSERT INTO release_times VALUES (?1, ?2, ?3)")?
+        .execute(params![owner.as_str(), scope, time.millis()])?;
+    Ok(())
+}
+
+/// One open hold for a workload's set of secrets; one decision for each launch that it holds back.
+fn hold(c: &Connection, release: &ReleaseCommit, reason: &str) -> Result<Committed, RowError> {
+    let decision = &release.decision;
+    let waiting: Option<i64> = c
+        .query_row(
+            "SELECT 1 FROM launches WHERE id = ?1 AND state = 'pending' AND expires > ?2",
+            params![release.launch.as_bytes().as_slice(), decision.time.millis()],
+            |row| row.get(0),
+        )
+        .optional()?;
+    if waiting.is_none() {
+        return Ok(Committed::Gone);
+    }
+    let mut names = decision.secrets.clone();
+    names.sort();
+    let secrets = rows::to_json("names", &names)?;
+    let workload = decision.workload.uuid.as_bytes().as_slice();
+    let found = {
+        let mut statement = c.prepare_cached(
+            "SELECT document FROM holds WHERE owner = ?1 AND workload = ?2 AND secrets = ?3 AND state = 'open'",
+        )?;
+        let mut rows = statement.query(params![decision.owner.as_str(), workload, secrets])?;
+        rows.next()?
+            .map(|row| rows::json::<Hold>("a hold", row, 0))
+            .transpose()?
+    };
+    let seen = match &decision.input {
+        Some(input) => attested(input)?,
+        None => return Err(rows::damaged("a release", "it has no input")),
+    };
+    let mut hold = found.unwrap_or_else(|| Hold {
+        id: Uuid::new_v4(),
+        workload: decision.workload.clone(),
+        secrets: decision.secrets.clone(),
+        launch_digest: seen.0,
+        cek: seen.1,
+        created: decision.time,
+        last_try: decision.time,
+        launches: 0,
+        requests: 0,
+        reason: String::new(),
+    });
+    let id = hold.id.as_bytes().as_slice().to_vec();
+    let launch = release.launch.as_bytes().as_slice();
+    let again = {
+        let mut statement =
+            c.prepare_cached("SELECT decision FROM hold_launches WHERE hold = ?1 AND launch = ?2")?;
+        let mut rows = statement.query(params![id, launch])?;
+        rows.next()?
+            .map(|row| rows::uuid("a decision's id", row, 0))
+            .transpose()?
+    };
+    hold.requests += 1;
+    hold.launches += u64::from(again.is_none());
+    hold.last_try = decision.time;
+    (hold.launch_digest, hold.cek) = seen;
+    reason.clone_into(&mut hold.reason);
+    c.execute(
+        "INSERT INTO holds VALUES (?1, ?2, ?3, ?4, 'open', ?5, ?6) ON CONFLICT (id) DO UPDATE SET document = ?6",
+        params![
+            id,
+            decision.owner.as_str(),
+            workload,
+            secrets,
+            hold.created.millis(),
+            rows::to_json("a hold", &hold)?
+        ],
+    )?;
+    let recorded = match again {
+        Some(recorded) => recorded,
+        None => {
+            let held = Decision {
+                outcome: Outcome::Held,
+                reason: reason.to_owned(),
+                released: Vec::new(),
+                hold: Some(hold.id),
+                ..decision.clone()
+            };
+            decisions::insert(c, &held)?;
+            held.id
+        }
+    };
+    c.execute(
+        "INSERT INTO hold_launches VALUES (?1, ?2, ?3, 1) ON CONFLICT DO UPDATE SET requests = requests + 1",
+        params![id, launch, recorded.as_bytes().as_slice()],
+    )?;
+    Ok(Committed::Held {
+        hold: hold.id,
+        decision: recorded,
+    })
+}
+
+fn attested(input: &crate::policy::Input) -> Result<(HexDigest, HexDigest), RowError> {
+    let digest = input.attested.launch_digest.as_deref().unwrap_or_default();
+    let parse = |text: &str| text.parse().map_err(|e| rows::damaged("an attested digest", e));
+    Ok((parse(digest)?, parse(&input.platform.fingerprints.cek)?))
+}
+
+pub(super) fn holds(c: &Connection, owner: &Name) -> Result<Vec<Hold>, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT document FROM holds WHERE owner = ?1 AND state = 'open' ORDER BY created")?;
+    let mut found = statement.query([owner.as_str()])?;
+    let mut holds = Vec::new();
+    while let Some(row) = found.next()? {
+        holds.push(rows::json("a hold", row, 0)?);
+    }
+    Ok(holds)
+}

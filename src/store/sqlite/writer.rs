@@ -1,0 +1,136 @@
+//! The one writer, with group commit.
+//!
+//! Requests queue their changes here. The writer's thread takes what has queued up, runs each change
+//! in a savepoint of one transaction, commits once, and only then answers all of them: many durable
+//! changes for one flush to the disk. A change that fails is undone alone; a commit that fails fails
+//! every change in it.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+
+use super::super::StoreError;
+use super::engine;
+
+/// Changes in one commit, at most.
+const GROUP: usize = 128;
+/// Changes that may queue; past it callers wait.
+const QUEUE: usize = 1024;
+
+/// Called with what became of the commit.
+type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
+/// A change: whether to keep it, and whom to tell.
+type Job = Box<dyn FnOnce(&Connection) -> (bool, Answer) + Send>;
+
+/// A handle on the writer's thread.
+pub(super) struct Writer {
+    queue: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread with its connection.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+        let (queue, jobs) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || serve(&connection, &jobs))?;
+        Ok(Self {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
+    }
+
+    /// Runs a change and waits until it is durable.
+    ///
+    /// # Errors
+    /// What the change says, or that the engine failed.
+    pub(super) fn run<T, E>(
+        &self,
+        change: impl FnOnce(&Connection) -> Result<T, E> + Send + 'static,
+    ) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let (sender, receiver) = sync_channel(1);
+        let job: Job = Box::new(move |connection| {
+            let result = catch_unwind(AssertUnwindSafe(|| change(connection)))
+                .unwrap_or_else(|_| Err(StoreError::Engine("a change failed inside".to_owned()).into()));
+            let keep = result.is_ok();
+            let answer: Answer = Box::new(move |commit| {
+                let result = match commit {
+                    Ok(()) => result,
+                    Err(why) => result.and_then(|_| Err(StoreError::Engine(why.to_owned()).into())),
+                };
+                // Whoever asked may have gone; the change stands all the same.
+                let _ = sender.send(result);
+            });
+            (keep, answer)
+        });
+        let queue = self.queue.as_ref().ok_or(StoreError::Closed)?;
+        queue.send(job).map_err(|_| StoreError::Closed)?;
+        let unwritable = || StoreError::Engine("the database can't be written now".to_owned());
+        receiver.recv().map_err(|_| unwritable())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(connection: &Connection, jobs: &Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        let mut answers = Vec::new();
+        let outcome = group(connection, first, jobs, &mut answers);
+        if let Err(error) = &outcome {
+            log::error!("a commit failed: {error}");
+            if !connection.is_autocommit() {
+                let _ = connection.execute_batch("ROLLBACK");
+            }
+        }
+        for answer in answers {
+            answer(outcome.as_ref().map(|()| ()).map_err(String::as_str));
+        }
+    }
+}
+
+/// Runs the jobs at hand in one transaction. One that could not be run is dropped, and its caller
+/// sees the channel close.
+fn group(
+    connection: &Connection,
+    first: Job,
+    jobs: &Receiver<Job>,
+    answers: &mut Vec<Answer>,
+) -> Result<(), String> {
+    let text = |error: rusqlite::Error| engine(&error).to_string();
+    connection.execute_batch("BEGIN IMMEDIATE").map_err(text)?;
+    let mut next = Some(first);
+    while let Some(job) = next {
+        connection.execute_batch("SAVEPOINT change").map_err(text)?;
+        let (keep, answer) = job(connection);
+        answers.push(answer);
+        let end = if keep {
+            "RELEASE change"
+        } else {
+            "ROLLBACK TO change; RELEASE change"
+        };
+        connection.execute_batch(end).map_err(text)?;
+        next = if answers.len() < GROUP {
+            jobs.try_recv().ok()
+        } else {
+            None
+        };
+    }
+    connection.execute_batch("COMMIT").map_err(text)
+}
