@@ -11,6 +11,7 @@ mod psp_faults;
 mod psp_launch;
 mod psp_status;
 mod psp_stored;
+mod release_flow;
 mod sev_authority;
 mod sev_certificate;
 mod sev_chain;
@@ -25,6 +26,4 @@ mod sev_policy;
 mod sev_secret_table;
 mod sev_session;
 mod sev_wrong;
-mod support {
-    pub(crate) mod vectors;
-}
+mod support;

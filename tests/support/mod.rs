@@ -1,0 +1,8 @@
+//! What tests share: a whole server on loopback, a platform to launch guests on, and their short names.
+
+pub(crate) mod app;
+pub(crate) mod host;
+pub(crate) mod vectors;
+
+pub(crate) use app::{App, Reply};
+pub(crate) use host::{Vm, ca, platform};
