@@ -13,10 +13,11 @@ use openssl::pkey::{PKey, PKeyRef, Private};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::SevPolicy;
-use super::certificate::{Algorithm, Certificate, CertificateError, Usage};
+use super::certificate::{Certificate, CertificateError};
 use super::crypto::{aes_128_ctr, hmac_sha256, kdf};
 use super::encoding::{array_at, assemble, empty_signature_area, p384_body};
 use super::random::{self, Random, RandomError};
+use super::usage::{Algorithm, Usage};
 
 /// The transport keys of one launch: TEK encrypts what is sent to the guest's PSP, TIK authenticates it and the
 /// measurement. Cleared on drop and not printable.
