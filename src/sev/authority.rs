@@ -1,7 +1,8 @@
 //! AMD's certificate authorities: ARK and ASK certificates, and the roots that are trusted.
 //!
-//! CA certificate (55766, appendix "ASK and ARK certificate format"): version u32, key id[16], certifying
-//! id[16], usage u32, reserved[16], exponent bits u32, modulus bits u32, exponent[n], modulus[n], signature[n].
+//! CA certificate (55766, appendix "ASK and ARK certificate format"): version u32, key `id[16]`, certifying
+//! `id[16]`, usage u32, `reserved[16]`, exponent bits u32, modulus bits u32, `exponent[n]`, `modulus[n]`,
+//! `signature[n]`.
 //! n = 256 makes 832 bytes, signed with SHA-256 (Naples); n = 512 makes 1600 bytes, SHA-384 (Rome and later).
 //! The signature covers all that is before it, 64 + 2n bytes.
 

@@ -28,9 +28,9 @@ pub const SIGNED_SIZE: usize = 1044;
 
 /// Where the public key starts.
 pub(crate) const KEY: usize = 16;
-/// Curve u32, x[72], y[72].
+/// Curve u32, `x[72]`, `y[72]`.
 pub(crate) const EC_KEY_SIZE: usize = 148;
-/// r[72], s[72].
+/// `r[72]`, `s[72]`.
 const EC_SIGNATURE_SIZE: usize = 144;
 const SIGNATURES: [usize; 2] = [1044, 1564];
 const INVALID_USAGE: u32 = 0x1000;

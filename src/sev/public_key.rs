@@ -27,7 +27,7 @@ pub(super) fn decode(algorithm: Algorithm, area: &[u8]) -> Result<PKey<Public>, 
     }
 }
 
-/// Curve u32, x[72], y[72]. What is behind is for the caller to judge.
+/// Curve u32, `x[72]`, `y[72]`. What is behind is for the caller to judge.
 fn decode_ec(area: &[u8]) -> Result<PKey<Public>, CertificateError> {
     let nid = match u32_at(area, 0).ok_or(CertificateError::Point)? {
         1 => Nid::X9_62_PRIME256V1,
@@ -59,7 +59,7 @@ fn on_curve(nid: Nid, x: &[u8], y: &[u8]) -> Option<PKey<Public>> {
     PKey::from_ec_key(EcKey::from_public_key(&group, &point).ok()?).ok()
 }
 
-/// Bits u32, exponent[512], modulus[512].
+/// Bits u32, `exponent[512]`, `modulus[512]`.
 fn decode_rsa(area: &[u8]) -> Result<PKey<Public>, CertificateError> {
     let bits = u32_at(area, 0).ok_or(CertificateError::RsaKey)?;
     let exponent: [u8; RSA_ROOM] = array_at(area, 4).ok_or(CertificateError::RsaKey)?;
@@ -118,7 +118,8 @@ fn verifies_pss(
     verifier.verify_oneshot(&big_endian, message)
 }
 
-/// r[72] then s[72]; parsing has seen to it that zeros follow. Numbers not below the group's order are refused by OpenSSL.
+/// `r[72]` then `s[72]`; parsing has seen to it that zeros follow. Numbers not below the group's order are
+/// refused by OpenSSL.
 fn verifies_ecdsa(
     key: &PKeyRef<Public>,
     digest: MessageDigest,

@@ -1,7 +1,7 @@
 //! The launch session: fresh keys for one launch, wrapped for one platform (55766, LAUNCH_START and the
 //! section on key derivation).
 //!
-//! 128 bytes: nonce[16] ‖ wrap_tk[32] ‖ wrap_iv[16] ‖ wrap_mac[32] ‖ policy_mac[32].
+//! 128 bytes: `nonce[16]` ‖ `wrap_tk[32]` ‖ `wrap_iv[16]` ‖ `wrap_mac[32]` ‖ `policy_mac[32]`.
 
 use openssl::bn::{BigNum, BigNumContext};
 use openssl::derive::Deriver;
