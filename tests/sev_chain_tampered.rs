@@ -1,7 +1,7 @@
 //! Chains that someone has had a hand in.
 
 use keyward::psp::{Ca, Platform, PlatformOptions};
-use keyward::sev::{ChainError, PresentedChain, TrustedRoots};
+use keyward::sev::{ChainError, PresentedChain, Product, TrustedRoots};
 
 use crate::sev_authority::pairs;
 use crate::sev_chain::{part, real, verify};
@@ -17,18 +17,23 @@ fn covered(chain: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 #[test]
-fn no_covered_byte_of_a_real_chain_can_change() {
-    for (product, chain) in real() {
-        let started = std::time::Instant::now();
+fn no_covered_byte_of_a_naples_chain_can_change() {
+    no_covered_byte_can_change(Product::Naples);
+}
+
+#[test]
+fn no_covered_byte_of_a_rome_chain_can_change() {
+    no_covered_byte_can_change(Product::Rome);
+}
+
+fn no_covered_byte_can_change(product: Product) {
+    for (_, chain) in real().into_iter().filter(|(found, _)| *found == product) {
         let mut tampered = chain.clone();
-        let mut count = 0;
         for offset in covered(&chain) {
             tampered[offset] ^= 0x40;
             assert!(verify(&tampered).is_err(), "{product}, byte {offset}");
             tampered[offset] = chain[offset];
-            count += 1;
         }
-        println!("{product}: {count} bytes in {:?}", started.elapsed());
         assert_eq!(verify(&tampered), Ok(()));
     }
 }
@@ -38,7 +43,7 @@ fn a_chain_cut_at_any_length_is_refused_but_for_the_form_without_an_authority() 
     for (product, chain) in real() {
         for length in 0..chain.len() {
             let refused = verify(&chain[..length]).is_err();
-            let form = length == 4 * 2084 || (product, length) == (keyward::sev::Product::Naples, 9744);
+            let form = length == 4 * 2084 || (product, length) == (Product::Naples, 9744);
             assert_eq!(refused, !form, "{product}, {length} bytes");
         }
     }

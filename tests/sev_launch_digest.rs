@@ -19,8 +19,11 @@ pub(crate) fn footer(entries: &[u8], length: u16) -> Vec<u8> {
     [entries, &length.to_le_bytes(), &FOOTER.to_bytes_le(), &[0; 32]].concat()
 }
 
+/// An entry of a footer table: GUID and data.
+pub(crate) type Entry<'a> = (Uuid, &'a [u8]);
+
 /// A firmware image with these entries.
-pub(crate) fn image(entries: &[(Uuid, &[u8])]) -> Vec<u8> {
+pub(crate) fn image(entries: &[Entry<'_>]) -> Vec<u8> {
     let table: Vec<u8> = entries
         .iter()
         .flat_map(|(guid, data)| {
@@ -175,7 +178,7 @@ fn a_count_of_vcpus_that_no_guest_has_is_refused() {
 #[test]
 fn firmware_that_would_not_measure_the_kernel_is_refused_with_one() {
     let kernel = KernelHashes::from_files(b"kernel", None, None);
-    let tables: [(&[(Uuid, &[u8])], bool); 5] = [
+    let tables: [(&[Entry<'_>], bool); 5] = [
         (&[], false),
         (&[(HASH_TABLE, &words([0x80_fc00, 0x400]))], true),
         (&[(HASH_TABLE, &words([0, 0x400]))], false),

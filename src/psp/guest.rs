@@ -85,7 +85,7 @@ impl Guest {
         self.load(vmsa)
     }
 
-    /// LAUNCH_MEASURE: measure[32] ‖ mnonce[16] with a fresh nonce. From here on nothing more is loaded.
+    /// LAUNCH_MEASURE: `measure[32]` ‖ `mnonce[16]` with a fresh nonce. From here on nothing more is loaded.
     pub fn launch_measure(&mut self) -> Result<[u8; Measurement::SIZE], Status> {
         self.require(GuestState::Update)?;
         let digest = match std::mem::replace(&mut self.contents, Contents::Nothing) {

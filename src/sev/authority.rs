@@ -1,23 +1,23 @@
 //! AMD's certificate authorities: ARK and ASK certificates, and the roots that are trusted.
 //!
-//! CA certificate (55766, appendix "ASK and ARK certificate format"): version u32, key id[16], certifying
-//! id[16], usage u32, reserved[16], exponent bits u32, modulus bits u32, exponent[n], modulus[n], signature[n].
+//! CA certificate (55766, appendix "ASK and ARK certificate format"): version u32, key `id[16]`, certifying
+//! `id[16]`, usage u32, `reserved[16]`, exponent bits u32, modulus bits u32, `exponent[n]`, `modulus[n]`,
+//! `signature[n]`.
 //! n = 256 makes 832 bytes, signed with SHA-256 (Naples); n = 512 makes 1600 bytes, SHA-384 (Rome and later).
 //! The signature covers all that is before it, 64 + 2n bytes.
 
 use std::fmt;
-use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use openssl::pkey::{PKey, Public};
 use openssl::sha::sha256;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use super::Digest;
-use super::certificate::{Algorithm, Signer, Usage};
+use super::certificate::Signer;
 use super::encoding::{array_at, u32_at};
+pub use super::product::{Product, UnknownProduct};
 use super::public_key;
+use super::usage::{Algorithm, Usage};
 
 /// The name of the roots that are AMD's.
 pub const AMD: &str = "amd";
@@ -314,60 +314,6 @@ impl fmt::Debug for CaCertificate {
         )
     }
 }
-
-/// A family of processors, by AMD's name. A platform's product is the one whose ASK signed its CEK.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Product {
-    /// EPYC 7001; SEV only. Its firmware can be rolled back and its keys extracted.
-    Naples,
-    /// EPYC 7002.
-    Rome,
-    /// EPYC 7003.
-    Milan,
-    /// EPYC 9004 and 8004.
-    Genoa,
-    /// EPYC 9005.
-    Turin,
-}
-
-impl Product {
-    /// All of them, oldest first.
-    pub const ALL: [Self; 5] = [Self::Naples, Self::Rome, Self::Milan, Self::Genoa, Self::Turin];
-
-    /// The name in lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Naples => "naples",
-            Self::Rome => "rome",
-            Self::Milan => "milan",
-            Self::Genoa => "genoa",
-            Self::Turin => "turin",
-        }
-    }
-}
-
-impl fmt::Display for Product {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Product {
-    type Err = UnknownProduct;
-
-    fn from_str(text: &str) -> Result<Self, UnknownProduct> {
-        Self::ALL
-            .into_iter()
-            .find(|product| product.as_str() == text)
-            .ok_or(UnknownProduct)
-    }
-}
-
-/// A text that names no product.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("unknown product: expected naples, rome, milan, genoa or turin")]
-pub struct UnknownProduct;
 
 /// Why bytes are not a CA certificate, or why a root was not added.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

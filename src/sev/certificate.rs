@@ -12,7 +12,6 @@
 
 use std::fmt;
 
-use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, PKeyRef, Public};
 use openssl::sha::sha256;
@@ -20,6 +19,7 @@ use openssl::sha::sha256;
 use super::Digest;
 use super::encoding::{array_at, u32_at};
 use super::public_key;
+pub use super::usage::{Algorithm, Usage};
 
 /// The size of a certificate in bytes.
 pub const SIZE: usize = 2084;
@@ -28,8 +28,10 @@ pub const SIGNED_SIZE: usize = 1044;
 
 /// Where the public key starts.
 pub(crate) const KEY: usize = 16;
-/// Curve u32, x[72], y[72].
+/// Curve u32, `x[72]`, `y[72]`.
 pub(crate) const EC_KEY_SIZE: usize = 148;
+/// `r[72]`, `s[72]`.
+const EC_SIGNATURE_SIZE: usize = 144;
 const SIGNATURES: [usize; 2] = [1044, 1564];
 const INVALID_USAGE: u32 = 0x1000;
 
@@ -215,130 +217,17 @@ impl Signature {
         if usage == INVALID_USAGE || algorithm == 0 {
             return Ok(None);
         }
+        let algorithm = Algorithm::parse(algorithm)?;
+        let bytes: [u8; 512] = array_at(bytes, offset + 8).ok_or(length)?;
+        if !algorithm.is_rsa() && bytes.iter().skip(EC_SIGNATURE_SIZE).any(|byte| *byte != 0) {
+            return Err(CertificateError::Padding("a signature's area after r and s"));
+        }
+        let usage = Usage::parse(usage).ok_or(CertificateError::SignatureUsage(usage))?;
         Ok(Some(Self {
-            usage: Usage::parse(usage).ok_or(CertificateError::SignatureUsage(usage))?,
-            algorithm: Algorithm::parse(algorithm)?,
-            bytes: array_at(bytes, offset + 8).ok_or(length)?,
+            usage,
+            algorithm,
+            bytes,
         }))
-    }
-}
-
-/// What a key is for; the name of its certificate. It also orders the chain, from the root down.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Usage {
-    /// AMD's root key, 0x00.
-    Ark,
-    /// AMD's SEV signing key, 0x13.
-    Ask,
-    /// The chip's endorsement key, 0x1004.
-    Cek,
-    /// The platform owner's certificate authority, 0x1001.
-    Oca,
-    /// The platform's endorsement key, 0x1002.
-    Pek,
-    /// The platform's Diffie-Hellman key, 0x1003.
-    Pdh,
-}
-
-impl Usage {
-    /// The number that stands for it in certificates.
-    pub fn code(self) -> u32 {
-        match self {
-            Self::Ark => 0x00,
-            Self::Ask => 0x13,
-            Self::Oca => 0x1001,
-            Self::Pek => 0x1002,
-            Self::Pdh => 0x1003,
-            Self::Cek => 0x1004,
-        }
-    }
-
-    /// The usage of this number.
-    pub(super) fn parse(code: u32) -> Option<Self> {
-        [Self::Ark, Self::Ask, Self::Cek, Self::Oca, Self::Pek, Self::Pdh]
-            .into_iter()
-            .find(|usage| usage.code() == code)
-    }
-
-    /// ARK and ASK have a format of their own, so a SEV certificate cannot be one.
-    fn of_certificate(code: u32) -> Result<Self, CertificateError> {
-        Self::parse(code)
-            .filter(|usage| !matches!(usage, Self::Ark | Self::Ask))
-            .ok_or(CertificateError::Usage(code))
-    }
-}
-
-impl fmt::Display for Usage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Ark => "ARK",
-            Self::Ask => "ASK",
-            Self::Cek => "CEK",
-            Self::Oca => "OCA",
-            Self::Pek => "PEK",
-            Self::Pdh => "PDH",
-        })
-    }
-}
-
-/// What a key does and the hash it does it with.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
-pub enum Algorithm {
-    /// RSA-PSS over SHA-256, 1.
-    RsaSha256,
-    /// ECDSA over SHA-256, 2.
-    EcdsaSha256,
-    /// ECDH, SHA-256, 3.
-    EcdhSha256,
-    /// RSA-PSS over SHA-384, 0x101.
-    RsaSha384,
-    /// ECDSA over SHA-384, 0x102.
-    EcdsaSha384,
-    /// ECDH, SHA-384, 0x103.
-    EcdhSha384,
-}
-
-impl Algorithm {
-    /// The number that stands for it in certificates.
-    pub fn code(self) -> u32 {
-        match self {
-            Self::RsaSha256 => 1,
-            Self::EcdsaSha256 => 2,
-            Self::EcdhSha256 => 3,
-            Self::RsaSha384 => 0x101,
-            Self::EcdsaSha384 => 0x102,
-            Self::EcdhSha384 => 0x103,
-        }
-    }
-
-    fn parse(code: u32) -> Result<Self, CertificateError> {
-        use Algorithm::{EcdhSha256, EcdhSha384, EcdsaSha256, EcdsaSha384, RsaSha256, RsaSha384};
-        [
-            RsaSha256,
-            EcdsaSha256,
-            EcdhSha256,
-            RsaSha384,
-            EcdsaSha384,
-            EcdhSha384,
-        ]
-        .into_iter()
-        .find(|algorithm| algorithm.code() == code)
-        .ok_or(CertificateError::Algorithm(code))
-    }
-
-    pub(super) fn is_rsa(self) -> bool {
-        matches!(self, Self::RsaSha256 | Self::RsaSha384)
-    }
-
-    fn is_ecdh(self) -> bool {
-        matches!(self, Self::EcdhSha256 | Self::EcdhSha384)
-    }
-
-    pub(super) fn digest(self) -> MessageDigest {
-        match self {
-            Self::RsaSha256 | Self::EcdsaSha256 | Self::EcdhSha256 => MessageDigest::sha256(),
-            Self::RsaSha384 | Self::EcdsaSha384 | Self::EcdhSha384 => MessageDigest::sha384(),
-        }
     }
 }
 

@@ -7,9 +7,11 @@
 //! sent them holds the PDH's private key, as chains are public; that follows only when a measurement holds whose
 //! keys were wrapped for the PDH.
 
-use super::authority::{CaCertificate, Product, Root, TrustedRoots};
-use super::certificate::{Certificate, CertificateError, SIZE, SignatureFault, Usage};
+use super::authority::{CaCertificate, Root, TrustedRoots};
+use super::certificate::{Certificate, CertificateError, SIZE, SignatureFault};
 use super::platform::{Fingerprints, VerifiedPlatform};
+use super::product::Product;
+use super::usage::Usage;
 use super::{AuthorityError, authority};
 
 /// A chain as a host presented it: well-formed, each certificate in its place, and nothing verified.

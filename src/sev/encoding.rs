@@ -5,7 +5,8 @@ use openssl::ec::EcKeyRef;
 use openssl::error::ErrorStack;
 use openssl::pkey::HasPublic;
 
-use super::certificate::{Algorithm, SIGNED_SIZE, SIZE, Usage};
+use super::certificate::{SIGNED_SIZE, SIZE};
+use super::usage::{Algorithm, Usage};
 
 const COORDINATE: usize = 72;
 const SIGNATURE_AREA: usize = 520;

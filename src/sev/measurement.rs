@@ -1,7 +1,7 @@
 //! The launch measurement: what runs in this guest? (55766, LAUNCH_MEASURE.)
 //!
-//! 48 bytes: measure[32] ‖ mnonce[16], where measure = HMAC-SHA256(TIK, 04 ‖ api_major ‖ api_minor ‖ build_id ‖
-//! LE32 policy ‖ launch_digest[32] ‖ mnonce).
+//! 48 bytes: `measure[32]` ‖ `mnonce[16]`, where measure = HMAC-SHA256(TIK, 04 ‖ api_major ‖ api_minor ‖
+//! build_id ‖ LE32 policy ‖ `launch_digest[32]` ‖ mnonce).
 //!
 //! API version, build, policy and launch digest are attested once the MAC holds, and by nothing else.
 

@@ -19,21 +19,25 @@ pub mod measurement;
 pub mod packet;
 pub mod platform;
 pub mod policy;
+mod product;
 mod public_key;
 mod random;
 pub mod secret_table;
 pub mod session;
+mod usage;
 
-pub use authority::{AuthorityError, CaCertificate, Product, TrustedRoots};
-pub use certificate::{Algorithm, Certificate, CertificateError, Usage};
+pub use authority::{AuthorityError, CaCertificate, TrustedRoots};
+pub use certificate::{Certificate, CertificateError};
 pub use chain::{ChainError, PresentedChain, verify_cek};
 pub use measurement::{AttestedLaunch, Build, Measurement, MeasurementError};
 pub use packet::{Packet, PacketError};
 pub use platform::{Fingerprints, StoredPlatform, VerifiedPlatform};
-pub use policy::{Scheme, SevPolicy};
+pub use policy::{Scheme, SevPolicy, UnknownScheme};
+pub use product::{Product, UnknownProduct};
 pub use random::{Random, RandomError, SystemRandom};
 pub use secret_table::SecretTableError;
 pub use session::{LaunchKeys, Session, SessionBlob, SessionError, UnwrapError};
+pub use usage::{Algorithm, Usage};
 
 /// A SHA-256 digest: a launch digest, a file's hash or a fingerprint.
 pub type Digest = [u8; 32];

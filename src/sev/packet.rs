@@ -1,7 +1,7 @@
 //! The packet in which a secret table reaches the PSP of one guest (55766, LAUNCH_SECRET).
 //!
-//! Header, 52 bytes: flags u32 ‖ iv[16] ‖ mac[32]. Payload: AES-128-CTR(TEK, iv, table). mac = HMAC-SHA256(TIK,
-//! 01 ‖ flags ‖ iv ‖ LE32 guest_len ‖ LE32 trans_len ‖ payload ‖ measure[32]).
+//! Header, 52 bytes: flags u32 ‖ `iv[16]` ‖ `mac[32]`. Payload: AES-128-CTR(TEK, iv, table). mac =
+//! HMAC-SHA256(TIK, 01 ‖ flags ‖ iv ‖ LE32 guest_len ‖ LE32 trans_len ‖ payload ‖ `measure[32]`).
 //!
 //! `measure` is what binds a packet to one guest: a host may start several guests on one session, with the same
 //! keys, and each has a measure of its own. API 0.16 and older leave it out, so for these no packet is made.

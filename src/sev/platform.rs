@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::Digest;
-use super::authority::{Product, Root};
+use super::authority::Root;
 use super::certificate::Certificate;
+use super::product::Product;
 
 /// A platform whose chain verified up to a trusted root. Only [`PresentedChain::verify`] makes one.
 ///

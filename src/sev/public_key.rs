@@ -10,8 +10,9 @@ use openssl::pkey::{PKey, PKeyRef, Public};
 use openssl::rsa::{Padding, Rsa};
 use openssl::sign::{RsaPssSaltlen, Verifier};
 
-use super::certificate::{Algorithm, CertificateError};
+use super::certificate::CertificateError;
 use super::encoding::{array_at, number, u32_at};
+use super::usage::Algorithm;
 
 /// The largest modulus a certificate has room for, in bytes.
 const RSA_ROOM: usize = 512;
@@ -26,7 +27,7 @@ pub(super) fn decode(algorithm: Algorithm, area: &[u8]) -> Result<PKey<Public>, 
     }
 }
 
-/// Curve u32, x[72], y[72]. What is behind is for the caller to judge.
+/// Curve u32, `x[72]`, `y[72]`. What is behind is for the caller to judge.
 fn decode_ec(area: &[u8]) -> Result<PKey<Public>, CertificateError> {
     let nid = match u32_at(area, 0).ok_or(CertificateError::Point)? {
         1 => Nid::X9_62_PRIME256V1,
@@ -58,7 +59,7 @@ fn on_curve(nid: Nid, x: &[u8], y: &[u8]) -> Option<PKey<Public>> {
     PKey::from_ec_key(EcKey::from_public_key(&group, &point).ok()?).ok()
 }
 
-/// Bits u32, exponent[512], modulus[512].
+/// Bits u32, `exponent[512]`, `modulus[512]`.
 fn decode_rsa(area: &[u8]) -> Result<PKey<Public>, CertificateError> {
     let bits = u32_at(area, 0).ok_or(CertificateError::RsaKey)?;
     let exponent: [u8; RSA_ROOM] = array_at(area, 4).ok_or(CertificateError::RsaKey)?;
@@ -81,7 +82,7 @@ pub(super) fn rsa(bits: u32, exponent: &[u8], modulus: &[u8]) -> Option<PKey<Pub
 }
 
 /// Whether `signature`, zero-padded little-endian bytes as they stand in a certificate, is by this key over
-/// `message`. Bytes after the signature that are not zero make it invalid.
+/// `message`. Bytes after an RSA signature that are not zero make it invalid.
 pub(super) fn verifies(
     key: &PKeyRef<Public>,
     algorithm: Algorithm,
@@ -117,7 +118,8 @@ fn verifies_pss(
     verifier.verify_oneshot(&big_endian, message)
 }
 
-/// r[72] then s[72]. Numbers not below the group's order are refused by OpenSSL.
+/// `r[72]` then `s[72]`; parsing has seen to it that zeros follow. Numbers not below the group's order are
+/// refused by OpenSSL.
 fn verifies_ecdsa(
     key: &PKeyRef<Public>,
     digest: MessageDigest,
@@ -127,12 +129,9 @@ fn verifies_ecdsa(
     let Some((r, rest)) = signature.split_at_checked(COORDINATE) else {
         return Ok(false);
     };
-    let Some((s, rest)) = rest.split_at_checked(COORDINATE) else {
+    let Some((s, _)) = rest.split_at_checked(COORDINATE) else {
         return Ok(false);
     };
-    if rest.iter().any(|byte| *byte != 0) {
-        return Ok(false);
-    }
     let signature = EcdsaSig::from_private_components(number(r)?, number(s)?)?;
     let key = key.ec_key()?;
     signature.verify(&hash(digest, message)?, &key)

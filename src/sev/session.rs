@@ -1,7 +1,7 @@
 //! The launch session: fresh keys for one launch, wrapped for one platform (55766, LAUNCH_START and the
 //! section on key derivation).
 //!
-//! 128 bytes: nonce[16] ‖ wrap_tk[32] ‖ wrap_iv[16] ‖ wrap_mac[32] ‖ policy_mac[32].
+//! 128 bytes: `nonce[16]` ‖ `wrap_tk[32]` ‖ `wrap_iv[16]` ‖ `wrap_mac[32]` ‖ `policy_mac[32]`.
 
 use openssl::bn::{BigNum, BigNumContext};
 use openssl::derive::Deriver;
@@ -13,10 +13,11 @@ use openssl::pkey::{PKey, PKeyRef, Private};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::SevPolicy;
-use super::certificate::{Algorithm, Certificate, CertificateError, Usage};
+use super::certificate::{Certificate, CertificateError};
 use super::crypto::{aes_128_ctr, hmac_sha256, kdf};
 use super::encoding::{array_at, assemble, empty_signature_area, p384_body};
 use super::random::{self, Random, RandomError};
+use super::usage::{Algorithm, Usage};
 
 /// The transport keys of one launch: TEK encrypts what is sent to the guest's PSP, TIK authenticates it and the
 /// measurement. Cleared on drop and not printable.
