@@ -17,7 +17,7 @@ pub(crate) const POLICY: u32 = 3;
 pub(crate) const WORKLOAD: &str = "11111111-2222-4333-8444-555555555555";
 
 /// What a guest of that workload is loaded with.
-pub(crate) const IMAGE: &[u8] = b"the image that the owner reviewed";
+pub(crate) const IMAGE: &[u8] = b"the image which the owner reviewed: 48 bytes all";
 
 /// A policy that allows what has the reviewed digest.
 pub(crate) const ALLOW: &str =
