@@ -184,11 +184,8 @@ pub(super) fn text(decision: &Decision) -> String {
             (Some(secret), _) => format!("{} {secret}", bound.binding.kind.as_str()),
             (None, _) => bound.binding.kind.as_str().to_owned(),
         };
-        let limit = bound
-            .verdict
-            .release_limit
-            .map(|n| format!(", limit {n}"))
-            .unwrap_or_default();
+        let limit = bound.verdict.release_limit.filter(|n| *n < NO_LIMIT);
+        let limit = limit.map(|n| format!(", limit {n}")).unwrap_or_default();
         lines.push(format!(
             "  {mark}  {} (bound to {on}{limit})",
             bound.verdict.policy

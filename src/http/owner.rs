@@ -220,13 +220,16 @@ async fn workload(path: web::Path<String>, state: web::Data<State>, request: Htt
     part(state, request, move |all| found(all).map(view)).await
 }
 
+/// An object with the name that stands in it.
+type Named = (Option<Name>, Object);
+
 /// Registers one object whose name is in the path.
 async fn put(
     name: web::Path<String>,
     state: web::Data<State>,
     request: HttpRequest,
     payload: web::Payload,
-    parse: fn(&[u8]) -> Result<(Option<Name>, Object), Problem>,
+    parse: fn(&[u8]) -> Result<Named, Problem>,
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request, &state).await?;

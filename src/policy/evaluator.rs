@@ -51,6 +51,7 @@ pub struct PreparedBundle {
     engine: Engine,
     policies: BTreeMap<String, PolicyFacts>,
     limits: Limits,
+    warnings: Vec<String>,
 }
 
 impl std::fmt::Debug for PreparedBundle {
@@ -70,8 +71,8 @@ impl PreparedBundle {
     /// What is wrong with the bundle, with file, line and column; at most fifty problems.
     pub fn prepare(bundle: &Bundle, limits: &Limits) -> Result<PreparedBundle, Vec<Diagnostic>> {
         let taken = bundle.clone();
-        let prepared = PreparedBundle::on_pool(limits, move || load::load(&taken))?;
-        prepared.trial()?;
+        let mut prepared = PreparedBundle::on_pool(limits, move || load::load(&taken))?;
+        prepared.warnings = prepared.trial()?;
         Ok(prepared)
     }
 
@@ -111,29 +112,41 @@ impl PreparedBundle {
             engine,
             policies,
             limits: limits.clone(),
+            warnings: Vec::new(),
         })
     }
 
-    /// Asks each policy once. A policy may well deny the example, or fail on it; it may not hang or crash on it.
-    fn trial(&self) -> Result<(), Vec<Diagnostic>> {
+    /// What the trial evaluation found that does not keep the bundle from being loaded: policies that
+    /// took all their time. They deny when that happens in earnest.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Asks each policy once. A policy may well deny the example, or fail on it; it may not crash on it.
+    ///
+    /// One that takes all its time is a warning and no refusal: how long it takes depends on the machine and on
+    /// what else that does, and a bundle that was accepted must not fail to load on a busy day.
+    fn trial(&self) -> Result<Vec<String>, Vec<Diagnostic>> {
+        let mut warnings = Vec::new();
         for name in self.policies.keys() {
             for phase in [Phase::Launch, Phase::Release] {
                 let verdict = self.evaluate(name, phase, &Input::example(phase));
                 let Some(error) = verdict.error else { continue };
-                if matches!(
-                    error.kind,
-                    ErrorKind::TimeLimit | ErrorKind::Internal | ErrorKind::TooLarge
-                ) {
-                    let message = format!(
-                        "the trial evaluation of `{name}` at {} failed: {}",
-                        phase.as_str(),
-                        error.message
-                    );
-                    return Err(vec![Diagnostic::on_file("", message)]);
+                let message = format!(
+                    "the trial evaluation of `{name}` at {} failed: {}",
+                    phase.as_str(),
+                    error.message
+                );
+                match error.kind {
+                    ErrorKind::Internal | ErrorKind::TooLarge => {
+                        return Err(vec![Diagnostic::on_file("", message)]);
+                    }
+                    ErrorKind::TimeLimit => warnings.push(message),
+                    _ => {}
                 }
             }
         }
-        Ok(())
+        Ok(warnings)
     }
 
     /// What is known of a policy: for names that are about to be bound.

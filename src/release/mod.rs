@@ -116,12 +116,7 @@ impl Service {
     /// Names of the trust roots besides AMD's.
     #[must_use]
     pub fn extra_roots(&self) -> Vec<String> {
-        self.parts
-            .roots
-            .extra_names()
-            .into_iter()
-            .map(|name| name.to_string())
-            .collect()
+        self.parts.roots.extra_names().map(str::to_owned).collect()
     }
 
     /// Forgets what has had its time and writes down refusals that were only counted so far.

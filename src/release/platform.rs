@@ -8,7 +8,7 @@ use crate::domain::{Hex, Name};
 use crate::kds::CekError;
 use crate::sev::chain::{PresentedChain, verify_cek};
 use crate::sev::{Certificate, StoredPlatform};
-use crate::store::KnownCek;
+use crate::store::{CekOfKey, KnownCek};
 
 /// A verified platform, and the chip where AMD's service, or an import, vouched for it.
 pub(super) struct Platform {
@@ -62,7 +62,7 @@ impl Service {
             };
         }
         let known = self.store().cek_of_key(&chain.cek().fingerprint())?;
-        let chip = known.and_then(|(chip, _)| chip).map(Hex);
+        let chip = known.and_then(|known| known.chip).map(Hex);
         match (chip, cpu_id) {
             (Some(known), Some(claimed)) if known != claimed => Err(foreign()),
             (chip, _) => Ok(chip),
@@ -79,11 +79,11 @@ impl Service {
         // Nobody is asked on behalf of a chain that does not hold together by itself.
         chain.verify_without_authority().map_err(invalid)?;
         let Some(chip) = cpu_id else {
-            let Some((chip, known)) = self.store().cek_of_key(&chain.cek().fingerprint())? else {
+            let Some(known) = self.store().cek_of_key(&chain.cek().fingerprint())? else {
                 let why = "CEK: not signed, and no `cpu-id` was given by which its signature could be had";
                 return Err(Refusal::ChainInvalid(why.to_owned()));
             };
-            return Ok((with_cek(&chain, &known)?, chip.map(Hex)));
+            return Ok((with_cek(&chain, &known.certificate)?, known.chip.map(Hex)));
         };
         let now = self.parts.clock.now();
         match self.store().cek_of_chip(&chip.0)? {
@@ -91,7 +91,11 @@ impl Service {
             Some(KnownCek::Unknown { until }) if until > now => return Err(unknown_chip()),
             _ => {}
         }
-        if let Some((None, known)) = self.store().cek_of_key(&chain.cek().fingerprint())? {
+        if let Some(CekOfKey {
+            chip: None,
+            certificate: known,
+        }) = self.store().cek_of_key(&chain.cek().fingerprint())?
+        {
             // Imported by its key alone: it completes the chain, and the chip stays unproved.
             return Ok((with_cek(&chain, &known)?, None));
         }

@@ -174,6 +174,15 @@ pub enum KnownCek {
     },
 }
 
+/// A remembered CEK that was found by its public key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CekOfKey {
+    /// The chip, where one was named when it was remembered.
+    pub chip: Option<[u8; 64]>,
+    /// The certificate, 2084 bytes.
+    pub certificate: Vec<u8>,
+}
+
 /// See the module.
 pub trait Store: Send + Sync {
     /// Creates the owner and its first token.
@@ -344,7 +353,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// When the store fails.
-    fn cek_of_key(&self, key: &[u8; 32]) -> Result<Option<(Option<[u8; 64]>, Vec<u8>)>, StoreError>;
+    fn cek_of_key(&self, key: &[u8; 32]) -> Result<Option<CekOfKey>, StoreError>;
 
     /// Remembers a CEK for ever.
     ///

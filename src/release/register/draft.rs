@@ -96,6 +96,12 @@ impl<'a> Draft<'a> {
         if self.before.bundle != Some(digest) {
             let limits = &self.service.settings.policy;
             let prepared = PreparedBundle::prepare(&bundle, limits).map_err(RegisterError::Bundle)?;
+            self.warnings.extend(
+                prepared
+                    .warnings()
+                    .iter()
+                    .map(|warning| format!("PolicyBundle: {warning}")),
+            );
             self.new_bundle = Some((bundle, Arc::new(prepared)));
             self.bundle = Some(digest);
         }

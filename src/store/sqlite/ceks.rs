@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::rows;
-use super::{KnownCek, RowError};
+use super::{CekOfKey, KnownCek, RowError};
 use crate::domain::Time;
 
 pub(super) fn of_chip(c: &Connection, chip: &[u8; 64]) -> Result<Option<KnownCek>, RowError> {
@@ -23,10 +23,7 @@ pub(super) fn of_chip(c: &Connection, chip: &[u8; 64]) -> Result<Option<KnownCek
     }))
 }
 
-pub(super) fn of_key(
-    c: &Connection,
-    key: &[u8; 32],
-) -> Result<Option<(Option<[u8; 64]>, Vec<u8>)>, RowError> {
+pub(super) fn of_key(c: &Connection, key: &[u8; 32]) -> Result<Option<CekOfKey>, RowError> {
     let found = c
         .prepare_cached("SELECT chip, certificate FROM ceks WHERE key = ?1")?
         .query_row([key.as_slice()], |row| {
@@ -34,7 +31,12 @@ pub(super) fn of_key(
         })
         .optional()?;
     found
-        .map(|(chip, certificate)| Ok((chip?.map(|chip| chip.0), certificate)))
+        .map(|(chip, certificate)| {
+            Ok(CekOfKey {
+                chip: chip?.map(|chip| chip.0),
+                certificate,
+            })
+        })
         .transpose()
 }
 

@@ -21,8 +21,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::{
-    ApplyError, Committed, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, OwnerCreated, ReleaseCommit,
-    ReleaseCounts, ReleaseScope, Store, StoreError,
+    ApplyError, CekOfKey, Committed, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, OwnerCreated,
+    ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError,
 };
 use crate::domain::decision::Decision;
 use crate::domain::hold::Hold;
@@ -327,7 +327,7 @@ impl Store for SqliteStore {
         self.read(|c| ceks::of_chip(c, chip))
     }
 
-    fn cek_of_key(&self, key: &[u8; 32]) -> Result<Option<(Option<[u8; 64]>, Vec<u8>)>, StoreError> {
+    fn cek_of_key(&self, key: &[u8; 32]) -> Result<Option<CekOfKey>, StoreError> {
         self.read(|c| ceks::of_key(c, key))
     }
 

@@ -100,7 +100,7 @@ fn serve(connection: &Connection, jobs: &Receiver<Job>) {
             }
         }
         for answer in answers {
-            answer(outcome.as_ref().map(|()| ()).map_err(String::as_str));
+            answer(outcome.as_ref().copied().map_err(String::as_str));
         }
     }
 }
