@@ -23,7 +23,7 @@ pub struct Limits {
     pub time: Duration,
     /// Time to load a bundle: scan, parse, check. 10 s.
     pub load_time: Duration,
-    /// How long a request waits for a free thread before it is denied as busy. 1 s.
+    /// How long a request waits for a free thread before it is denied as busy. 5 s.
     pub queue_time: Duration,
     /// Most messages of a `deny` set that are kept. 64.
     pub max_messages: usize,
@@ -36,7 +36,7 @@ impl Default for Limits {
         Limits {
             time: Duration::from_millis(200),
             load_time: Duration::from_secs(10),
-            queue_time: Duration::from_secs(1),
+            queue_time: Duration::from_secs(5),
             max_messages: 64,
             max_message_bytes: 1024,
         }

@@ -183,10 +183,12 @@ impl Service {
                     "the owner has no active policy bundle",
                 ),
             };
-            let timed_out = verdict
-                .error
-                .as_ref()
-                .is_some_and(|e| e.kind == ErrorKind::TimeLimit);
+            let kind = verdict.error.as_ref().map(|error| error.kind);
+            if kind == Some(ErrorKind::Busy) {
+                // Nobody was asked: that is no decision, and must not cost the launch a try.
+                return Err(Refusal::unavailable("too many policies are being evaluated"));
+            }
+            let timed_out = kind == Some(ErrorKind::TimeLimit);
             verdicts.push(BoundVerdict {
                 binding: question.binding,
                 bundle: if built_in { None } else { context.bundle },
