@@ -2,7 +2,7 @@
 //!
 //! `keyward.yaml` is read first, then the environment, then the command line's flags. A key `a.b` is
 //! the variable `KEYWARD_A__B`; its value is read as YAML. Unknown keys are errors. Durations are
-//! whole seconds unless a name says otherwise.
+//! whole seconds unless a name says otherwise. Relative paths in the file are relative to the file.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -247,6 +247,7 @@ impl Config {
                     path: path.to_owned(),
                     source,
                 })?;
+                config.resolve(path.parent().unwrap_or(Path::new("")));
             }
         }
         let mut variables: Vec<_> = environment.filter(|(name, _)| name.starts_with(PREFIX)).collect();
@@ -261,6 +262,18 @@ impl Config {
         }
         config.check()?;
         Ok(config)
+    }
+
+    /// Makes the file's relative paths relative to its folder.
+    fn resolve(&mut self, folder: &Path) {
+        let tls = self
+            .tls
+            .iter_mut()
+            .flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
+        for path in self.key_file.iter_mut().chain(tls).chain(roots) {
+            *path = folder.join(&path);
+        }
     }
 
     fn with_variable(self, name: &str, text: &str) -> Result<Self, ConfigError> {

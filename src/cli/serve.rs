@@ -1,6 +1,6 @@
 //! `serve`: the server on a data folder.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -31,7 +31,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// Address and port to listen on, such as 127.0.0.1:8443
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     listen: Option<SocketAddr>,
     /// Configuration. Default: keyward.yaml in the data folder, if there is one
     #[arg(long, value_name = "FILE")]
@@ -39,6 +39,16 @@ pub(super) struct Serve {
     /// The key file, where it is not the one that `init` was told
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+}
+
+/// An address, or a host's name, with a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|e| format!("expected HOST:PORT: {e}"))?;
+    addresses
+        .next()
+        .ok_or_else(|| "this host has no address".to_owned())
 }
 
 impl Serve {
