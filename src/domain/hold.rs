@@ -16,10 +16,8 @@ pub struct Hold {
     pub workload: WorkloadRef,
     /// The secrets that were asked for, in order.
     pub secrets: Vec<Name>,
-    /// The launch digest that was attested by the latest try.
-    pub launch_digest: HexDigest,
-    /// Fingerprint of the chip's CEK in the latest try.
-    pub cek: HexDigest,
+    /// What was attested of the launches that it holds back, the first of them first.
+    pub attested: Vec<Held>,
     /// When the first launch was held.
     pub created: Time,
     /// When a launch last asked.
@@ -30,4 +28,35 @@ pub struct Hold {
     pub requests: u64,
     /// Which limits are used up.
     pub reason: String,
+}
+
+/// A guest image on a chip that a hold stands for. A confirmation is for one of these, or for any.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Held {
+    /// The launch digest.
+    pub launch_digest: HexDigest,
+    /// Fingerprint of the chip's CEK.
+    pub cek: HexDigest,
+    /// How many launches of it are held back.
+    pub launches: u64,
+}
+
+impl Hold {
+    /// Different images and chips that one hold lists; launches of more are counted in it, and not listed.
+    const LISTED: usize = 64;
+
+    /// Notes what was attested of a launch, which is `new` to this hold or asks again.
+    pub fn note(&mut self, launch_digest: HexDigest, cek: HexDigest, new: bool) {
+        let room = self.attested.len() < Self::LISTED;
+        let mut all = self.attested.iter_mut();
+        match all.find(|held| held.launch_digest == launch_digest && held.cek == cek) {
+            Some(held) => held.launches += u64::from(new),
+            None if room => self.attested.push(Held {
+                launch_digest,
+                cek,
+                launches: 1,
+            }),
+            None => {}
+        }
+    }
 }

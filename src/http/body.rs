@@ -12,6 +12,8 @@ use super::problem::{Kind, Problem};
 pub(super) const HOST_LIMIT: usize = 64 << 10;
 /// The longest body of an owner's request: firmware files travel in base64.
 pub(super) const OWNER_LIMIT: usize = 96 << 20;
+/// The longest path of a member that is handed on.
+const MEMBER: usize = 200;
 /// The longest message that is handed on.
 const MESSAGE: usize = 400;
 
@@ -41,7 +43,7 @@ pub(super) async fn read(payload: web::Payload, limit: usize) -> Result<web::Byt
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
+        let path: String = error.path().to_string().chars().take(MEMBER).collect();
         let message = without_values(&error.into_inner().to_string());
         let detail = if path == "." {
             message
@@ -57,9 +59,14 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// serde's message without the value that it quotes: it may be a secret, and it is the sender's own.
 fn without_values(message: &str) -> String {
-    let quotes = ["invalid type: ", "invalid value: ", "invalid length "]
-        .iter()
-        .any(|p| message.starts_with(p));
+    let quotes = [
+        "invalid type: ",
+        "invalid value: ",
+        "invalid length ",
+        "unknown variant ",
+    ]
+    .iter()
+    .any(|p| message.starts_with(p));
     let kept = match message.rfind(", expected ") {
         Some(at) if quotes => message.get(at + 2..).unwrap_or(message),
         _ => message,
@@ -81,6 +88,8 @@ mod tests {
     struct Sample {
         #[serde(rename = "api-major")]
         _major: u8,
+        #[serde(default, rename = "kind")]
+        _kind: Option<crate::domain::object::SecretKind>,
         #[serde(default, rename = "secrets")]
         _secrets: Vec<String>,
     }

@@ -132,7 +132,10 @@ fn peer(request: &HttpRequest, trusted: &[IpAddr]) -> Option<IpAddr> {
     while trusted.contains(&address) {
         let Some(hop) = hops.pop() else { break };
         // A proxy that is trusted and writes what is no address is broken: keep what is known.
-        let Ok(parsed) = hop.parse::<IpAddr>() else { break };
+        let with_port = || hop.parse::<std::net::SocketAddr>().map(|address| address.ip());
+        let Ok(parsed) = hop.parse::<IpAddr>().or_else(|_| with_port()) else {
+            break;
+        };
         address = parsed.to_canonical();
     }
     Some(address)

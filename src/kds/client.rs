@@ -13,6 +13,8 @@ use crate::sev::certificate::Certificate;
 
 /// Without a usable `Retry-After`, this long. Users report one request per ten seconds and address.
 const DEFAULT_WAIT: Duration = Duration::from_secs(10);
+/// A service that asks for less is left alone this long all the same.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
 /// A service that asks for longer is asked again after this long.
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
@@ -67,7 +69,11 @@ impl Service for HttpService {
         match response.status().as_u16() {
             200 => {}
             404 | 400 => return Err(FetchError::UnknownChip),
-            429 | 503 => return Err(FetchError::Wait(wait.unwrap_or(DEFAULT_WAIT).min(LONGEST_WAIT))),
+            429 | 503 => {
+                return Err(FetchError::Wait(
+                    wait.unwrap_or(DEFAULT_WAIT).clamp(SHORTEST_WAIT, LONGEST_WAIT),
+                ));
+            }
             status => return Err(FetchError::Failed(format!("it answered with status {status}"))),
         }
         let mut bytes = Vec::with_capacity(Certificate::SIZE);

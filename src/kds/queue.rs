@@ -1,6 +1,7 @@
 //! One request in flight for a chip, a bounded queue, and a service that is left alone when it asks to be.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,6 +12,14 @@ use super::{CekError, CekSource, FetchError, Service};
 const WORKERS: usize = 4;
 /// How long a result stays at hand, so that a host that was told to come back finds it.
 const KEPT: Duration = Duration::from_secs(60);
+/// Callers that wait at once, in all and of one address: each holds a thread.
+const WAITERS: (usize, usize) = (128, 32);
+/// Chips that one address may ask the service for in one window. A host has one or two.
+const CHIPS: u32 = 32;
+/// How long that window is.
+const WINDOW: Duration = Duration::from_secs(600);
+/// Addresses whose windows are remembered, at most.
+const ADDRESSES: usize = 65_536;
 /// How long a chip is not asked for again after the service failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
@@ -43,6 +52,10 @@ struct Shared {
 #[derive(Default)]
 struct State {
     flights: HashMap<Chip, Flight>,
+    /// Callers that wait, by address.
+    waiters: HashMap<String, usize>,
+    /// When an address's window began, and how many chips it asked for since.
+    windows: HashMap<String, (Instant, u32)>,
     /// The service asked to be left alone until then.
     silent_until: Option<Instant>,
 }
@@ -123,9 +136,22 @@ impl Queue {
         if under_way().filter(|flight| flight.bucket == bucket).count() >= self.bounds.per_address {
             return Err(busy(AFTER_FAILURE, "this address is asking for too many chips"));
         }
+        state
+            .windows
+            .retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
+        let known = state.windows.get(bucket).copied();
+        if known.is_none() && state.windows.len() >= ADDRESSES {
+            return Err(busy(AFTER_FAILURE, "too many chips are being asked for"));
+        }
+        let (since, asked) = known.unwrap_or((now, 0));
+        if asked >= CHIPS {
+            let left = WINDOW.saturating_sub(now.duration_since(since));
+            return Err(busy(left, "this address asked for too many chips"));
+        }
         if self.jobs.try_send(*chip).is_err() {
             return Err(busy(AFTER_FAILURE, "too many chips are being asked for"));
         }
+        state.windows.insert(bucket.to_owned(), (since, asked + 1));
         state.flights.insert(
             *chip,
             Flight {
@@ -139,37 +165,65 @@ impl Queue {
 
 impl CekSource for Queue {
     fn cek(&self, chip: &[u8; 64], bucket: &str) -> Result<Vec<u8>, CekError> {
-        let deadline = Instant::now() + self.bounds.wait;
         let mut state = self.shared.lock();
         self.enqueue(&mut state, chip, bucket)?;
+        if let Some(Some((_, result))) = state.flights.get(chip).map(|flight| &flight.result) {
+            return outcome(result);
+        }
+        let own = state.waiters.get(bucket).copied().unwrap_or(0);
+        if own >= WAITERS.1 || state.waiters.values().sum::<usize>() >= WAITERS.0 {
+            let why = "too many launches wait for it".to_owned();
+            return Err(CekError::Unavailable {
+                retry_after: AFTER_FAILURE,
+                why,
+            });
+        }
+        *state.waiters.entry(bucket.to_owned()).or_insert(0) += 1;
+        let (mut state, result) = self.wait(state, chip);
+        match state.waiters.get_mut(bucket) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => {
+                state.waiters.remove(bucket);
+            }
+        }
+        result
+    }
+}
+
+impl Queue {
+    /// Waits for the flight of a chip to end, as long as a caller waits at most.
+    fn wait<'a>(
+        &self,
+        mut state: MutexGuard<'a, State>,
+        chip: &Chip,
+    ) -> (MutexGuard<'a, State>, Result<Vec<u8>, CekError>) {
+        let deadline = Instant::now() + self.bounds.wait;
+        let unavailable = |retry_after: Duration, why: &str| {
+            Err(CekError::Unavailable {
+                retry_after,
+                why: why.to_owned(),
+            })
+        };
         loop {
-            let now = Instant::now();
             match state.flights.get(chip).map(|flight| &flight.result) {
-                Some(Some((_, result))) => return outcome(result),
-                None => {
-                    return Err(CekError::Unavailable {
-                        retry_after: AFTER_FAILURE,
-                        why: "it failed".to_owned(),
-                    });
+                Some(Some((_, result))) => {
+                    let result = outcome(result);
+                    return (state, result);
                 }
+                None => return (state, unavailable(AFTER_FAILURE, "it failed")),
                 Some(None) => {}
             }
-            let Some(left) = deadline
-                .checked_duration_since(now)
-                .filter(|left| !left.is_zero())
-            else {
-                let why = "it has not answered yet".to_owned();
-                return Err(CekError::Unavailable {
-                    retry_after: self.bounds.wait.max(Duration::from_secs(1)),
-                    why,
-                });
+            let left = deadline
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero());
+            let Some(left) = left else {
+                let later = self.bounds.wait.max(Duration::from_secs(1));
+                return (state, unavailable(later, "it has not answered yet"));
             };
-            state = self
-                .shared
-                .done
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state = match self.shared.done.wait_timeout(state, left) {
+                Ok((state, _)) => state,
+                Err(poisoned) => poisoned.into_inner().0,
+            };
         }
     }
 }
@@ -182,9 +236,10 @@ fn outcome(result: &Result<Vec<u8>, FetchError>) -> Result<Vec<u8>, CekError> {
             retry_after: *retry_after,
             why: "it limits how often it is asked".to_owned(),
         }),
-        Err(FetchError::Failed(why)) => Err(CekError::Unavailable {
+        // What exactly failed is in the log: a host learns nothing of this server's network.
+        Err(FetchError::Failed(_)) => Err(CekError::Unavailable {
             retry_after: AFTER_FAILURE,
-            why: why.clone(),
+            why: "it does not answer as it should".to_owned(),
         }),
     }
 }
@@ -205,7 +260,8 @@ impl Shared {
                 .and_then(|until| until.checked_duration_since(Instant::now()));
             let result = match silent {
                 Some(left) if !left.is_zero() => Err(FetchError::Wait(left)),
-                _ => self.service.fetch(&chip),
+                _ => catch_unwind(AssertUnwindSafe(|| self.service.fetch(&chip)))
+                    .unwrap_or_else(|_| Err(FetchError::Failed("the request failed inside".to_owned()))),
             };
             let mut state = self.lock();
             let now = Instant::now();

@@ -46,6 +46,24 @@ impl Default for Limits {
 /// What the engine may overrun its own timer by, between two looks at it, before its thread is given up.
 const GRACE: Duration = Duration::from_millis(50);
 
+/// Why a bundle can't be loaded.
+#[derive(Debug)]
+pub enum ReloadError {
+    /// Something is wrong with it.
+    Refused(Vec<Diagnostic>),
+    /// There was no time for it; there may be later.
+    NotNow(String),
+}
+
+impl ReloadError {
+    fn into_diagnostics(self) -> Vec<Diagnostic> {
+        match self {
+            ReloadError::Refused(diagnostics) => diagnostics,
+            ReloadError::NotNow(why) => vec![Diagnostic::on_file("", why)],
+        }
+    }
+}
+
 /// A bundle that is loaded, checked and ready: one per bundle digest, shared through `Arc`.
 pub struct PreparedBundle {
     engine: Engine,
@@ -71,9 +89,19 @@ impl PreparedBundle {
     /// What is wrong with the bundle, with file, line and column; at most fifty problems.
     pub fn prepare(bundle: &Bundle, limits: &Limits) -> Result<PreparedBundle, Vec<Diagnostic>> {
         let taken = bundle.clone();
-        let mut prepared = PreparedBundle::on_pool(limits, move || load::load(&taken))?;
+        let mut prepared = PreparedBundle::on_pool(limits, move || load::load(&taken))
+            .map_err(ReloadError::into_diagnostics)?;
         prepared.warnings = prepared.trial()?;
         Ok(prepared)
+    }
+
+    /// Loads a bundle that [`PreparedBundle::prepare`] accepted before, without trying it again.
+    ///
+    /// # Errors
+    /// What is wrong with it, told apart from there being no time for it now.
+    pub fn reload(bundle: &Bundle, limits: &Limits) -> Result<PreparedBundle, ReloadError> {
+        let taken = bundle.clone();
+        PreparedBundle::on_pool(limits, move || load::load(&taken))
     }
 
     /// The library alone: the policies `keyward.…` that the server binds itself. Loaded once per process.
@@ -85,26 +113,29 @@ impl PreparedBundle {
         if let Some(library) = LIBRARY.get() {
             return Ok(Arc::clone(library));
         }
-        let library = PreparedBundle::on_pool(&Limits::default(), load::load_library)?;
+        let library = PreparedBundle::on_pool(&Limits::default(), load::load_library)
+            .map_err(ReloadError::into_diagnostics)?;
         Ok(Arc::clone(LIBRARY.get_or_init(|| Arc::new(library))))
     }
 
     fn on_pool(
         limits: &Limits,
         load: impl FnOnce() -> Result<Loaded, Vec<Diagnostic>> + Send + 'static,
-    ) -> Result<PreparedBundle, Vec<Diagnostic>> {
-        let refused = |message: String| vec![Diagnostic::on_file("", message)];
+    ) -> Result<PreparedBundle, ReloadError> {
         let loaded = match pool::run(limits.load_time, limits.load_time, load) {
-            Ok(loaded) => loaded?,
+            Ok(loaded) => loaded.map_err(ReloadError::Refused)?,
             Err(NoAnswer::TimedOut) => {
-                return Err(refused(format!(
+                return Err(ReloadError::NotNow(format!(
                     "the bundle was not loaded within {:?}",
                     limits.load_time
                 )));
             }
-            Err(NoAnswer::Busy) => return Err(refused("all evaluation threads are busy".to_owned())),
+            Err(NoAnswer::Busy) => {
+                return Err(ReloadError::NotNow("all evaluation threads are busy".to_owned()));
+            }
             Err(NoAnswer::Panicked(text)) => {
-                return Err(refused(format!("the bundle can't be loaded: {text}")));
+                let message = format!("the bundle can't be loaded: {text}");
+                return Err(ReloadError::Refused(vec![Diagnostic::on_file("", message)]));
             }
         };
         let Loaded { engine, policies } = loaded;

@@ -289,13 +289,13 @@ pub struct Releases {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Default)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
-    /// The launch digests that the owner registered, lower-case hex.
+    /// Of the launch digests that the owner registered, the one that is attested; lower-case hex.
     pub launch_digests: Vec<String>,
     /// Whether the workload names images or firmware.
     pub images: bool,
     /// Whether the workload names digests, images or firmware at all; a hint then never suffices.
     pub names_digests: bool,
-    /// The launch digests computed from the workload's images, lower-case hex.
+    /// Of the launch digests computed from the workload's images, the one that is attested; lower-case hex.
     pub image_digests: Vec<String>,
     /// The fingerprint of the pinned OCA certificate.
     #[serde(deserialize_with = "nullable")]

@@ -37,7 +37,7 @@ pub use bundle::{
 };
 pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
 pub use diagnostic::Diagnostic;
-pub use evaluator::{Limits, PreparedBundle};
+pub use evaluator::{Limits, PreparedBundle, ReloadError};
 pub use input::{
     Attested, Claimed, DigestSource, Fingerprints, Host, INPUT_VERSION, Image, Input, Platform, PolicyBits,
     Registration, Releases, Scheme, Workload, input_schema,

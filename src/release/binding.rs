@@ -154,6 +154,10 @@ impl Service {
             Ok(bundle) => Ok(Some(Ok(bundle))),
             Err(BundleError::Store(error)) => Err(error.into()),
             Err(BundleError::Unusable(why)) => Ok(Some(Err(why))),
+            Err(BundleError::NotNow(why)) => {
+                log::warn!("a bundle could not be loaded: {why}");
+                Err(Refusal::unavailable("the owner's policies can't be loaded now"))
+            }
         }
     }
 

@@ -2,9 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::register::render;
 
 use crate::domain::{HexDigest, Name};
-use crate::policy::{Bundle, Limits, PreparedBundle};
+use crate::policy::{Bundle, Limits, PreparedBundle, ReloadError};
 use crate::store::{Store, StoreError};
 
 /// Prepared bundles of a server.
@@ -14,7 +17,12 @@ pub(super) struct Bundles {
     prepared: Mutex<Cache>,
     /// Held while one is prepared: what many wait for is prepared once.
     preparing: Mutex<()>,
+    /// Bundles that could not be loaded a moment ago, and why.
+    failed: Mutex<HashMap<HexDigest, (Instant, String)>>,
 }
+
+/// How long a bundle that could not be loaded is not tried again.
+const REMEMBERED: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
 struct Cache {
@@ -31,6 +39,9 @@ pub(super) enum BundleError {
     /// It is not there, or not what its digest says, or does not load.
     #[error("{0}")]
     Unusable(String),
+    /// There was no time to load it.
+    #[error("{0}")]
+    NotNow(String),
 }
 
 impl Bundles {
@@ -40,6 +51,7 @@ impl Bundles {
             capacity: capacity.max(1),
             prepared: Mutex::default(),
             preparing: Mutex::new(()),
+            failed: Mutex::default(),
         }
     }
 
@@ -57,7 +69,17 @@ impl Bundles {
         if let Some(bundle) = self.cached(digest) {
             return Ok(bundle);
         }
-        let unusable = |why: String| BundleError::Unusable(format!("the active bundle {digest} {why}"));
+        let now = Instant::now();
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.retain(|_, (since, _)| now.duration_since(*since) < REMEMBERED);
+        if let Some((_, why)) = failed.get(&digest) {
+            return Err(BundleError::Unusable(why.clone()));
+        }
+        let mut unusable = |why: String| {
+            let why = format!("the active bundle {digest} {why}");
+            failed.insert(digest, (now, why.clone()));
+            BundleError::Unusable(why)
+        };
         let archive = store
             .bundle(owner, digest)?
             .ok_or_else(|| unusable("is missing".to_owned()))?;
@@ -65,11 +87,9 @@ impl Bundles {
         if bundle.digest() != digest.0 {
             return Err(unusable("is damaged: its content has another digest".to_owned()));
         }
-        let prepared = PreparedBundle::prepare(&bundle, &self.limits).map_err(|diagnostics| {
-            unusable(format!(
-                "does not load: {}",
-                super::register::render(&diagnostics)
-            ))
+        let prepared = PreparedBundle::reload(&bundle, &self.limits).map_err(|error| match error {
+            ReloadError::Refused(found) => unusable(format!("does not load: {}", render(&found))),
+            ReloadError::NotNow(why) => BundleError::NotNow(why),
         })?;
         let prepared = Arc::new(prepared);
         self.insert(digest, prepared.clone());

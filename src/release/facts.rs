@@ -132,7 +132,7 @@ impl Facts<'_> {
                 last_hour: releases.last_hour,
                 last_day: releases.last_day,
             },
-            registration: Some(registration(self.context)),
+            registration: Some(registration(self.context, self.attested)),
         }
     }
 
@@ -150,15 +150,28 @@ impl Facts<'_> {
     }
 }
 
-/// What the workload names, for the built-in policy that holds it to that.
-fn registration(context: &WorkloadContext) -> Registration {
+/// What the workload names, for the built-in policy that holds it to that. Of the launch digests
+/// only those that are attested: there may be a thousand, and this is recorded with each decision.
+fn registration(context: &WorkloadContext, attested: Option<&Attested<'_>>) -> Registration {
     let workload = &context.registered.workload;
-    let computed = context.registered.candidates.iter().filter(|c| c.image.is_some());
+    let proved = |digest: &HexDigest| attested.is_some_and(|a| a.launch.launch_digest() == &digest.0);
+    let computed = context
+        .registered
+        .candidates
+        .iter()
+        .filter(|c| c.image.is_some())
+        .map(|c| &c.digest);
+    let text = |digest: &HexDigest| digest.to_string();
     Registration {
-        launch_digests: workload.launch_digests.iter().map(ToString::to_string).collect(),
+        launch_digests: workload
+            .launch_digests
+            .iter()
+            .filter(|d| proved(d))
+            .map(text)
+            .collect(),
         images: !workload.images.is_empty(),
         names_digests: workload.names_digests(),
-        image_digests: computed.map(|c| c.digest.to_string()).collect(),
+        image_digests: computed.filter(|d| proved(d)).map(text).take(1).collect(),
         oca: workload.oca.map(|oca| oca.to_string()),
         vcpus: workload.vcpus,
         max_releases: workload.max_releases,

@@ -186,10 +186,14 @@ impl Service {
                 policy,
                 expires_at: launch.expires,
             }),
-            LaunchBegun::Full { until } => Err(Refusal::TooMany {
-                why: "too many launches are waiting to be validated",
-                retry_after: std::time::Duration::from_secs(until.seconds_since(now).clamp(1, 600)),
-            }),
+            LaunchBegun::Full { until } => {
+                let reason = "too many launches were waiting to be validated".to_owned();
+                self.note_refused(context, host, Phase::Launch, "full", reason, now);
+                Err(Refusal::TooMany {
+                    why: "too many launches are waiting to be validated",
+                    retry_after: std::time::Duration::from_secs(until.seconds_since(now).clamp(1, 600)),
+                })
+            }
         }
     }
 
@@ -213,7 +217,12 @@ impl Service {
         policies: Vec<BoundVerdict>,
         now: Time,
     ) -> Refusal {
+        let id = match self.fresh_uuid() {
+            Ok(id) => id,
+            Err(refusal) => return refusal,
+        };
         let refused = Refused {
+            id,
             context,
             host,
             phase: Phase::Launch,
@@ -238,16 +247,20 @@ impl Service {
         reason: String,
         now: Time,
     ) {
-        let refused = Refused {
-            context,
-            host,
-            phase,
-            class,
-            reason,
-            input: None,
-            policies: Vec::new(),
-        };
-        if let Err(error) = self.refusals.note(self.store(), refused, now) {
+        let noted = self.fresh_uuid().and_then(|id| {
+            let refused = Refused {
+                id,
+                context,
+                host,
+                phase,
+                class,
+                reason,
+                input: None,
+                policies: Vec::new(),
+            };
+            self.refusals.note(self.store(), refused, now)
+        });
+        if let Err(error) = noted {
             log::warn!("a refusal could not be recorded: {error}");
         }
     }

@@ -7,6 +7,7 @@
 mod binding;
 mod budget;
 mod bundles;
+mod decide;
 mod facts;
 pub mod floor;
 pub mod host;
@@ -16,17 +17,17 @@ mod refusals;
 pub mod register;
 mod validate;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::domain::Clock;
 use crate::domain::launch::LaunchBounds;
+use crate::domain::{Clock, Name};
 use crate::kds::CekSource;
 use crate::policy::{Limits, PreparedBundle};
 use crate::sealing::{SealError, Sealer};
-use crate::sev::authority::TrustedRoots;
+use crate::sev::authority::{self, TrustedRoots};
 use crate::sev::{Random, RandomError};
 use crate::store::{Store, StoreError};
 use budget::Budgets;
@@ -82,6 +83,8 @@ pub struct Service {
     library: Arc<PreparedBundle>,
     budgets: Budgets,
     refusals: Refusals,
+    /// Held while a decision is taken that depends on how many releases there were.
+    turns: Mutex<()>,
 }
 
 /// The server can't be started with what it ships.
@@ -101,6 +104,7 @@ impl Service {
             bundles: Bundles::new(settings.cached_bundles, settings.policy.clone()),
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
+            turns: Mutex::new(()),
             library,
             parts,
             settings,
@@ -117,6 +121,13 @@ impl Service {
     #[must_use]
     pub fn extra_roots(&self) -> Vec<String> {
         self.parts.roots.extra_names().map(str::to_owned).collect()
+    }
+
+    /// Whether platforms under this root count for this owner.
+    fn trusts(&self, root: &str, owner: &Name) -> bool {
+        let known = root == authority::AMD || self.parts.roots.extra_names().any(|name| name == root);
+        let owners = self.settings.root_owners.iter().find(|(name, _)| name == root);
+        known && owners.is_none_or(|(_, owners)| owners.iter().any(|name| name == owner.as_str()))
     }
 
     /// Forgets what has had its time and writes down refusals that were only counted so far.

@@ -33,15 +33,9 @@ impl Service {
             self.complete(chain, host, request.cpu_id)?
         };
         let verified = chain.verify(&self.parts.roots).map_err(invalid)?;
-        let owners = self
-            .settings
-            .root_owners
-            .iter()
-            .find(|(root, _)| root == verified.root());
-        if owners.is_some_and(|(_, owners)| !owners.iter().any(|name| name == owner.as_str())) {
-            return Err(Refusal::ChainInvalid(
-                "ARK: the root is not trusted for this workload".to_owned(),
-            ));
+        if !self.trusts(verified.root(), owner) {
+            let why = "ARK: the root is not trusted for this workload";
+            return Err(Refusal::ChainInvalid(why.to_owned()));
         }
         Ok(Platform {
             stored: verified.to_stored(),
@@ -86,18 +80,21 @@ impl Service {
             return Ok((with_cek(&chain, &known.certificate)?, known.chip.map(Hex)));
         };
         let now = self.parts.clock.now();
-        match self.store().cek_of_chip(&chip.0)? {
-            Some(KnownCek::Certificate(known)) => return Ok((with_cek(&chain, &known)?, Some(chip))),
-            Some(KnownCek::Unknown { until }) if until > now => return Err(unknown_chip()),
-            _ => {}
+        let of_chip = self.store().cek_of_chip(&chip.0)?;
+        if let Some(KnownCek::Certificate(known)) = of_chip {
+            return Ok((with_cek(&chain, &known)?, Some(chip)));
         }
-        if let Some(CekOfKey {
-            chip: None,
-            certificate: known,
-        }) = self.store().cek_of_key(&chain.cek().fingerprint())?
-        {
+        match self.store().cek_of_key(&chain.cek().fingerprint())? {
             // Imported by its key alone: it completes the chain, and the chip stays unproved.
-            return Ok((with_cek(&chain, &known)?, None));
+            Some(CekOfKey {
+                chip: None,
+                certificate,
+            }) => return Ok((with_cek(&chain, &certificate)?, None)),
+            Some(CekOfKey { chip: Some(_), .. }) => return Err(foreign()),
+            None => {}
+        }
+        if matches!(of_chip, Some(KnownCek::Unknown { until }) if until > now) {
+            return Err(unknown_chip());
         }
         let fetched = match self.parts.ceks.cek(&chip.0, &host.bucket()) {
             Ok(fetched) => fetched,

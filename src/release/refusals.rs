@@ -37,6 +37,8 @@ struct Record {
 
 /// One refusal, before it is counted.
 pub(super) struct Refused<'a> {
+    /// Id of the record, should this be the first of its class and minute.
+    pub(super) id: Uuid,
     pub(super) context: &'a WorkloadContext,
     pub(super) host: &'a Host,
     pub(super) phase: Phase,
@@ -67,7 +69,7 @@ impl Refusals {
                 return Ok(record.decision.id);
             }
             let decision = Decision {
-                id: Uuid::new_v4(),
+                id: refused.id,
                 time: now,
                 owner: refused.context.owner.clone(),
                 workload: WorkloadRef {
@@ -115,9 +117,14 @@ impl Refusals {
             changed
         };
         if changed.is_empty() {
-            Ok(())
-        } else {
-            store.record_refusals(&changed)
+            return Ok(());
         }
+        store.record_refusals(&changed).inspect_err(|_| {
+            // Counted still, and written with the next flush.
+            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            for record in records.values_mut() {
+                record.unwritten |= changed.iter().any(|decision| decision.id == record.decision.id);
+            }
+        })
     }
 }

@@ -112,6 +112,8 @@ pub struct ReleaseCommit {
     pub decision: Decision,
     /// The launch that is spent.
     pub launch: Uuid,
+    /// Id for the hold, should this release open one.
+    pub hold: Uuid,
     /// Generation of the owner's objects that the decision was taken on.
     pub generation: i64,
     /// Every count that is raised by one.
@@ -313,11 +315,12 @@ pub trait Store: Send + Sync {
     /// When the store fails; then the release may or may not have been counted, and must not be answered.
     fn commit_release(&self, release: ReleaseCommit) -> Result<Committed, StoreError>;
 
-    /// Records a decision that released nothing and takes a try from its launch.
+    /// Records a decision that released nothing and takes a try from its launch, if that is still
+    /// waiting; whether it was.
     ///
     /// # Errors
     /// When the store fails.
-    fn record_denied(&self, decision: &Decision) -> Result<(), StoreError>;
+    fn record_denied(&self, decision: &Decision) -> Result<bool, StoreError>;
 
     /// Records refusals that stand for many, replacing the record of the same id.
     ///

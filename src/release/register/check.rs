@@ -37,6 +37,15 @@ impl Draft<'_> {
             let label = format!("Workload {}", registered.workload.name);
             policies.resolve_all(&label, &registered.workload.policies)?;
             self.secrets_exist(&label, &registered.workload.secrets)?;
+            if let Some(image) = registered
+                .workload
+                .images
+                .iter()
+                .find(|image| !self.firmware.contains_key(&image.firmware))
+            {
+                let why = format!("its image {} needs firmware {}", image.name, image.firmware);
+                return Err(RegisterError::invalid(label, why));
+            }
             for secret in &registered.workload.secrets {
                 self.reached(&label, registered, secret, &policies)?;
             }

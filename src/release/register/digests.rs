@@ -7,8 +7,9 @@ use crate::domain::workload::{Candidate, Image, ImageFacts, Workload};
 use crate::sev::launch_digest::{CpuModel, Firmware, KernelHashes, Measurer, VmsaVariant};
 use crate::sev::policy::Scheme;
 
-/// Digests that a release may have to try; what a search by workload UUID tries at most for one launch.
-const MAX_CANDIDATES: usize = 4096;
+/// Digests that a release may have to try. A search by workload UUID computes 4096 MACs at most, so
+/// that it can try four launches of the largest workload.
+const MAX_CANDIDATES: usize = 1024;
 
 /// Every launch digest that the workload accepts.
 pub(super) fn compute(
@@ -24,12 +25,27 @@ pub(super) fn compute(
             secret_area: None,
         })
         .collect();
+    let expected = workload.images.iter().fold(candidates.len(), |sum, image| {
+        let models = if image.vcpu_type.is_some() {
+            1
+        } else {
+            CpuModel::ALL.len()
+        };
+        let each = if workload.scheme == Scheme::AmdSev {
+            1
+        } else {
+            image.vcpus.len() * models * 2
+        };
+        sum.saturating_add(each)
+    });
+    if expected > MAX_CANDIDATES {
+        let why = format!(
+            "its launch digests, images, vCPU counts and CPU models make {expected} launch digests, more than {MAX_CANDIDATES}: name `vcpu_type`, or fewer `vcpus`"
+        );
+        return Err(RegisterError::invalid(label, why));
+    }
     for image in &workload.images {
         of_image(draft, label, workload.scheme, image, &mut candidates)?;
-        if candidates.len() > MAX_CANDIDATES {
-            let why = format!("its images and vCPU counts make more than {MAX_CANDIDATES} launch digests");
-            return Err(RegisterError::invalid(label, why));
-        }
     }
     Ok(candidates)
 }

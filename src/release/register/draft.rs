@@ -13,6 +13,7 @@ use crate::domain::state::{
 use crate::domain::{HexDigest, Name};
 use crate::policy::{Bundle, PreparedBundle};
 use crate::release::Service;
+use crate::release::bundles::BundleError;
 use crate::sev::launch_digest::Firmware;
 
 /// The largest firmware file.
@@ -32,6 +33,7 @@ pub(super) struct Draft<'a> {
     pub(super) workloads: BTreeMap<Name, RegisteredWorkload>,
     pub(super) warnings: Vec<String>,
     new_bundle: Option<(Bundle, Arc<PreparedBundle>)>,
+    bundles_seen: bool,
     sealed: BTreeMap<Name, Vec<u8>>,
     contents: BTreeMap<Name, Vec<u8>>,
     removed: Vec<(Kind, String)>,
@@ -66,6 +68,7 @@ impl<'a> Draft<'a> {
             before: state,
             warnings: Vec::new(),
             new_bundle: None,
+            bundles_seen: false,
             sealed: BTreeMap::new(),
             contents: BTreeMap::new(),
             removed: Vec::new(),
@@ -73,6 +76,13 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn put_bundle(&mut self, object: &PolicyBundleObject) -> Result<Change, RegisterError> {
+        if self.bundles_seen {
+            return Err(RegisterError::invalid(
+                "PolicyBundle",
+                "there are two; one is active at a time",
+            ));
+        }
+        self.bundles_seen = true;
         let files = object
             .files
             .iter()
@@ -182,10 +192,9 @@ impl<'a> Draft<'a> {
             .bundles
             .load(self.service.store(), &self.before.owner, digest);
         loaded.map(Some).map_err(|error| match error {
-            crate::release::bundles::BundleError::Store(error) => error.into(),
-            crate::release::bundles::BundleError::Unusable(why) => {
-                RegisterError::invalid("PolicyBundle", why)
-            }
+            BundleError::Store(error) => error.into(),
+            BundleError::NotNow(_) => RegisterError::Busy,
+            BundleError::Unusable(why) => RegisterError::invalid("PolicyBundle", why),
         })
     }
 

@@ -82,8 +82,16 @@ impl Draft<'_> {
             secrets.push(secret_name);
         }
         let (launch_digests, images) = self.named(&label, new)?;
-        let known = self.workloads.values().find(|w| w.workload.uuid == uuid);
-        let own_name = known.map(|w| w.workload.name.clone());
+        let known = self
+            .workloads
+            .values()
+            .find(|w| w.workload.uuid == uuid)
+            .map(|w| &w.workload);
+        if known.is_some_and(|w| !w.policies.is_empty() || !w.products.is_empty() || w.danger_weak_policy) {
+            let why = "was registered with what this form can't say (`policies`, `products`, `danger_weak_policy`); change it with `keyward apply`";
+            return Err(RegisterError::invalid(label, why));
+        }
+        let own_name = known.map(|w| w.name.clone());
         let workload = Workload {
             uuid,
             name: own_name.map_or_else(|| name(uuid.to_string()), Ok)?,

@@ -130,9 +130,8 @@ impl Service {
     ) -> Result<(Action, Applied), RegisterError> {
         let applied = self.register(owner, false, |draft| {
             let changes = draft.put_mailing(uuid, workload)?;
-            let differs = changes.iter().any(|change| change.action == Action::Updated)
-                || draft.had_workload(uuid)
-                    && changes.iter().any(|change| change.action != Action::Unchanged);
+            let differs =
+                draft.had_workload(uuid) && changes.iter().any(|change| change.action != Action::Unchanged);
             if differs && on_conflict == OnConflict::Refuse {
                 return Err(RegisterError::Conflict(format!("workload {uuid}")));
             }

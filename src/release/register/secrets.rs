@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 
 use super::RegisterError;
 use super::draft::{Draft, change};
+use super::workloads::MAX_POLICIES;
 use crate::domain::Name;
 use crate::domain::object::{Action, Change, SecretKind, SecretObject, SecretValue};
 use crate::domain::state::SecretInfo;
@@ -45,6 +46,15 @@ impl Draft<'_> {
             }
         };
         let old = self.secrets.get(new.name).cloned();
+        if new.policies.len() > MAX_POLICIES {
+            return Err(RegisterError::invalid(
+                label,
+                format!("binds more than {MAX_POLICIES} policies"),
+            ));
+        }
+        if let SecretValue::Base64(value) = new.value {
+            check(&label, new.kind, guid, &value.0)?;
+        }
         let value = self.value(&label, new, old.as_ref())?;
         if let Some(value) = &value {
             check(&label, new.kind, guid, value)?;
@@ -149,7 +159,7 @@ impl Draft<'_> {
     }
 }
 
-fn check(label: &str, kind: SecretKind, guid: Uuid, value: &Zeroizing<Vec<u8>>) -> Result<(), RegisterError> {
+fn check(label: &str, kind: SecretKind, guid: Uuid, value: &[u8]) -> Result<(), RegisterError> {
     if value.is_empty() {
         return Err(RegisterError::invalid(label, "the value is empty"));
     }
@@ -166,7 +176,7 @@ fn check(label: &str, kind: SecretKind, guid: Uuid, value: &Zeroizing<Vec<u8>>) 
     }
     let entry = Entry {
         guid,
-        data: value.clone(),
+        data: Zeroizing::new(value.to_vec()),
     };
     secret_table::build(&[entry]).map_err(|e| RegisterError::invalid(label, e))?;
     Ok(())

@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// Launch digests and images that one workload may name.
 const MAX_NAMED: usize = 1024;
+/// Policies that may be bound to one thing.
+pub(super) const MAX_POLICIES: usize = 64;
 /// Secrets that one workload may have: what a guest's kernel reads of a table.
 const MAX_SECRETS: usize = 64;
 
@@ -159,6 +161,12 @@ fn check(label: &str, workload: &Workload) -> Result<(), RegisterError> {
         .chain(workload.images.iter().flat_map(|image| &image.vcpus));
     if let Some(count) = counts.copied().find(|count| *count == 0 || *count > MAX_VCPUS) {
         return invalid(format!("a guest has 1 to {MAX_VCPUS} vCPUs, not {count}"));
+    }
+    if workload.max_releases.is_some_and(|most| most > 1 << 53) {
+        return invalid("`max_releases` is more than 2^53; leave it out for no limit".to_owned());
+    }
+    if workload.policies.len() > MAX_POLICIES {
+        return invalid(format!("binds more than {MAX_POLICIES} policies"));
     }
     for image in &workload.images {
         let in_image = |why: &str| invalid(format!("image {}: {why}", image.name));

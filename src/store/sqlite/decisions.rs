@@ -43,11 +43,21 @@ fn write(c: &Connection, decision: &Decision, conflict: &str) -> Result<(), RowE
 pub(super) fn page(c: &Connection, owner: &Name, query: &DecisionQuery) -> Result<DecisionPage, RowError> {
     let limit = query.limit.clamp(1, PAGE);
     let workload = query.workload.map(|uuid| uuid.as_bytes().to_vec());
-    let mut statement = c.prepare_cached(
+    // One text for each combination of filters, so that each is answered from its own index.
+    let by_outcome = if query.outcome.is_some() {
+        "AND outcome = ?3"
+    } else {
+        "AND ?3 IS NULL"
+    };
+    let by_workload = if workload.is_some() {
+        "AND workload = ?4"
+    } else {
+        "AND ?4 IS NULL"
+    };
+    let mut statement = c.prepare_cached(&format!(
         "SELECT seq, document FROM decisions
-         WHERE owner = ?1 AND seq < ?2 AND (?3 IS NULL OR outcome = ?3) AND (?4 IS NULL OR workload = ?4)
-         ORDER BY seq DESC LIMIT ?5",
-    )?;
+         WHERE owner = ?1 AND seq < ?2 {by_outcome} {by_workload} ORDER BY seq DESC LIMIT ?5"
+    ))?;
     let mut found = statement.query(params![
         owner.as_str(),
         query.before.unwrap_or(i64::MAX),

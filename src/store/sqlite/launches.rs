@@ -10,6 +10,8 @@ use crate::domain::{HexDigest, Name, Time};
 
 /// How long an ended launch is remembered, so that its host learns that it ended.
 const REMEMBERED: i64 = 24 * 3600 * 1000;
+/// Ended launches that are remembered at most: anybody can begin one, and the disk is finite.
+const ENDED: i64 = 200_000;
 /// Rows that one sweep touches, so that it never holds up the writer for long.
 const SWEEP: i64 = 500;
 
@@ -18,38 +20,47 @@ const COLUMNS: &str = "id, owner, workload, state, facts, bucket, keys, created,
 pub(super) fn begin(c: &Connection, launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, RowError> {
     let now = launch.created.millis();
     let pdh = launch.facts.platform.fingerprints().pdh;
-    let mut victims = Vec::new();
-
-    let of_pdh = waiting(c, "pdh = ?1", &pdh.as_slice(), now)?;
-    let surplus = (of_pdh.len() + 1).saturating_sub(usize::try_from(bounds.per_pdh).unwrap_or(usize::MAX));
-    victims.extend(of_pdh.into_iter().take(surplus));
-
-    let mine = |victims: &[Waiting]| {
-        let freed = victims
-            .iter()
-            .filter(|victim| victim.bucket == launch.bucket)
-            .count();
-        waiting(c, "bucket = ?1", &launch.bucket.as_str(), now).map(|w| (w.len() - freed.min(w.len()), w))
+    let bucket = launch.bucket.as_str();
+    let by_pdh = Group {
+        condition: "pdh = ?1",
+        value: &pdh.as_slice(),
+        bound: bounds.per_pdh,
     };
-    let (held, of_address) = mine(&victims)?;
-    if held >= usize::try_from(bounds.per_address).unwrap_or(usize::MAX) {
-        return Ok(full(of_address));
-    }
-
+    let by_address = Group {
+        condition: "bucket = ?1",
+        value: &bucket,
+        bound: bounds.per_address,
+    };
     let workload = launch.workload.as_bytes().as_slice();
-    let of_workload = waiting(c, "workload = ?1", &workload, now)?;
-    let freed = victims
-        .iter()
-        .filter(|victim| of_workload.iter().any(|w| w.id == victim.id))
-        .count();
-    if of_workload.len() - freed >= usize::try_from(bounds.per_workload).unwrap_or(usize::MAX) {
-        match heaviest(&of_workload, &launch.bucket) {
-            Some(victim) => victims.push(victim),
-            None => return Ok(full(of_workload)),
+    let by_workload = Group {
+        condition: "workload = ?1",
+        value: &workload,
+        bound: bounds.per_workload,
+    };
+
+    // A platform's own launches give way; whoever floods its bucket, as chains are public, loses its
+    // own first.
+    let mut victim = None;
+    if by_pdh.is_full(c, now)? {
+        let waiting = by_pdh.waiting(c, now)?;
+        let own = || waiting.iter().find(|launch| launch.bucket == bucket).cloned();
+        victim = heaviest(&waiting, bucket)
+            .or_else(own)
+            .or_else(|| waiting.first().cloned());
+    }
+    let frees = |group_has: &dyn Fn(&Waiting) -> bool| victim.as_ref().is_some_and(group_has);
+    if by_address.is_full(c, now)? && !frees(&|victim| victim.bucket == bucket) {
+        return Ok(full(by_address.waiting(c, now)?));
+    }
+    let mut second = None;
+    if by_workload.is_full(c, now)? && !frees(&|victim| victim.workload == workload) {
+        let waiting = by_workload.waiting(c, now)?;
+        second = heaviest(&waiting, bucket);
+        if second.is_none() {
+            return Ok(full(waiting));
         }
     }
-
-    for victim in &victims {
+    for victim in victim.iter().chain(&second) {
         c.execute(
             "UPDATE launches SET state = 'evicted', keys = x'' WHERE id = ?1",
             [victim.id.as_slice()],
@@ -59,33 +70,51 @@ pub(super) fn begin(c: &Connection, launch: &Launch, bounds: LaunchBounds) -> Re
     Ok(LaunchBegun::Stored)
 }
 
+/// Waiting launches that share a bound.
+struct Group<'a> {
+    condition: &'static str,
+    value: &'a dyn rusqlite::ToSql,
+    bound: u32,
+}
+
+impl Group<'_> {
+    fn is_full(&self, c: &Connection, now: i64) -> Result<bool, RowError> {
+        let sql = format!(
+            "SELECT count(*) FROM launches WHERE {} AND state = 'pending' AND expires > ?2",
+            self.condition
+        );
+        let count: i64 = c
+            .prepare_cached(&sql)?
+            .query_row(params![self.value, now], |row| row.get(0))?;
+        Ok(count >= i64::from(self.bound))
+    }
+
+    /// All of them, oldest first.
+    fn waiting(&self, c: &Connection, now: i64) -> Result<Vec<Waiting>, RowError> {
+        let sql = format!(
+            "SELECT id, bucket, workload, expires FROM launches
+             WHERE {} AND state = 'pending' AND expires > ?2 ORDER BY expires, rowid",
+            self.condition
+        );
+        let mut statement = c.prepare_cached(&sql)?;
+        let found = statement.query_map(params![self.value, now], |row| {
+            Ok(Waiting {
+                id: row.get(0)?,
+                bucket: row.get(1)?,
+                workload: row.get(2)?,
+                expires: row.get(3)?,
+            })
+        })?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+}
+
 #[derive(Clone)]
 struct Waiting {
     id: Vec<u8>,
     bucket: String,
+    workload: Vec<u8>,
     expires: i64,
-}
-
-/// Waiting launches, oldest first.
-fn waiting(
-    c: &Connection,
-    condition: &str,
-    value: &dyn rusqlite::ToSql,
-    now: i64,
-) -> Result<Vec<Waiting>, RowError> {
-    let sql = format!(
-        "SELECT id, bucket, expires FROM launches
-         WHERE {condition} AND state = 'pending' AND expires > ?2 ORDER BY expires, rowid"
-    );
-    let mut statement = c.prepare_cached(&sql)?;
-    let found = statement.query_map(params![value, now], |row| {
-        Ok(Waiting {
-            id: row.get(0)?,
-            bucket: row.get(1)?,
-            expires: row.get(2)?,
-        })
-    })?;
-    Ok(found.collect::<Result<_, _>>()?)
 }
 
 fn full(waiting: Vec<Waiting>) -> LaunchBegun {
@@ -95,9 +124,9 @@ fn full(waiting: Vec<Waiting>) -> LaunchBegun {
     }
 }
 
-/// The oldest launch of the address that holds most of a full workload, if that is at least two
-/// more than the newcomer's own: one flooding address can't keep the others out, and among equals
-/// nobody displaces anybody.
+/// The oldest launch of the address that holds most of a full group, if that is at least two more
+/// than the newcomer's own: one flooding address can't keep the others out, and among equals nobody
+/// displaces anybody.
 fn heaviest(waiting: &[Waiting], newcomer: &str) -> Option<Waiting> {
     let mut held = std::collections::HashMap::new();
     for launch in waiting {
@@ -199,6 +228,14 @@ pub(super) fn charge_try(c: &Connection, id: Uuid) -> Result<u32, RowError> {
     Ok(left.unwrap_or(0))
 }
 
+/// Whether a launch can still be validated.
+pub(super) fn is_waiting(c: &Connection, id: Uuid, now: Time) -> Result<bool, RowError> {
+    Ok(
+        c.prepare_cached("SELECT 1 FROM launches WHERE id = ?1 AND state = 'pending' AND expires > ?2")?
+            .exists(params![id.as_bytes().as_slice(), now.millis()])?,
+    )
+}
+
 /// Ends a waiting launch as used; whether it was waiting still.
 pub(super) fn spend(
     c: &Connection,
@@ -249,15 +286,28 @@ pub(super) fn answered(
 }
 
 pub(super) fn sweep(c: &Connection, now: Time) -> Result<bool, RowError> {
+    // INVARIANT: the condition is that of the index launches_to_wipe, to the letter.
     let wiped = c.execute(
         "UPDATE launches SET keys = x'', answer = NULL, answer_key = NULL, answer_request = NULL
-         WHERE id IN (SELECT id FROM launches
+         WHERE id IN (SELECT id FROM launches INDEXED BY launches_to_wipe
            WHERE expires <= ?1 AND (length(keys) > 0 OR answer_key IS NOT NULL) LIMIT ?2)",
         params![now.millis(), SWEEP],
     )?;
+    let ended: i64 = c.query_row(
+        "SELECT count(*) FROM launches WHERE expires <= ?1",
+        [now.millis()],
+        |row| row.get(0),
+    )?;
+    let until = if ended > ENDED {
+        now.millis()
+    } else {
+        now.millis() - REMEMBERED
+    };
     let forgotten = c.execute(
         "DELETE FROM launches WHERE id IN (SELECT id FROM launches WHERE expires <= ?1 ORDER BY expires LIMIT ?2)",
-        params![now.millis() - REMEMBERED, SWEEP],
+        params![until, SWEEP],
     )?;
-    Ok(wiped + forgotten >= usize::try_from(SWEEP).unwrap_or(usize::MAX))
+    let counted = super::releases::forget(c, now, SWEEP)?;
+    let full = usize::try_from(SWEEP).unwrap_or(usize::MAX);
+    Ok(wiped >= full || forgotten >= full || counted >= full)
 }

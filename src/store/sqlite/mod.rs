@@ -15,7 +15,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use uuid::Uuid;
@@ -29,7 +29,7 @@ use crate::domain::hold::Hold;
 use crate::domain::launch::{Launch, LaunchBounds};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::token::{Caller, TokenHash};
-use crate::domain::{HexDigest, Name, Time};
+use crate::domain::{Clock as _, HexDigest, Name, SystemClock, Time};
 use writer::Writer;
 
 /// The database's file in the data folder.
@@ -37,6 +37,9 @@ pub const FILE: &str = "keyward.db";
 
 /// Read connections kept for later.
 const IDLE_READERS: usize = 16;
+
+/// How long a successful ping stands for the next: anybody may ask.
+const PING: Duration = Duration::from_secs(1);
 
 /// Why a database can't be used; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,7 @@ pub struct SqliteStore {
     path: PathBuf,
     readers: Mutex<Vec<Connection>>,
     writer: Writer,
+    pinged: Mutex<Option<Instant>>,
 }
 
 impl SqliteStore {
@@ -103,6 +107,7 @@ impl SqliteStore {
             path,
             readers: Mutex::new(Vec::new()),
             writer: Writer::start(connection)?,
+            pinged: Mutex::new(None),
         })
     }
 
@@ -291,14 +296,18 @@ impl Store for SqliteStore {
         self.write(move |c| releases::commit(c, &release))
     }
 
-    fn record_denied(&self, decision: &Decision) -> Result<(), StoreError> {
+    fn record_denied(&self, decision: &Decision) -> Result<bool, StoreError> {
         let decision = decision.clone();
         self.write(move |c| {
-            decisions::insert(c, &decision)?;
-            if let Some(launch) = decision.launch {
+            let Some(launch) = decision.launch else {
+                return Err(rows::damaged("a denial", "it has no launch"));
+            };
+            let waiting = launches::is_waiting(c, launch, decision.time)?;
+            if waiting {
+                decisions::insert(c, &decision)?;
                 launches::charge_try(c, launch)?;
             }
-            Ok(())
+            Ok(waiting)
         })
     }
 
@@ -351,6 +360,13 @@ impl Store for SqliteStore {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        self.write(|c| Ok(c.execute_batch("SELECT 1")?))
+        let mut pinged = self.pinged.lock().unwrap_or_else(PoisonError::into_inner);
+        if pinged.is_some_and(|at| at.elapsed() < PING) {
+            return Ok(());
+        }
+        // A real write: a full disk is seen, too.
+        self.set_meta("pinged", &SystemClock.now().to_string())?;
+        *pinged = Some(Instant::now());
+        Ok(())
     }
 }

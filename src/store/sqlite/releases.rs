@@ -44,6 +44,14 @@ fn total(c: &Connection, owner: &Name, scope: &ReleaseScope) -> Result<u64, RowE
         .map_or(Ok(0), |row| rows::natural("a count", row, 0))
 }
 
+/// Forgets when releases were made that no policy can ask about any more; the totals stay.
+pub(super) fn forget(c: &Connection, now: Time, most: i64) -> Result<usize, RowError> {
+    Ok(c.execute(
+        "DELETE FROM release_times WHERE rowid IN (SELECT rowid FROM release_times WHERE time <= ?1 LIMIT ?2)",
+        params![now.millis() - DAY, most],
+    )?)
+}
+
 fn scope_text(scope: &ReleaseScope) -> String {
     match scope {
         ReleaseScope::Workload(uuid) => format!("workload:{uuid}"),
@@ -177,14 +185,7 @@ fn note(c: &Connection, owner: &Name, scope: &ReleaseScope, time: Time) -> Resul
 /// One open hold for a workload's set of secrets; one decision for each launch that it holds back.
 fn hold(c: &Connection, release: &ReleaseCommit, reason: &str) -> Result<Committed, RowError> {
     let decision = &release.decision;
-    let waiting: Option<i64> = c
-        .query_row(
-            "SELECT 1 FROM launches WHERE id = ?1 AND state = 'pending' AND expires > ?2",
-            params![release.launch.as_bytes().as_slice(), decision.time.millis()],
-            |row| row.get(0),
-        )
-        .optional()?;
-    if waiting.is_none() {
+    if !launches::is_waiting(c, release.launch, decision.time)? {
         return Ok(Committed::Gone);
     }
     let mut names = decision.secrets.clone();
@@ -200,16 +201,15 @@ fn hold(c: &Connection, release: &ReleaseCommit, reason: &str) -> Result<Committ
             .map(|row| rows::json::<Hold>("a hold", row, 0))
             .transpose()?
     };
-    let seen = match &decision.input {
+    let (launch_digest, cek) = match &decision.input {
         Some(input) => attested(input)?,
         None => return Err(rows::damaged("a release", "it has no input")),
     };
     let mut hold = found.unwrap_or_else(|| Hold {
-        id: Uuid::new_v4(),
+        id: release.hold,
         workload: decision.workload.clone(),
         secrets: decision.secrets.clone(),
-        launch_digest: seen.0,
-        cek: seen.1,
+        attested: Vec::new(),
         created: decision.time,
         last_try: decision.time,
         launches: 0,
@@ -218,18 +218,16 @@ fn hold(c: &Connection, release: &ReleaseCommit, reason: &str) -> Result<Committ
     });
     let id = hold.id.as_bytes().as_slice().to_vec();
     let launch = release.launch.as_bytes().as_slice();
-    let again = {
-        let mut statement =
-            c.prepare_cached("SELECT decision FROM hold_launches WHERE hold = ?1 AND launch = ?2")?;
-        let mut rows = statement.query(params![id, launch])?;
-        rows.next()?
-            .map(|row| rows::uuid("a decision's id", row, 0))
-            .transpose()?
-    };
+    let again = earlier(c, &id, launch)?;
+    if again.is_none() && holds_of(c, launch)? > 0 {
+        // One guest that asks for one set of secrets after the other opens one hold after the other:
+        // that is not waiting, and costs its tries.
+        launches::charge_try(c, release.launch)?;
+    }
     hold.requests += 1;
     hold.launches += u64::from(again.is_none());
     hold.last_try = decision.time;
-    (hold.launch_digest, hold.cek) = seen;
+    hold.note(launch_digest, cek, again.is_none());
     reason.clone_into(&mut hold.reason);
     c.execute(
         "INSERT INTO holds VALUES (?1, ?2, ?3, ?4, 'open', ?5, ?6) ON CONFLICT (id) DO UPDATE SET document = ?6",
@@ -264,6 +262,25 @@ fn hold(c: &Connection, release: &ReleaseCommit, reason: &str) -> Result<Committ
         hold: hold.id,
         decision: recorded,
     })
+}
+
+/// The decision that this launch was held, where it was.
+fn earlier(c: &Connection, hold: &[u8], launch: &[u8]) -> Result<Option<Uuid>, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT decision FROM hold_launches WHERE hold = ?1 AND launch = ?2")?;
+    let mut found = statement.query(params![hold, launch])?;
+    found
+        .next()?
+        .map(|row| rows::uuid("a decision's id", row, 0))
+        .transpose()
+}
+
+fn holds_of(c: &Connection, launch: &[u8]) -> Result<u64, RowError> {
+    let mut statement = c.prepare_cached("SELECT count(*) FROM hold_launches WHERE launch = ?1")?;
+    let mut found = statement.query([launch])?;
+    found
+        .next()?
+        .map_or(Ok(0), |row| rows::natural("a count", row, 0))
 }
 
 fn attested(input: &crate::policy::Input) -> Result<(HexDigest, HexDigest), RowError> {

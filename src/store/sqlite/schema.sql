@@ -91,8 +91,9 @@ CREATE TABLE launches (
 
 CREATE INDEX launches_by_bucket ON launches (bucket, expires) WHERE state = 'pending';
 CREATE INDEX launches_by_pdh ON launches (pdh, expires) WHERE state = 'pending';
-CREATE INDEX launches_by_workload ON launches (workload, policy, expires) WHERE state = 'pending';
+CREATE INDEX launches_by_workload ON launches (workload, expires, policy, bucket) WHERE state = 'pending';
 CREATE INDEX launches_by_expiry ON launches (expires);
+CREATE INDEX launches_to_wipe ON launches (expires) WHERE length(keys) > 0 OR answer_key IS NOT NULL;
 CREATE INDEX launches_by_answer ON launches (answer_key) WHERE answer_key IS NOT NULL;
 
 -- What release limits count. A row outlives what it counts for: only a reset lowers it.
@@ -120,6 +121,7 @@ CREATE TABLE release_times (
 ) STRICT;
 
 CREATE INDEX release_times_by_scope ON release_times (owner, scope, time);
+CREATE INDEX release_times_by_time ON release_times (time);
 
 CREATE TABLE decisions (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -140,7 +142,7 @@ CREATE TABLE holds (
     owner    TEXT NOT NULL REFERENCES owners (name),
     workload BLOB NOT NULL,
     secrets  TEXT NOT NULL,
-    state    TEXT NOT NULL CHECK (state IN ('open')),
+    state    TEXT NOT NULL CHECK (state IN ('open', 'confirmed', 'rejected')),
     created  INTEGER NOT NULL,
     document TEXT NOT NULL
 ) STRICT;
@@ -154,6 +156,8 @@ CREATE TABLE hold_launches (
     requests INTEGER NOT NULL,
     PRIMARY KEY (hold, launch)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX hold_launches_by_launch ON hold_launches (launch);
 
 CREATE TABLE ceks (
     key         BLOB PRIMARY KEY,
