@@ -7,6 +7,9 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod kds_answers;
+mod kds_completion;
+mod kds_import;
 mod policy_bundle;
 mod policy_hostile;
 mod policy_input;
