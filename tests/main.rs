@@ -10,6 +10,7 @@
 mod kds_answers;
 mod kds_completion;
 mod kds_import;
+mod limits;
 mod policy_bundle;
 mod policy_hostile;
 mod policy_input;
@@ -36,4 +37,8 @@ mod sev_policy;
 mod sev_secret_table;
 mod sev_session;
 mod sev_wrong;
+mod store_changes;
+mod store_counts;
+mod store_database;
+mod store_faults;
 mod support;
