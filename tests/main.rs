@@ -7,6 +7,7 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod crash;
 mod kds_answers;
 mod kds_completion;
 mod kds_import;
@@ -23,6 +24,7 @@ mod psp_launch;
 mod psp_status;
 mod psp_stored;
 mod release_flow;
+mod sealing;
 mod sev_authority;
 mod sev_certificate;
 mod sev_chain;
