@@ -11,6 +11,8 @@ use super::{CekError, CekSource, FetchError, Service};
 const WORKERS: usize = 4;
 /// How long a result stays at hand, so that a host that was told to come back finds it.
 const KEPT: Duration = Duration::from_secs(60);
+/// Results kept for each place in the queue, at most; the oldest give way.
+const KEPT_PER_PLACE: usize = 16;
 /// How long a chip is not asked for again after the service failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
@@ -45,6 +47,20 @@ struct State {
     flights: HashMap<Chip, Flight>,
     /// The service asked to be left alone until then.
     silent_until: Option<Instant>,
+}
+
+impl State {
+    /// Gives up the result that was at hand longest: whoever asked for many chips must not keep
+    /// others from asking for one.
+    fn forget_oldest(&mut self) {
+        let finished = self
+            .flights
+            .iter()
+            .filter_map(|(chip, flight)| Some((flight.result.as_ref()?.0, *chip)));
+        if let Some((_, oldest)) = finished.min() {
+            self.flights.remove(&oldest);
+        }
+    }
 }
 
 struct Flight {
@@ -117,7 +133,7 @@ impl Queue {
             return Err(busy(until - now, "it asked to be left alone for a while"));
         }
         let under_way = || state.flights.values().filter(|flight| flight.under_way());
-        if under_way().count() >= self.bounds.total || state.flights.len() >= 16 * self.bounds.total {
+        if under_way().count() >= self.bounds.total {
             return Err(busy(AFTER_FAILURE, "too many chips are being asked for"));
         }
         if under_way().filter(|flight| flight.bucket == bucket).count() >= self.bounds.per_address {
@@ -125,6 +141,9 @@ impl Queue {
         }
         if self.jobs.try_send(*chip).is_err() {
             return Err(busy(AFTER_FAILURE, "too many chips are being asked for"));
+        }
+        if state.flights.len() >= KEPT_PER_PLACE * self.bounds.total {
+            state.forget_oldest();
         }
         state.flights.insert(
             *chip,
