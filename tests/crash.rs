@@ -1,9 +1,7 @@
 //! kill -9 in the middle of releases: nothing is given twice, nothing that was given is forgotten.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -12,96 +10,14 @@ use keyward::psp::Platform;
 use keyward::store::sqlite::SqliteStore;
 use keyward::store::{ReleaseScope, Store as _};
 use serde_json::{Value, json};
-use ureq::Agent;
 
-use crate::support::command::{command, keyward};
+use crate::support::command::keyward;
 use crate::support::host::{ALLOW, IMAGE, WORKLOAD, digest, launch_request};
+use crate::support::server::{Host, Server};
 use crate::support::{Reply, Vm, ca, platform};
 
 const LIMIT: usize = 50;
 const GUESTS: usize = 80;
-
-/// The real server, killed when it is dropped.
-struct Server {
-    child: Child,
-    base: String,
-}
-
-impl Server {
-    fn start(folder: &Path) -> Self {
-        let arguments = ["serve", "--listen", "127.0.0.1:0", "--data-dir"];
-        let mut child = command(arguments)
-            .arg(folder)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
-        let base = line
-            .trim_end()
-            .strip_prefix("keyward is serving on ")
-            .expect(&line)
-            .to_owned();
-        Self { child, base }
-    }
-
-    /// `kill -9`.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // A test that failed must leave no server behind.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A host that talks to whatever server runs now; none: the answer did not arrive.
-struct Host {
-    agent: Agent,
-    token: String,
-}
-
-impl Host {
-    fn new(token: &str) -> Self {
-        let config = Agent::config_builder().http_status_as_error(false).proxy(None);
-        Self {
-            agent: config.build().new_agent(),
-            token: token.to_owned(),
-        }
-    }
-
-    fn post(&self, url: &str, key: Option<&str>, body: &Value) -> Option<Reply> {
-        let mut request = self.agent.post(url);
-        if let Some(key) = key {
-            request = request.header("idempotency-key", key);
-        }
-        read(request.send(body.to_string()))
-    }
-
-    /// An owner's GET.
-    fn get(&self, url: &str) -> Option<Reply> {
-        let bearer = format!("Bearer {}", self.token);
-        read(self.agent.get(url).header("authorization", &bearer).call())
-    }
-}
-
-fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Option<Reply> {
-    let mut response = response.ok()?;
-    let body = response.body_mut().read_to_string().ok()?;
-    Some(Reply {
-        status: response.status().as_u16(),
-        headers: std::collections::BTreeMap::new(),
-        body: serde_json::from_str(&body).ok()?,
-    })
-}
 
 /// A guest that was measured and waits for its secret.
 struct Waiting {
@@ -211,10 +127,7 @@ fn life(
                         unanswered.lock().unwrap().push(waiting);
                         continue;
                     };
-                    let decision = reply.body["decision"]
-                        .as_str()
-                        .expect(&reply.body.to_string())
-                        .to_owned();
+                    let decision = reply.body["decision"].to_string();
                     if reply.problem() == "confirmation-required" {
                         assert!(told.lock().unwrap().held.insert(decision));
                     } else {
@@ -266,9 +179,7 @@ fn releases_stay_exact_and_recorded_however_often_the_server_is_killed() {
     let with = |outcome: &str| -> BTreeSet<String> {
         let items = page["items"].as_array().unwrap().iter();
         let found = items.filter(|decision| decision["outcome"] == outcome);
-        found
-            .map(|decision| decision["id"].as_str().unwrap().to_owned())
-            .collect()
+        found.map(|decision| decision["id"].to_string()).collect()
     };
     assert_eq!(with("released"), told.released);
     assert_eq!(with("held"), told.held);
@@ -287,7 +198,10 @@ fn check(folder: &Path, told: &Mutex<Told>) {
     assert!(counted as usize <= LIMIT && counted as usize >= told.released.len());
     for id in told.released.iter().chain(&told.held) {
         assert!(
-            store.decision(&owner, id.parse().unwrap()).unwrap().is_some(),
+            store
+                .decision(&owner, serde_json::from_str(id).unwrap())
+                .unwrap()
+                .is_some(),
             "{id} is not recorded"
         );
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use keyward::config::Config;
+use keyward::kds::{CekError, CekSource as _, FetchError, HttpService, Queue};
 use serde_json::json;
 
 use crate::kds_completion::{asking, launch, unsigned};
@@ -181,8 +182,8 @@ fn a_service_that_is_silent_or_gone_costs_a_launch_its_wait_and_no_more() {
         .unwrap()
         .local_addr()
         .unwrap();
-    let service = keyward::kds::HttpService::new(&format!("http://{nobody}"), Duration::from_secs(5));
-    let queue = keyward::kds::Queue::start(Box::new(service), Duration::from_secs(5), 4, 4).unwrap();
+    let service = HttpService::new(&format!("http://{nobody}"), Duration::from_secs(5));
+    let queue = Queue::start(Box::new(service), Duration::from_secs(5), 4, 4).unwrap();
     let gone = app.again(Options {
         ceks: std::sync::Arc::new(queue),
         ..Options::default()
@@ -227,6 +228,31 @@ fn an_address_that_asks_for_many_chips_does_not_keep_others_from_asking() {
         }
     });
     assert_eq!(silent.asked().len(), 3);
+}
+
+/// Knows one chip, of ones.
+struct Ones;
+
+impl keyward::kds::Service for Ones {
+    fn fetch(&self, chip: &[u8; 64]) -> Result<Vec<u8>, FetchError> {
+        if *chip == [1; 64] {
+            Ok(vec![1])
+        } else {
+            Err(FetchError::UnknownChip)
+        }
+    }
+}
+
+#[test]
+fn an_address_that_asked_for_many_chips_does_not_keep_others_from_asking_either() {
+    let queue = Queue::start(Box::new(Ones), Duration::from_secs(5), 2, 1).unwrap();
+    for number in 0..1000_u16 {
+        let mut chip = [0; 64];
+        chip[..2].copy_from_slice(&number.to_le_bytes());
+        let unknown = queue.cek(&chip, "203.0.113.1");
+        assert_eq!(unknown, Err(CekError::UnknownChip), "{number}");
+    }
+    assert_eq!(queue.cek(&[1; 64], "203.0.113.2"), Ok(vec![1]));
 }
 
 #[test]

@@ -7,7 +7,9 @@ use keyward::domain::Base64Bytes;
 use keyward::psp::{Faults, Platform, PlatformOptions};
 use serde_json::{Value, json};
 
+use crate::store_faults::each_call_fails;
 use crate::support::app::Options;
+use crate::support::hooked::{Fate, Hook};
 use crate::support::host::{IMAGE, WORKLOAD, launch_request};
 use crate::support::kds::{Answer, Kds};
 use crate::support::{App, Reply, Vm, ca, platform};
@@ -210,6 +212,33 @@ fn many_hosts_with_one_chip_make_one_request() {
         gate.wait();
     });
     assert_eq!(kds.asked().len(), 1);
+}
+
+#[test]
+fn whichever_call_to_the_store_fails_there_is_no_session_and_the_next_launch_gets_one() {
+    for fate in [Fate::FailsUndone, Fate::FailsDone] {
+        let platforms: Vec<Platform> = (0..16).map(|_| platform()).collect();
+        let kds = knows(&platforms.iter().collect::<Vec<_>>());
+        let hook = Hook::default();
+        let app = App::with(Options {
+            ceks: asking(&kds).ceks,
+            ..hook.options()
+        });
+        app.standard();
+        let mut next = platforms.iter();
+        let mut tried = Vec::new();
+        let prepare = || {
+            let platform = next.next().unwrap();
+            tried.push(unsigned(platform));
+            unsigned(platform)
+        };
+        let needed = each_call_fails(&hook, fate, prepare, |request| launch(&app, request), "ok");
+        // Besides a signed chain's: what is known of the chip and of the key, and remembering it.
+        assert!(needed >= 7, "{needed}");
+        for request in tried {
+            launch(&app, &request).ok();
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use keyward::psp::Platform;
 use serde_json::{Value, json};
 
-use crate::support::app::bundle;
+use crate::support::app::{Options, bundle};
 use crate::support::host::{IMAGE, WORKLOAD, launch_request, standard};
 use crate::support::{App, Reply, Vm, platform};
 
@@ -104,6 +104,29 @@ fn of_two_hundred_launches_at_once_exactly_fifty_are_released_and_the_others_sha
         (&holds["items"][0]["launches"], &holds["items"][0]["requests"]),
         (&json!(150), &json!(151))
     );
+}
+
+#[test]
+fn two_servers_on_one_data_folder_share_the_limit() {
+    let app = App::new();
+    app.standard();
+    app.bundle(&[("release/any.rego", &limited("any", 5))]);
+    let servers = [&app, &app.again(Options::default())];
+    let platform = platform();
+    let waiting = at_once(20, |number| {
+        let mut vm = servers[number % 2].start(&platform);
+        let request = vm.measure(IMAGE);
+        (vm.path(), request)
+    });
+    let replies = at_once(20, |number| {
+        servers[number % 2].post(&waiting[number].0, &waiting[number].1)
+    });
+    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 5);
+    let holds: BTreeSet<_> = replies
+        .iter()
+        .filter_map(|reply| reply.body["hold"].as_str())
+        .collect();
+    assert_eq!(holds.len(), 1);
 }
 
 /// Two workloads with two secrets in one key set, and a policy with limit 2 bound in one place.

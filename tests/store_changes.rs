@@ -207,6 +207,32 @@ fn a_decision_that_was_taken_in_time_stands_though_the_commit_came_late() {
 }
 
 #[test]
+fn registrations_and_releases_at_once_neither_lose_nor_mix_anything() {
+    let (app, platform) = (App::new(), platform());
+    app.standard();
+    let mut guests: Vec<_> = (0..8).map(|_| app.start(&platform)).collect();
+    let requests: Vec<Value> = guests.iter_mut().map(|vm| vm.measure(IMAGE)).collect();
+    std::thread::scope(|scope| {
+        for (number, (vm, request)) in guests.iter().zip(&requests).enumerate() {
+            let app = &app;
+            scope.spawn(move || {
+                let reply = app.post(&vm.path(), request).ok();
+                assert_eq!(vm.unwrap(&reply)[0].1, b"hunter2");
+            });
+            scope.spawn(move || {
+                app.apply(json!([{
+                    "kind": "Secret", "name": format!("other-{number}"), "type": "luks-passphrase",
+                    "value": {"base64": "Z2VoZWlt"}, "policies": ["release.any"],
+                }]));
+            });
+        }
+    });
+    let secrets = app.owner("GET", "/v1/secrets", &Value::Null).ok().body;
+    assert_eq!(secrets["items"].as_array().unwrap().len(), 9);
+    assert_eq!(app.decisions().len(), 8);
+}
+
+#[test]
 fn objects_that_never_stand_still_are_not_waited_for_for_ever() {
     let pair = Pair::new();
     let platform = platform();

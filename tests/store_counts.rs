@@ -125,7 +125,8 @@ fn counts_survive_whatever_happens_to_what_they_count() {
         app.apply(objects("aHVudGVyMg==", ONCE));
     };
     let longer = format!("{ONCE}\n# Another revision.\n");
-    let table: [(&str, &dyn Fn(&App)); 6] = [
+    type Change<'a> = &'a dyn Fn(&App);
+    let table: [(&str, Change<'_>); 6] = [
         ("the same again", &|app| {
             drop(app.apply(objects("aHVudGVyMg==", ONCE)))
         }),

@@ -96,7 +96,7 @@ fn without_a_key_an_answer_that_was_lost_is_lost_but_counted() {
 
 /// Fails the first call of a request, then the second of the next, and so on until a request needs fewer calls:
 /// how many those were. Each request is prepared while nothing fails.
-fn each_call_fails<P>(
+pub(crate) fn each_call_fails<P>(
     hook: &Hook,
     fate: Fate,
     mut prepare: impl FnMut() -> P,

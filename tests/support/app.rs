@@ -39,12 +39,14 @@ impl Clock for TestClock {
     }
 }
 
+type WrapStore = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store>>;
+
 /// How a test's server differs from the usual one.
 pub(crate) struct Options {
     pub(crate) settings: Settings,
     pub(crate) ceks: Arc<dyn CekSource>,
     /// Wraps the store, such as by one that fails.
-    pub(crate) store: Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store>>,
+    pub(crate) store: WrapStore,
     /// ARK that is trusted under the name `test`; none: AMD's roots alone.
     pub(crate) extra_root: Option<Vec<u8>>,
 }

@@ -5,6 +5,7 @@ pub(crate) mod command;
 pub(crate) mod hooked;
 pub(crate) mod host;
 pub(crate) mod kds;
+pub(crate) mod server;
 pub(crate) mod vectors;
 
 pub(crate) use app::{App, Reply};
