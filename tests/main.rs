@@ -7,6 +7,11 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod crash;
+mod kds_answers;
+mod kds_completion;
+mod kds_import;
+mod limits;
 mod policy_bundle;
 mod policy_hostile;
 mod policy_input;
@@ -19,6 +24,7 @@ mod psp_launch;
 mod psp_status;
 mod psp_stored;
 mod release_flow;
+mod sealing;
 mod sev_authority;
 mod sev_certificate;
 mod sev_chain;
@@ -33,4 +39,8 @@ mod sev_policy;
 mod sev_secret_table;
 mod sev_session;
 mod sev_wrong;
+mod store_changes;
+mod store_counts;
+mod store_database;
+mod store_faults;
 mod support;

@@ -20,6 +20,8 @@ const CHIPS: u32 = 32;
 const WINDOW: Duration = Duration::from_secs(600);
 /// Addresses whose windows are remembered, at most.
 const ADDRESSES: usize = 65_536;
+/// Results kept for each place in the queue, at most; the oldest give way.
+const KEPT_PER_PLACE: usize = 16;
 /// How long a chip is not asked for again after the service failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
@@ -58,6 +60,20 @@ struct State {
     windows: HashMap<String, (Instant, u32)>,
     /// The service asked to be left alone until then.
     silent_until: Option<Instant>,
+}
+
+impl State {
+    /// Gives up the result that was at hand longest: whoever asked for many chips must not keep
+    /// others from asking for one.
+    fn forget_oldest(&mut self) {
+        let finished = self
+            .flights
+            .iter()
+            .filter_map(|(chip, flight)| Some((flight.result.as_ref()?.0, *chip)));
+        if let Some((_, oldest)) = finished.min() {
+            self.flights.remove(&oldest);
+        }
+    }
 }
 
 struct Flight {
@@ -130,7 +146,7 @@ impl Queue {
             return Err(busy(until - now, "it asked to be left alone for a while"));
         }
         let under_way = || state.flights.values().filter(|flight| flight.under_way());
-        if under_way().count() >= self.bounds.total || state.flights.len() >= 16 * self.bounds.total {
+        if under_way().count() >= self.bounds.total {
             return Err(busy(AFTER_FAILURE, "too many chips are being asked for"));
         }
         if under_way().filter(|flight| flight.bucket == bucket).count() >= self.bounds.per_address {
@@ -152,6 +168,9 @@ impl Queue {
             return Err(busy(AFTER_FAILURE, "too many chips are being asked for"));
         }
         state.windows.insert(bucket.to_owned(), (since, asked + 1));
+        if state.flights.len() >= KEPT_PER_PLACE * self.bounds.total {
+            state.forget_oldest();
+        }
         state.flights.insert(
             *chip,
             Flight {

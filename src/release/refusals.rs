@@ -105,26 +105,27 @@ impl Refusals {
     }
 
     /// Writes counts that rose since they were last written, and forgets past minutes.
+    ///
+    /// What can't be written stays, for the next time.
     pub(super) fn flush(&self, store: &dyn Store) -> Result<(), StoreError> {
         let changed: Vec<Decision> = {
-            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            let latest = records.keys().map(|key| key.minute).max().unwrap_or(i64::MIN);
-            let changed = records
-                .values_mut()
-                .filter_map(|record| std::mem::take(&mut record.unwritten).then(|| record.decision.clone()))
-                .collect();
-            records.retain(|key, _| key.minute >= latest);
-            changed
+            let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            let unwritten = records.values().filter(|record| record.unwritten);
+            unwritten.map(|record| record.decision.clone()).collect()
         };
-        if changed.is_empty() {
-            return Ok(());
+        if !changed.is_empty() {
+            store.record_refusals(&changed)?;
         }
-        store.record_refusals(&changed).inspect_err(|_| {
-            // Counted still, and written with the next flush.
-            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            for record in records.values_mut() {
-                record.unwritten |= changed.iter().any(|decision| decision.id == record.decision.id);
+        let written: HashMap<Uuid, u64> = changed.iter().map(|record| (record.id, record.count)).collect();
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        let latest = records.keys().map(|key| key.minute).max().unwrap_or(i64::MIN);
+        records.retain(|key, record| {
+            // One that rose again meanwhile has a higher count than was written.
+            if written.get(&record.decision.id) == Some(&record.decision.count) {
+                record.unwritten = false;
             }
-        })
+            record.unwritten || key.minute >= latest
+        });
+        Ok(())
     }
 }

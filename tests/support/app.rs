@@ -21,6 +21,7 @@ use keyward::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;
+use zeroize::Zeroizing;
 
 /// A clock that stands still until it is moved.
 pub(crate) struct TestClock(AtomicI64);
@@ -38,15 +39,14 @@ impl Clock for TestClock {
     }
 }
 
-/// Puts something around a store.
-type Wrap = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store>>;
+type WrapStore = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store>>;
 
 /// How a test's server differs from the usual one.
 pub(crate) struct Options {
     pub(crate) settings: Settings,
     pub(crate) ceks: Arc<dyn CekSource>,
     /// Wraps the store, such as by one that fails.
-    pub(crate) store: Wrap,
+    pub(crate) store: WrapStore,
     /// ARK that is trusted under the name `test`; none: AMD's roots alone.
     pub(crate) extra_root: Option<Vec<u8>>,
 }
@@ -80,9 +80,10 @@ impl Default for Options {
 pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     pub(crate) clock: Arc<TestClock>,
-    pub(crate) folder: TempDir,
+    pub(crate) folder: Arc<TempDir>,
     pub(crate) base: String,
     pub(crate) token: String,
+    key: Zeroizing<[u8; 32]>,
     agent: Agent,
     handle: actix_web::dev::ServerHandle,
     thread: Option<JoinHandle<()>>,
@@ -127,13 +128,46 @@ impl App {
     }
 
     pub(crate) fn with(options: Options) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let store = SqliteStore::open(folder.path(), true).unwrap();
         let token = Token::from_random(&new_key(&SystemRandom).unwrap());
         // 2026-01-02T03:04:05Z
         let clock = Arc::new(TestClock(AtomicI64::new(1_767_323_045_000)));
         let owner: Name = "acme".parse().unwrap();
         store.create_owner(&owner, token.hash(), clock.now()).unwrap();
+        let key = new_key(&SystemRandom).unwrap();
+        Self::on(
+            options,
+            folder,
+            Arc::new(store),
+            key,
+            token.expose().to_owned(),
+            clock,
+        )
+    }
+
+    /// Another server on the same data folder, as after a restart or beside this one.
+    pub(crate) fn again(&self, options: Options) -> Self {
+        let store = Arc::new(SqliteStore::open(self.folder.path(), false).unwrap());
+        let (folder, clock) = (self.folder.clone(), self.clock.clone());
+        Self::on(
+            options,
+            folder,
+            store,
+            self.key.clone(),
+            self.token.clone(),
+            clock,
+        )
+    }
+
+    fn on(
+        options: Options,
+        folder: Arc<TempDir>,
+        store: Arc<SqliteStore>,
+        key: Zeroizing<[u8; 32]>,
+        token: String,
+        clock: Arc<TestClock>,
+    ) -> Self {
         let mut roots = TrustedRoots::amd();
         if let Some(ark) = &options.extra_root {
             roots = roots
@@ -141,8 +175,8 @@ impl App {
                 .unwrap();
         }
         let parts = Parts {
-            store: (options.store)(Arc::new(store)),
-            sealer: Sealer::new(new_key(&SystemRandom).unwrap()),
+            store: (options.store)(store),
+            sealer: Sealer::new(key.clone()),
             roots,
             ceks: options.ceks,
             clock: clock.clone(),
@@ -155,13 +189,13 @@ impl App {
             .proxy(None)
             .build()
             .new_agent();
-        let token = token.expose().to_owned();
         Self {
             service,
             clock,
             folder,
             base,
             token,
+            key,
             agent,
             handle,
             thread: Some(thread),
@@ -201,6 +235,26 @@ impl App {
             "POST",
             path,
             &[("content-type", "application/json")],
+            body.to_string().as_bytes(),
+        )
+    }
+
+    /// A host's POST from this address.
+    pub(crate) fn post_from(&self, address: &str, path: &str, body: &Value) -> Reply {
+        self.request(
+            "POST",
+            path,
+            &[("x-forwarded-for", address)],
+            body.to_string().as_bytes(),
+        )
+    }
+
+    /// A host's POST with an idempotency key.
+    pub(crate) fn post_once(&self, key: &str, path: &str, body: &Value) -> Reply {
+        self.request(
+            "POST",
+            path,
+            &[("idempotency-key", key)],
             body.to_string().as_bytes(),
         )
     }

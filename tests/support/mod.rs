@@ -1,7 +1,11 @@
 //! What tests share: a whole server on loopback, a platform to launch guests on, and their short names.
 
 pub(crate) mod app;
+pub(crate) mod command;
+pub(crate) mod hooked;
 pub(crate) mod host;
+pub(crate) mod kds;
+pub(crate) mod server;
 pub(crate) mod vectors;
 
 pub(crate) use app::{App, Reply};

@@ -15,16 +15,14 @@ pub(super) fn current() -> i64 {
     i64::try_from(VERSIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// Brings the schema up to date, in one transaction.
+/// The schema's version that a file has, 0 for one that is empty. Reads only.
 ///
 /// # Errors
 /// When the file is not Keyward's, is newer than this program, or the engine fails.
-pub(super) fn run(connection: &mut Connection) -> Result<(), OpenError> {
-    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let pragma =
-        |name: &str| transaction.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+pub(super) fn check(connection: &Connection) -> Result<i64, OpenError> {
+    let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
     let (version, application) = (pragma("user_version")?, pragma("application_id")?);
-    if application != APPLICATION_ID && !(application == 0 && version == 0 && is_empty(&transaction)?) {
+    if application != APPLICATION_ID && !(application == 0 && version == 0 && is_empty(connection)?) {
         return Err(OpenError::Foreign);
     }
     if version > current() {
@@ -33,6 +31,16 @@ pub(super) fn run(connection: &mut Connection) -> Result<(), OpenError> {
             known: current(),
         });
     }
+    Ok(version)
+}
+
+/// Brings the schema up to date, in one transaction.
+///
+/// # Errors
+/// As [`check`], and when the engine fails to write.
+pub(super) fn run(connection: &mut Connection) -> Result<(), OpenError> {
+    let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let version = check(&transaction)?;
     for text in VERSIONS.iter().skip(usize::try_from(version).unwrap_or(0)) {
         transaction.execute_batch(text)?;
     }

@@ -97,6 +97,8 @@ impl SqliteStore {
                 },
         )?;
         connection.busy_timeout(Duration::from_secs(10))?;
+        // Before the first pragma that writes: a file that is not ours stays as it is.
+        migrations::check(&connection)?;
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.execute_batch(
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON;",

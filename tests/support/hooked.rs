@@ -1,0 +1,155 @@
+//! A store with a hook before each call: it fails where a test says, or changes something between two calls.
+
+use std::sync::{Arc, Mutex};
+
+use keyward::domain::decision::Decision;
+use keyward::domain::hold::Hold;
+use keyward::domain::launch::{Launch, LaunchBounds};
+use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
+use keyward::domain::token::{Caller, TokenHash};
+use keyward::domain::{HexDigest, Name, Time};
+use keyward::store::{
+    ApplyError, Committed, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, OwnerCreated, ReleaseCommit,
+    ReleaseCounts, ReleaseScope, Store, StoreError,
+};
+use uuid::Uuid;
+
+use super::app::Options;
+
+/// What becomes of one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is done.
+    Done,
+    /// It fails, and nothing was done.
+    FailsUndone,
+    /// It fails, though it was done: such as when the answer is lost.
+    FailsDone,
+}
+
+type OnCall = Box<dyn FnMut(&str) -> Fate + Send>;
+
+/// The hook. A call to the store waits while another is in it.
+#[derive(Clone, Default)]
+pub(crate) struct Hook(Arc<Mutex<Option<OnCall>>>);
+
+impl Hook {
+    /// From now on `on_call` is asked before each call, with the method's name.
+    pub(crate) fn set(&self, on_call: impl FnMut(&str) -> Fate + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::new(on_call));
+    }
+
+    /// From now on every call is done.
+    pub(crate) fn clear(&self) {
+        *self.0.lock().unwrap() = None;
+    }
+
+    /// Runs `first` before the next call of this method, and then lets every call pass.
+    pub(crate) fn before(&self, method: &'static str, first: impl FnOnce() + Send + 'static) {
+        let mut first = Some(first);
+        self.set(move |called| {
+            if called == method
+                && let Some(first) = first.take()
+            {
+                first();
+            }
+            Fate::Done
+        });
+    }
+
+    /// The next call of this method has this fate, all others are done.
+    pub(crate) fn once(&self, method: &'static str, fate: Fate) {
+        let mut left = true;
+        self.set(move |called| {
+            if called == method && std::mem::take(&mut left) {
+                fate
+            } else {
+                Fate::Done
+            }
+        });
+    }
+
+    /// The usual server on a store with this hook.
+    pub(crate) fn options(&self) -> Options {
+        let hook = self.clone();
+        Options {
+            store: Box::new(move |inner| {
+                Arc::new(Hooked {
+                    inner,
+                    hook: hook.clone(),
+                })
+            }),
+            ..Options::default()
+        }
+    }
+
+    fn ask(&self, method: &str) -> Fate {
+        match self.0.lock().unwrap().as_mut() {
+            Some(on_call) => on_call(method),
+            None => Fate::Done,
+        }
+    }
+}
+
+struct Hooked {
+    inner: Arc<dyn Store>,
+    hook: Hook,
+}
+
+impl Hooked {
+    fn call<T, E: From<StoreError>>(
+        &self,
+        method: &str,
+        work: impl FnOnce(&dyn Store) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let failed = || Err(StoreError::Engine(format!("{method} fails as the test says")).into());
+        match self.hook.ask(method) {
+            Fate::Done => work(self.inner.as_ref()),
+            Fate::FailsUndone => failed(),
+            Fate::FailsDone => work(self.inner.as_ref()).and_then(|_| failed()),
+        }
+    }
+}
+
+macro_rules! hooked {
+    ($($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
+        impl Store for Hooked {
+            $(fn $name(&self, $($argument: $of),*) -> $returns {
+                self.call(stringify!($name), move |store| store.$name($($argument),*))
+            })*
+        }
+    };
+}
+
+hooked! {
+    create_owner(owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError>;
+    owners() -> Result<Vec<Name>, StoreError>;
+    caller(token: TokenHash) -> Result<Option<Caller>, StoreError>;
+    owner_state(owner: &Name) -> Result<OwnerState, StoreError>;
+    apply(owner: &Name, generation: i64, changes: ChangeSet, now: Time) -> Result<(), ApplyError>;
+    workload(uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;
+    bundle(owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError>;
+    bundles(owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;
+    sealed_secrets(owner: &Name, secrets: &[(Name, u64)]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+    firmware(owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, StoreError>;
+    begin_launch(launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, StoreError>;
+    launch(id: Uuid) -> Result<Option<Launch>, StoreError>;
+    pending_launches(workload: Uuid, policy: u32, bucket: &str, now: Time, limit: u32)
+        -> Result<Vec<Launch>, StoreError>;
+    charge_try(id: Uuid) -> Result<u32, StoreError>;
+    answered(uuid: Uuid, key: HexDigest, request: HexDigest, now: Time)
+        -> Result<Option<(Uuid, Name, Vec<u8>)>, StoreError>;
+    release_counts(owner: &Name, scope: &ReleaseScope, now: Time) -> Result<ReleaseCounts, StoreError>;
+    commit_release(release: ReleaseCommit) -> Result<Committed, StoreError>;
+    record_denied(decision: &Decision) -> Result<(), StoreError>;
+    record_refusals(decisions: &[Decision]) -> Result<(), StoreError>;
+    decisions(owner: &Name, query: &DecisionQuery) -> Result<DecisionPage, StoreError>;
+    decision(owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
+    holds(owner: &Name) -> Result<Vec<Hold>, StoreError>;
+    cek_of_chip(chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError>;
+    cek_of_key(key: &[u8; 32]) -> Result<Option<(Option<[u8; 64]>, Vec<u8>)>, StoreError>;
+    remember_cek(chip: Option<&[u8; 64]>, key: &[u8; 32], certificate: &[u8]) -> Result<(), StoreError>;
+    remember_no_cek(chip: &[u8; 64], until: Time) -> Result<(), StoreError>;
+    sweep(now: Time) -> Result<bool, StoreError>;
+    ping() -> Result<(), StoreError>;
+}
