@@ -7,6 +7,8 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod host_digest;
+mod host_policy;
 mod policy_bundle;
 mod policy_hostile;
 mod policy_input;

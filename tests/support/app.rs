@@ -21,6 +21,7 @@ use keyward::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;
+use zeroize::Zeroizing;
 
 /// A clock that stands still until it is moved.
 pub(crate) struct TestClock(AtomicI64);
@@ -84,6 +85,8 @@ pub(crate) struct App {
     pub(crate) base: String,
     pub(crate) token: String,
     agent: Agent,
+    options: Options,
+    key: Zeroizing<[u8; 32]>,
     handle: actix_web::dev::ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
@@ -134,21 +137,8 @@ impl App {
         let clock = Arc::new(TestClock(AtomicI64::new(1_767_323_045_000)));
         let owner: Name = "acme".parse().unwrap();
         store.create_owner(&owner, token.hash(), clock.now()).unwrap();
-        let mut roots = TrustedRoots::amd();
-        if let Some(ark) = &options.extra_root {
-            roots = roots
-                .with_extra("test", CaCertificate::parse(ark).unwrap())
-                .unwrap();
-        }
-        let parts = Parts {
-            store: (options.store)(Arc::new(store)),
-            sealer: Sealer::new(new_key(&SystemRandom).unwrap()),
-            roots,
-            ceks: options.ceks,
-            clock: clock.clone(),
-            random: Arc::new(SystemRandom),
-        };
-        let service = Arc::new(Service::new(parts, options.settings).unwrap());
+        let key = new_key(&SystemRandom).unwrap();
+        let service = service(&options, store, &key, &clock);
         let (handle, thread, base) = serve(service.clone());
         let agent = Agent::config_builder()
             .http_status_as_error(false)
@@ -163,9 +153,36 @@ impl App {
             base,
             token,
             agent,
+            options,
+            key,
             handle,
             thread: Some(thread),
         }
+    }
+
+    /// The server ends and another one begins on the same folder, with the same key file.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let store = SqliteStore::open(self.folder.path(), false).unwrap();
+        self.service = service(&self.options, store, &self.key, &self.clock);
+        let (handle, thread, base) = serve(self.service.clone());
+        (self.handle, self.thread, self.base) = (handle, Some(thread), base);
+    }
+
+    fn stop(&mut self) {
+        let stop = self.handle.stop(false);
+        actix_web::rt::System::new().block_on(stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Changes the database behind the server's back; how many rows were touched.
+    pub(crate) fn sql(&self, statement: &str) -> usize {
+        let file = self.folder.path().join(keyward::store::sqlite::FILE);
+        let connection = rusqlite::Connection::open(file).unwrap();
+        connection.busy_timeout(Duration::from_secs(10)).unwrap();
+        connection.execute(statement, []).unwrap()
     }
 
     /// A request with any method, headers and body.
@@ -265,12 +282,31 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        let stop = self.handle.stop(false);
-        actix_web::rt::System::new().block_on(stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.stop();
     }
+}
+
+fn service(
+    options: &Options,
+    store: SqliteStore,
+    key: &Zeroizing<[u8; 32]>,
+    clock: &Arc<TestClock>,
+) -> Arc<Service> {
+    let mut roots = TrustedRoots::amd();
+    if let Some(ark) = &options.extra_root {
+        roots = roots
+            .with_extra("test", CaCertificate::parse(ark).unwrap())
+            .unwrap();
+    }
+    let parts = Parts {
+        store: (options.store)(Arc::new(store)),
+        sealer: Sealer::new(key.clone()),
+        roots,
+        ceks: options.ceks.clone(),
+        clock: clock.clone(),
+        random: Arc::new(SystemRandom),
+    };
+    Arc::new(Service::new(parts, options.settings.clone()).unwrap())
 }
 
 /// A policy bundle object.
