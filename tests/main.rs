@@ -8,7 +8,10 @@
 )]
 
 mod host_digest;
+mod host_flood;
+mod host_platform;
 mod host_policy;
+mod host_probing;
 mod policy_bundle;
 mod policy_hostile;
 mod policy_input;
@@ -36,3 +39,5 @@ mod sev_secret_table;
 mod sev_session;
 mod sev_wrong;
 mod support;
+mod wrong;
+mod wrong_at_rest;

@@ -182,6 +182,7 @@ impl App {
         let file = self.folder.path().join(keyward::store::sqlite::FILE);
         let connection = rusqlite::Connection::open(file).unwrap();
         connection.busy_timeout(Duration::from_secs(10)).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
         connection.execute(statement, []).unwrap()
     }
 
