@@ -57,9 +57,15 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// serde's message without the value that it quotes: it may be a secret, and it is the sender's own.
 fn without_values(message: &str) -> String {
-    let quotes = ["invalid type: ", "invalid value: ", "invalid length "]
-        .iter()
-        .any(|p| message.starts_with(p));
+    // A «variant» is quoted too: a secret's value written without its `base64:` is taken for one.
+    let quotes = [
+        "invalid type: ",
+        "invalid value: ",
+        "invalid length ",
+        "unknown variant ",
+    ]
+    .iter()
+    .any(|p| message.starts_with(p));
     let kept = match message.rfind(", expected ") {
         Some(at) if quotes => message.get(at + 2..).unwrap_or(message),
         _ => message,
@@ -83,6 +89,16 @@ mod tests {
         _major: u8,
         #[serde(default, rename = "secrets")]
         _secrets: Vec<String>,
+        #[serde(default, rename = "form")]
+        _form: Form,
+    }
+
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Form {
+        #[default]
+        One,
+        Two,
     }
 
     #[test]
@@ -98,6 +114,10 @@ mod tests {
             (
                 r#"{"api-major": 1, "sekrets": []}"#,
                 "`sekrets`: unknown field `sekrets`",
+            ),
+            (
+                r#"{"api-major": 1, "form": "hunter2"}"#,
+                "`form`: expected `one` or `two`",
             ),
             (r#"{}"#, "missing field `api-major`"),
             (r#"{"api-major": 1} {}"#, "there is more than one JSON value"),
