@@ -7,6 +7,8 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod bad_input;
+mod bad_input_random;
 mod host_digest;
 mod host_flood;
 mod host_platform;
