@@ -40,7 +40,7 @@ impl Clock for TestClock {
 }
 
 /// Puts something around a store.
-type Wrap = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store>>;
+type Wrap = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>;
 
 /// How a test's server differs from the usual one.
 pub(crate) struct Options {
