@@ -14,6 +14,7 @@ mod host_flood;
 mod host_platform;
 mod host_policy;
 mod host_probing;
+mod host_register;
 mod host_rego;
 mod policy_bundle;
 mod policy_hostile;
