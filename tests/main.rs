@@ -8,6 +8,7 @@
 )]
 
 mod bad_input;
+mod bad_input_http;
 mod bad_input_random;
 mod host_digest;
 mod host_flood;
@@ -45,3 +46,4 @@ mod sev_wrong;
 mod support;
 mod wrong;
 mod wrong_at_rest;
+mod wrong_policies;
