@@ -7,7 +7,17 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod bad_input;
+mod bad_input_http;
+mod bad_input_random;
 mod crash;
+mod host_digest;
+mod host_flood;
+mod host_platform;
+mod host_policy;
+mod host_probing;
+mod host_register;
+mod host_rego;
 mod kds_answers;
 mod kds_completion;
 mod kds_import;
@@ -44,3 +54,6 @@ mod store_counts;
 mod store_database;
 mod store_faults;
 mod support;
+mod wrong;
+mod wrong_at_rest;
+mod wrong_policies;

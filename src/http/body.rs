@@ -59,6 +59,7 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// serde's message without the value that it quotes: it may be a secret, and it is the sender's own.
 fn without_values(message: &str) -> String {
+    // A «variant» is quoted too: a secret's value written without its `base64:` is taken for one.
     let quotes = [
         "invalid type: ",
         "invalid value: ",
@@ -92,6 +93,16 @@ mod tests {
         _kind: Option<crate::domain::object::SecretKind>,
         #[serde(default, rename = "secrets")]
         _secrets: Vec<String>,
+        #[serde(default, rename = "form")]
+        _form: Form,
+    }
+
+    #[derive(Default, serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Form {
+        #[default]
+        One,
+        Two,
     }
 
     #[test]
@@ -107,6 +118,10 @@ mod tests {
             (
                 r#"{"api-major": 1, "sekrets": []}"#,
                 "`sekrets`: unknown field `sekrets`",
+            ),
+            (
+                r#"{"api-major": 1, "form": "hunter2"}"#,
+                "`form`: expected `one` or `two`",
             ),
             (r#"{}"#, "missing field `api-major`"),
             (r#"{"api-major": 1} {}"#, "there is more than one JSON value"),

@@ -39,14 +39,15 @@ impl Clock for TestClock {
     }
 }
 
-type WrapStore = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store>>;
+/// Puts something around a store.
+type Wrap = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>;
 
 /// How a test's server differs from the usual one.
 pub(crate) struct Options {
     pub(crate) settings: Settings,
     pub(crate) ceks: Arc<dyn CekSource>,
     /// Wraps the store, such as by one that fails.
-    pub(crate) store: WrapStore,
+    pub(crate) store: Wrap,
     /// ARK that is trusted under the name `test`; none: AMD's roots alone.
     pub(crate) extra_root: Option<Vec<u8>>,
 }
@@ -83,8 +84,9 @@ pub(crate) struct App {
     pub(crate) folder: Arc<TempDir>,
     pub(crate) base: String,
     pub(crate) token: String,
-    key: Zeroizing<[u8; 32]>,
     agent: Agent,
+    options: Options,
+    key: Zeroizing<[u8; 32]>,
     handle: actix_web::dev::ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
@@ -136,53 +138,25 @@ impl App {
         let owner: Name = "acme".parse().unwrap();
         store.create_owner(&owner, token.hash(), clock.now()).unwrap();
         let key = new_key(&SystemRandom).unwrap();
-        Self::on(
-            options,
-            folder,
-            Arc::new(store),
-            key,
-            token.expose().to_owned(),
-            clock,
-        )
+        Self::on(options, folder, store, key, token.expose().to_owned(), clock)
     }
 
     /// Another server on the same data folder, as after a restart or beside this one.
     pub(crate) fn again(&self, options: Options) -> Self {
-        let store = Arc::new(SqliteStore::open(self.folder.path(), false).unwrap());
+        let store = SqliteStore::open(self.folder.path(), false).unwrap();
         let (folder, clock) = (self.folder.clone(), self.clock.clone());
-        Self::on(
-            options,
-            folder,
-            store,
-            self.key.clone(),
-            self.token.clone(),
-            clock,
-        )
+        Self::on(options, folder, store, self.key.clone(), self.token.clone(), clock)
     }
 
     fn on(
         options: Options,
         folder: Arc<TempDir>,
-        store: Arc<SqliteStore>,
+        store: SqliteStore,
         key: Zeroizing<[u8; 32]>,
         token: String,
         clock: Arc<TestClock>,
     ) -> Self {
-        let mut roots = TrustedRoots::amd();
-        if let Some(ark) = &options.extra_root {
-            roots = roots
-                .with_extra("test", CaCertificate::parse(ark).unwrap())
-                .unwrap();
-        }
-        let parts = Parts {
-            store: (options.store)(store),
-            sealer: Sealer::new(key.clone()),
-            roots,
-            ceks: options.ceks,
-            clock: clock.clone(),
-            random: Arc::new(SystemRandom),
-        };
-        let service = Arc::new(Service::new(parts, options.settings).unwrap());
+        let service = service(&options, store, &key, &clock);
         let (handle, thread, base) = serve(service.clone());
         let agent = Agent::config_builder()
             .http_status_as_error(false)
@@ -195,11 +169,38 @@ impl App {
             folder,
             base,
             token,
-            key,
             agent,
+            options,
+            key,
             handle,
             thread: Some(thread),
         }
+    }
+
+    /// The server ends and another one begins on the same folder, with the same key file.
+    pub(crate) fn restart(&mut self) {
+        self.stop();
+        let store = SqliteStore::open(self.folder.path(), false).unwrap();
+        self.service = service(&self.options, store, &self.key, &self.clock);
+        let (handle, thread, base) = serve(self.service.clone());
+        (self.handle, self.thread, self.base) = (handle, Some(thread), base);
+    }
+
+    fn stop(&mut self) {
+        let stop = self.handle.stop(false);
+        actix_web::rt::System::new().block_on(stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    /// Changes the database behind the server's back; how many rows were touched.
+    pub(crate) fn sql(&self, statement: &str) -> usize {
+        let file = self.folder.path().join(keyward::store::sqlite::FILE);
+        let connection = rusqlite::Connection::open(file).unwrap();
+        connection.busy_timeout(Duration::from_secs(10)).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        connection.execute(statement, []).unwrap()
     }
 
     /// A request with any method, headers and body.
@@ -319,12 +320,31 @@ impl App {
 
 impl Drop for App {
     fn drop(&mut self) {
-        let stop = self.handle.stop(false);
-        actix_web::rt::System::new().block_on(stop);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.stop();
     }
+}
+
+fn service(
+    options: &Options,
+    store: SqliteStore,
+    key: &Zeroizing<[u8; 32]>,
+    clock: &Arc<TestClock>,
+) -> Arc<Service> {
+    let mut roots = TrustedRoots::amd();
+    if let Some(ark) = &options.extra_root {
+        roots = roots
+            .with_extra("test", CaCertificate::parse(ark).unwrap())
+            .unwrap();
+    }
+    let parts = Parts {
+        store: (options.store)(Arc::new(store)),
+        sealer: Sealer::new(key.clone()),
+        roots,
+        ceks: options.ceks.clone(),
+        clock: clock.clone(),
+        random: Arc::new(SystemRandom),
+    };
+    Arc::new(Service::new(parts, options.settings.clone()).unwrap())
 }
 
 /// A policy bundle object.

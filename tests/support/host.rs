@@ -67,6 +67,11 @@ impl Vm {
     /// Loads and measures; what the host then sends to `validate`.
     pub(crate) fn measure(&mut self, image: &[u8]) -> Value {
         self.guest.launch_update_data(image).unwrap();
+        self.request()
+    }
+
+    /// Measures what was loaded; what the host then sends to `validate`.
+    pub(crate) fn request(&mut self) -> Value {
         let measurement = self.guest.launch_measure().unwrap();
         let build = self.guest.build();
         json!({
@@ -112,6 +117,35 @@ impl App {
             .post(&format!("/vm/{WORKLOAD}/launch"), &launch_request(platform))
             .ok();
         Vm::start(platform, &reply)
+    }
+
+    /// What a launch request of the usual workload is answered.
+    pub(crate) fn ask_launch(&self, request: &Value) -> Reply {
+        self.post(&format!("/vm/{WORKLOAD}/launch"), request)
+    }
+
+    /// A host's POST from this address: the tests are a proxy that is trusted.
+    pub(crate) fn post_from(&self, address: &str, path: &str, body: &Value) -> Reply {
+        let headers = [("content-type", "application/json"), ("x-forwarded-for", address)];
+        self.request("POST", path, &headers, body.to_string().as_bytes())
+    }
+
+    /// The reason that is recorded for the owner of a decision that a host got the id of.
+    #[track_caller]
+    pub(crate) fn reason(&self, reply: &Reply) -> String {
+        self.decision(&reply.body["decision"])["reason"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    }
+
+    /// Asks for the secrets of a guest with this request and expects a denial; its recorded reason.
+    #[track_caller]
+    pub(crate) fn denied(&self, vm: &Vm, request: &Value) -> String {
+        let reply = self.post(&vm.path(), request).expect(403, "denied");
+        assert_eq!(reply.detail(), "denied", "a host learns that, not why");
+        assert!(reply.body.get("secret-payload").is_none());
+        self.reason(&reply)
     }
 
     /// A whole launch: started, loaded with the reviewed image, measured, validated by its id.
