@@ -22,7 +22,7 @@ pub(super) struct Apply {
     #[command(flatten)]
     connection: Connection,
     /// Form of the output
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
 }
 

@@ -9,11 +9,8 @@ use serde::Serialize;
 /// A form of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people
     Table,
-    /// For programs
     Json,
-    /// For programs and people
     Yaml,
 }
 
@@ -48,8 +45,16 @@ pub(super) fn table(columns: &[&str]) -> Table {
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|column| column.to_uppercase()));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table
 }
+
+/// An error that is in how the command was called; it ends with the exit code for wrong usage.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Misused(pub(super) String);
 
 /// Says on the terminal why a verb failed.
 pub(super) fn fail(error: &anyhow::Error) {

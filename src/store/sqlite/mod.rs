@@ -59,10 +59,19 @@ pub enum OpenError {
     Foreign,
     /// The engine failed.
     #[error("the database can't be opened: {0}")]
-    Engine(#[from] rusqlite::Error),
+    Engine(rusqlite::Error),
     /// The system gave no thread.
     #[error("the database's writer can't be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase) => Self::Foreign,
+            _ => Self::Engine(error),
+        }
+    }
 }
 
 /// The store on SQLite.
@@ -93,11 +102,12 @@ impl SqliteStore {
                 },
         )?;
         connection.busy_timeout(Duration::from_secs(10))?;
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.execute_batch(
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON;",
         )?;
+        // Before WAL, which is written into the file: another program's, or a newer one's, stays as it is.
         migrations::run(&mut connection)?;
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |_| Ok(()))?;
         connection.set_prepared_statement_cache_capacity(64);
         Ok(Self {
             path,
