@@ -7,6 +7,16 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod architecture;
+mod cli_apply;
+mod cli_decision;
+mod cli_init;
+mod cli_psp;
+mod cli_sev;
+mod cli_start;
+mod cli_tls;
+mod cli_usage;
+mod example;
 mod policy_bundle;
 mod policy_hostile;
 mod policy_input;
@@ -19,6 +29,8 @@ mod psp_launch;
 mod psp_status;
 mod psp_stored;
 mod release_flow;
+mod schemas;
+mod secrecy;
 mod sev_authority;
 mod sev_certificate;
 mod sev_chain;

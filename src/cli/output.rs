@@ -58,7 +58,10 @@ pub(super) struct Misused(pub(super) String);
 
 /// Says on the terminal why a verb failed.
 pub(super) fn fail(error: &anyhow::Error) {
-    let mut text = format!("error: {error}");
+    let mut text = error.to_string();
+    if !text.starts_with("error: ") {
+        text.insert_str(0, "error: ");
+    }
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         // Some libraries repeat their cause in their own words.

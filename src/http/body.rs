@@ -57,9 +57,14 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// serde's message without the value that it quotes: it may be a secret, and it is the sender's own.
 fn without_values(message: &str) -> String {
-    let quotes = ["invalid type: ", "invalid value: ", "invalid length "]
-        .iter()
-        .any(|p| message.starts_with(p));
+    let quotes = [
+        "invalid type: ",
+        "invalid value: ",
+        "invalid length ",
+        "unknown variant ",
+    ]
+    .iter()
+    .any(|p| message.starts_with(p));
     let kept = match message.rfind(", expected ") {
         Some(at) if quotes => message.get(at + 2..).unwrap_or(message),
         _ => message,
@@ -83,6 +88,15 @@ mod tests {
         _major: u8,
         #[serde(default, rename = "secrets")]
         _secrets: Vec<String>,
+        #[serde(default, rename = "kind")]
+        _kind: Option<SampleKind>,
+    }
+
+    #[derive(serde::Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum SampleKind {
+        One,
+        Two,
     }
 
     #[test]
@@ -98,6 +112,10 @@ mod tests {
             (
                 r#"{"api-major": 1, "sekrets": []}"#,
                 "`sekrets`: unknown field `sekrets`",
+            ),
+            (
+                r#"{"api-major": 1, "kind": "hunter2"}"#,
+                "`kind`: expected `one` or `two`",
             ),
             (r#"{}"#, "missing field `api-major`"),
             (r#"{"api-major": 1} {}"#, "there is more than one JSON value"),

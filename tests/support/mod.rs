@@ -1,8 +1,10 @@
 //! What tests share: a whole server on loopback, a platform to launch guests on, and their short names.
 
 pub(crate) mod app;
+pub(crate) mod cli;
 pub(crate) mod host;
 pub(crate) mod vectors;
 
 pub(crate) use app::{App, Reply};
+pub(crate) use cli::Shell;
 pub(crate) use host::{Vm, ca, platform};
