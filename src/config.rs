@@ -2,7 +2,8 @@
 //!
 //! `keyward.yaml` is read first, then the environment, then the command line's flags. A key `a.b` is
 //! the variable `KEYWARD_A__B`; its value is read as YAML. Unknown keys are errors. Durations are
-//! whole seconds unless a name says otherwise. Relative paths in the file are relative to the file.
+//! whole seconds unless a name says otherwise. Paths in the file are relative to the file's folder,
+//! those of variables and flags to the working directory.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -123,7 +124,7 @@ impl Default for Config {
             launch: LaunchConfig::default(),
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),
-            log: "info".to_owned(),
+            log: "warn,keyward=info".to_owned(),
         }
     }
 }
@@ -194,12 +195,12 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is no YAML, or has a key or a value that is not known.
-    #[error("configuration {path}: {source}", path = .path.display())]
+    #[error("configuration {place}: {message}")]
     File {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with line and column.
-        source: serde_yaml::Error,
+        /// The file, with line and column where they are known.
+        place: String,
+        /// What is wrong.
+        message: String,
     },
     /// A variable of the environment names no key or has no fitting value.
     #[error("environment variable {name}: {message}")]
@@ -243,10 +244,7 @@ impl Config {
                 .lines()
                 .all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
             {
-                config = serde_yaml::from_str(&text).map_err(|source| ConfigError::File {
-                    path: path.to_owned(),
-                    source,
-                })?;
+                config = serde_yaml::from_str(&text).map_err(|error| in_file(path, &error))?;
                 config.resolve(path.parent().unwrap_or(Path::new("")));
             }
         }
@@ -264,25 +262,13 @@ impl Config {
         Ok(config)
     }
 
-    /// Makes the file's relative paths relative to its folder.
-    fn resolve(&mut self, folder: &Path) {
-        let tls = self
-            .tls
-            .iter_mut()
-            .flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
-        let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
-        for path in self.key_file.iter_mut().chain(tls).chain(roots) {
-            *path = folder.join(&path);
-        }
-    }
-
     fn with_variable(self, name: &str, text: &str) -> Result<Self, ConfigError> {
         let error = |message: String| ConfigError::Variable {
             name: name.to_owned(),
             message,
         };
-        let mut whole = serde_yaml::to_value(&self).map_err(|e| error(e.to_string()))?;
-        let value: Value = serde_yaml::from_str(text).map_err(|e| error(e.to_string()))?;
+        let mut whole = serde_yaml::to_value(&self).map_err(|e| error(plain(&e)))?;
+        let value: Value = serde_yaml::from_str(text).map_err(|e| error(plain(&e)))?;
         let keys = name.get(PREFIX.len()..).unwrap_or_default().to_ascii_lowercase();
         let mut keys: Vec<&str> = keys.split("__").collect();
         let last = keys.pop().unwrap_or_default();
@@ -302,7 +288,19 @@ impl Config {
             .as_mapping_mut()
             .ok_or_else(|| error(format!("`{last}` is not below a key that has keys")))?;
         map.insert(Value::from(last), value);
-        serde_yaml::from_value(whole).map_err(|e| error(e.to_string()))
+        serde_yaml::from_value(whole).map_err(|e| error(plain(&e)))
+    }
+
+    /// Makes relative paths relative to the file that named them.
+    fn resolve(&mut self, folder: &Path) {
+        let tls = self
+            .tls
+            .iter_mut()
+            .flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
+        for path in self.key_file.iter_mut().chain(tls).chain(roots) {
+            *path = folder.join(&*path);
+        }
     }
 
     fn check(&self) -> Result<(), ConfigError> {
@@ -339,6 +337,56 @@ impl Config {
         if self.policy.time_limit_ms == 0 || self.policy.time_limit_ms > 10_000 {
             return value("policy.time_limit_ms", "must be 1 to 10000");
         }
+        // The logger passes over what it does not understand.
+        let levels = self.log.split('/').next().unwrap_or_default().split(',');
+        for level in levels
+            .filter_map(|directive| directive.split_once('='))
+            .map(|(_, level)| level)
+        {
+            if level.trim().parse::<log::LevelFilter>().is_err() {
+                return value(
+                    "log",
+                    &format!("{level:?} is no level: expected off, error, warn, info, debug or trace"),
+                );
+            }
+        }
         Ok(())
     }
 }
+
+fn in_file(path: &Path, error: &serde_yaml::Error) -> ConfigError {
+    let file = path.display();
+    ConfigError::File {
+        place: match error.location() {
+            Some(at) => format!("{file}:{}:{}", at.line(), at.column()),
+            None => file.to_string(),
+        },
+        message: plain(error),
+    }
+}
+
+/// The library's message without its place, and without names of Rust types.
+fn plain(error: &serde_yaml::Error) -> String {
+    let message = error.to_string();
+    let message = message.split(" at line ").next().unwrap_or(&message);
+    let mut message = message
+        .replace("unknown field", "unknown key")
+        .replace("missing field", "missing key")
+        .replace("invalid socket address syntax", ADDRESS)
+        .replace("invalid IP address syntax", "expected an IP address");
+    for (theirs, ours) in [
+        ("expected socket address", ADDRESS),
+        (
+            "expected struct Config",
+            "expected keys, such as `listen: 127.0.0.1:8443`",
+        ),
+        ("expected u32", "expected a whole number"),
+    ] {
+        if let Some(kept) = message.strip_suffix(theirs) {
+            message = format!("{kept}{ours}");
+        }
+    }
+    message
+}
+
+const ADDRESS: &str = "expected an IP address and a port, such as 127.0.0.1:8443";

@@ -7,10 +7,20 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod architecture;
 mod bad_input;
 mod bad_input_http;
 mod bad_input_random;
+mod cli_apply;
+mod cli_decision;
+mod cli_init;
+mod cli_psp;
+mod cli_sev;
+mod cli_start;
+mod cli_tls;
+mod cli_usage;
 mod crash;
+mod example;
 mod host_digest;
 mod host_flood;
 mod host_platform;
@@ -34,7 +44,9 @@ mod psp_launch;
 mod psp_status;
 mod psp_stored;
 mod release_flow;
+mod schemas;
 mod sealing;
+mod secrecy;
 mod sev_authority;
 mod sev_certificate;
 mod sev_chain;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::bail;
 use clap::Args;
 
 use super::Ended;
@@ -22,7 +23,7 @@ pub(super) struct Apply {
     #[command(flatten)]
     connection: Connection,
     /// Form of the output
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
 }
 
@@ -31,6 +32,9 @@ impl Apply {
         let mut objects = Vec::new();
         for file in &self.files {
             objects.extend(manifest::read(file)?);
+        }
+        if objects.is_empty() {
+            bail!("there is nothing to register in what -f names");
         }
         let client = self.connection.client()?;
         let applied: Applied = client.post(

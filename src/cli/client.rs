@@ -43,11 +43,12 @@ pub(super) struct Client {
     token: Token,
 }
 
+/// A problem document, as far as people are told of it.
 #[derive(Deserialize)]
-struct Problem {
-    title: String,
+pub(super) struct Problem {
+    pub(super) title: String,
     #[serde(default)]
-    detail: String,
+    pub(super) detail: String,
     #[serde(default)]
     errors: Vec<Place>,
 }
@@ -142,7 +143,10 @@ impl Client {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {
-        anyhow!("{} can't be reached: {error}", self.server)
+        anyhow!(
+            "{} can't be reached: {error}; is the server running there? Name another with --server",
+            self.server
+        )
     }
 
     fn read<T: DeserializeOwned>(&self, mut response: ureq::http::Response<ureq::Body>) -> anyhow::Result<T> {
@@ -170,7 +174,14 @@ impl Client {
             .map(|place| place.diagnostic().to_string())
             .collect();
         if places.is_empty() {
-            bail!("{}: {}", problem.title, problem.detail);
+            bail!(match status.as_u16() {
+                401 => format!(
+                    "{} does not know this token: name the file of a valid one with --token-file",
+                    self.server
+                ),
+                404 => problem.detail,
+                _ => format!("{}: {}", problem.title, problem.detail),
+            });
         }
         bail!("{}\n\n{}", problem.title, places.join("\n\n"))
     }

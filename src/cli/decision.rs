@@ -1,5 +1,6 @@
 //! `decision list|show`: what was decided, and why.
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use uuid::Uuid;
 
@@ -22,16 +23,16 @@ pub(super) struct List {
     #[command(flatten)]
     connection: Connection,
     /// Only these: released, held, denied or refused
-    #[arg(long, value_parser = outcome)]
+    #[arg(long, value_parser = outcome, value_name = "OUTCOME")]
     outcome: Option<Outcome>,
     /// Only of this workload
     #[arg(long, value_name = "UUID")]
     workload: Option<Uuid>,
     /// At most this many
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_name = "N")]
     limit: u32,
     /// Form of the output
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Show {
     #[command(flatten)]
     connection: Connection,
     /// Form of the output
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
 }
 
@@ -88,6 +89,10 @@ impl List {
         if output::structured(self.output, &decisions)? {
             return Ok(Ended::Done);
         }
+        if decisions.is_empty() {
+            output::line("There are no such decisions.")?;
+            return Ok(Ended::Done);
+        }
         let mut table = output::table(&["time", "outcome", "workload", "count", "id", "reason"]);
         for decision in &decisions {
             table.add_row([
@@ -116,7 +121,8 @@ impl Show {
         let decision: Decision = self
             .connection
             .client()?
-            .get(&format!("/v1/decisions/{}", self.id))?;
+            .get(&format!("/v1/decisions/{}", self.id))
+            .with_context(|| format!("decision {}", self.id))?;
         if !output::structured(self.output, &decision)? {
             output::line(&text(&decision))?;
         }
@@ -184,8 +190,12 @@ pub(super) fn text(decision: &Decision) -> String {
             (Some(secret), _) => format!("{} {secret}", bound.binding.kind.as_str()),
             (None, _) => bound.binding.kind.as_str().to_owned(),
         };
-        let limit = bound.verdict.release_limit.filter(|n| *n < NO_LIMIT);
-        let limit = limit.map(|n| format!(", limit {n}")).unwrap_or_default();
+        let limit = bound
+            .verdict
+            .release_limit
+            .filter(|limit| *limit < NO_LIMIT)
+            .map(|n| format!(", limit {n}"))
+            .unwrap_or_default();
         lines.push(format!(
             "  {mark}  {} (bound to {on}{limit})",
             bound.verdict.policy

@@ -23,7 +23,7 @@ const KEY_FILE: &str = "keyward.key";
 
 #[derive(Args)]
 pub(super) struct Init {
-    /// Folder to make, or an empty one
+    /// Folder to make, or one without a database
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
     /// Name of the owner whose secrets are served
@@ -36,12 +36,12 @@ pub(super) struct Init {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// Form of the output
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
 }
 
 #[derive(Serialize)]
-struct Made<'a> {
+struct Answer<'a> {
     owner: &'a Name,
     token: &'a str,
     data_dir: &'a Path,
@@ -54,35 +54,13 @@ impl Init {
             .owner
             .parse()
             .with_context(|| format!("--owner {:?}", self.owner))?;
-        if self.data_dir.join(sqlite::FILE).exists() {
-            bail!(
-                "{} is initialised already; nothing was changed",
-                self.data_dir.display()
-            );
-        }
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.data_dir)
-            .with_context(|| format!("data folder {}", self.data_dir.display()))?;
-        let key_path = std::path::absolute(self.key_file.unwrap_or_else(|| self.data_dir.join(KEY_FILE)))?;
-        let token = Token::from_random(&new_key(&SystemRandom)?);
-        if let Some(path) = &self.token_file {
-            write_token(path, &token)?;
-        }
-        let key = new_key(&SystemRandom)?;
-        key_file::create(&key_path, &key)?;
-        let sealer = Sealer::new(key);
-        if let Err(error) = fill(&self.data_dir, &key_path, &sealer, &owner, &token) {
-            // Nothing is sealed under this key, and the next try needs its place.
-            let _ = fs::remove_file(&key_path);
-            let _ = fs::remove_file(self.data_dir.join(sqlite::FILE));
-            if let Some(path) = &self.token_file {
-                let _ = fs::remove_file(path);
-            }
-            return Err(error);
-        }
-        let made = Made {
+        let (token, key_path) = create(
+            &self.data_dir,
+            &owner,
+            self.key_file.as_deref(),
+            self.token_file.as_deref(),
+        )?;
+        let made = Answer {
             owner: &owner,
             token: token.expose(),
             data_dir: &self.data_dir,
@@ -104,25 +82,89 @@ impl Init {
     }
 }
 
-fn fill(folder: &Path, key_path: &Path, sealer: &Sealer, owner: &Name, token: &Token) -> anyhow::Result<()> {
+/// Makes a data folder with everything in it; the owner's token and the key file's path.
+///
+/// All or nothing: what was made before something failed is removed, so that the next try finds its place.
+pub(super) fn create(
+    folder: &Path,
+    owner: &Name,
+    key_file: Option<&Path>,
+    token_file: Option<&Path>,
+) -> anyhow::Result<(Token, PathBuf)> {
+    let database = folder.join(sqlite::FILE);
+    if database.exists() {
+        bail!("{} is initialised already; nothing was changed", folder.display());
+    }
+    let mut made = Undo(Vec::new());
+    made.folder(folder)
+        .with_context(|| format!("data folder {}", folder.display()))?;
+    let token = Token::from_random(&new_key(&SystemRandom)?);
+    if let Some(path) = token_file {
+        made.private_file(path, &format!("{}\n", token.expose()))
+            .with_context(|| format!("token file {}", path.display()))?;
+    }
+    let key = new_key(&SystemRandom)?;
+    let key_path = std::path::absolute(key_file.map_or_else(|| folder.join(KEY_FILE), Path::to_owned))?;
+    key_file::create(&key_path, &key)?;
+    made.0.push(Made::File(key_path.clone()));
+    // Made here, as SQLite would let everybody read it; two that run at once can't both make it.
+    made.private_file(&database, "")
+        .with_context(|| database.display().to_string())?;
+    for companion in ["-wal", "-shm"] {
+        made.0
+            .push(Made::File(folder.join(format!("{}{companion}", sqlite::FILE))));
+    }
     let store = SqliteStore::open(folder, true)?;
-    store.set_meta("key_id", &hex::encode(sealer.key_id()))?;
-    store.set_meta("key_file", &key_path.to_string_lossy())?;
-    match store.create_owner(owner, token.hash(), SystemClock.now())? {
-        OwnerCreated::Created => Ok(()),
-        OwnerCreated::AnotherExists(other) => bail!("the data folder belongs to owner {other} already"),
+    store.set_meta("key_id", &hex::encode(Sealer::new(key).key_id()))?;
+    // The usual place moves with the folder.
+    let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path);
+    store.set_meta("key_file", &recorded.to_string_lossy())?;
+    if let OwnerCreated::AnotherExists(other) = store.create_owner(owner, token.hash(), SystemClock.now())? {
+        bail!("the data folder belongs to owner {other} already");
+    }
+    made.0.clear();
+    Ok((token, key_path))
+}
+
+/// What was made so far, removed on the way out unless it is forgotten.
+struct Undo(Vec<Made>);
+
+enum Made {
+    Folder(PathBuf),
+    File(PathBuf),
+}
+
+impl Undo {
+    fn folder(&mut self, folder: &Path) -> std::io::Result<()> {
+        let missing: Vec<_> = folder
+            .ancestors()
+            .take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists())
+            .collect();
+        for folder in missing.into_iter().rev() {
+            fs::DirBuilder::new().mode(0o700).create(folder)?;
+            self.0.push(Made::Folder(folder.to_owned()));
+        }
+        // That it is a folder, and open to us, is found out when a file is made in it.
+        Ok(())
+    }
+
+    fn private_file(&mut self, path: &Path, text: &str) -> std::io::Result<()> {
+        let mut options = fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+        self.0.push(Made::File(path.to_owned()));
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
     }
 }
 
-fn write_token(path: &Path, token: &Token) -> anyhow::Result<()> {
-    let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        writeln!(file, "{}", token.expose())?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("token file {}", path.display()))
+impl Drop for Undo {
+    fn drop(&mut self) {
+        // As far as it goes: what failed first is what is reported.
+        for made in self.0.drain(..).rev() {
+            match made {
+                Made::Folder(folder) => drop(fs::remove_dir(folder)),
+                Made::File(file) => drop(fs::remove_file(file)),
+            }
+        }
+    }
 }

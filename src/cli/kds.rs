@@ -5,12 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
-use super::{Ended, output};
+use super::{Ended, output, serve};
 use crate::domain::bytes::Flex;
 use crate::sev::chain::verify_cek;
 use crate::sev::{Certificate, TrustedRoots};
 use crate::store::Store as _;
-use crate::store::sqlite::SqliteStore;
 
 #[derive(Subcommand)]
 pub(super) enum KdsVerb {
@@ -37,12 +36,12 @@ impl KdsVerb {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let Self::Import(import) = self;
         if import.cpu_id.is_some() && import.files.len() > 1 {
-            bail!(
-                "--cpu-id names one chip, but {} files are given",
-                import.files.len()
-            );
+            let files = import.files.len();
+            bail!(output::Misused(format!(
+                "--cpu-id names one chip, but {files} files are given"
+            )));
         }
-        let store = SqliteStore::open(&import.data_dir, false)?;
+        let store = serve::open_store(&import.data_dir)?;
         let roots = TrustedRoots::amd();
         // All are checked before one is remembered.
         let mut certificates = Vec::new();

@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 /// An attestation server for AMD SEV and SEV-ES guests.
 #[derive(Parser)]
-#[command(name = "keyward", version, about, propagate_version = true)]
+#[command(name = "keyward", version, about)]
 struct Keyward {
     #[command(subcommand)]
     verb: Verb,
@@ -49,6 +49,9 @@ enum Verb {
     Kds(kds::KdsVerb),
 }
 
+/// The exit code for wrong usage, as `sysexits.h` has it.
+const MISUSED: u8 = 64;
+
 /// How a verb ended, when it did not fail.
 enum Ended {
     /// Done, or allowed.
@@ -67,7 +70,7 @@ pub fn run() -> ExitCode {
             // Nothing can be told to who closed the terminal.
             let _ = error.print();
             return if usage {
-                ExitCode::from(64)
+                ExitCode::from(MISUSED)
             } else {
                 ExitCode::SUCCESS
             };
@@ -88,7 +91,7 @@ pub fn run() -> ExitCode {
         Ok(Ended::Denied) => ExitCode::from(2),
         Err(error) => {
             output::fail(&error);
-            ExitCode::from(1)
+            ExitCode::from(if error.is::<output::Misused>() { MISUSED } else { 1 })
         }
     }
 }

@@ -9,11 +9,8 @@ use serde::Serialize;
 /// A form of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Format {
-    /// For people
     Table,
-    /// For programs
     Json,
-    /// For programs and people
     Yaml,
 }
 
@@ -48,12 +45,23 @@ pub(super) fn table(columns: &[&str]) -> Table {
         .load_style(presets::NOTHING)
         .set_content_arrangement(ContentArrangement::Disabled);
     table.set_header(columns.iter().map(|column| column.to_uppercase()));
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table
 }
 
+/// An error that is in how the command was called; it ends with the exit code for wrong usage.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Misused(pub(super) String);
+
 /// Says on the terminal why a verb failed.
 pub(super) fn fail(error: &anyhow::Error) {
-    let mut text = format!("error: {error}");
+    let mut text = error.to_string();
+    if !text.starts_with("error: ") {
+        text.insert_str(0, "error: ");
+    }
     for cause in error.chain().skip(1) {
         let cause = cause.to_string();
         // Some libraries repeat their cause in their own words.

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::client::Problem;
 use super::{Ended, output, sev};
 use crate::domain::{Base64, Base64Bytes};
 use crate::http::{LaunchReply, ValidateReply};
@@ -44,7 +45,7 @@ pub(super) struct New {
     #[arg(long, default_value_t = 8, value_name = "N")]
     build_id: u8,
     /// Bits of the root's RSA keys: 4096, or 2048 as on Naples
-    #[arg(long, default_value_t = 4096)]
+    #[arg(long, default_value = "4096", value_parser = bits, value_name = "N", conflicts_with = "ca_of")]
     bits: u32,
     /// Take the certificate authority of this platform instead of making one
     #[arg(long, value_name = "PLATFORM")]
@@ -56,7 +57,7 @@ pub(super) struct Chain {
     /// The platform's file
     platform: PathBuf,
     /// Which chain: unsigned as QEMU gives it, with a signed CEK, or with ASK and ARK behind
-    #[arg(long, value_enum, default_value = "full")]
+    #[arg(long, value_enum, default_value = "full", value_name = "FORM")]
     form: Form,
     /// Also write ark.cert, ask-ark.cert, cek.cert, pdh.cert, chain.cert and cpu-id.txt to this folder
     #[arg(long, value_name = "DIR")]
@@ -114,6 +115,14 @@ fn api(text: &str) -> Result<(u8, u8), String> {
     match parsed {
         Some((Ok(major), Ok(minor))) => Ok((major, minor)),
         _ => Err("expected MAJOR.MINOR, such as 1.55".to_owned()),
+    }
+}
+
+fn bits(text: &str) -> Result<u32, String> {
+    match text {
+        "2048" => Ok(2048),
+        "4096" => Ok(4096),
+        _ => Err("expected 2048 or 4096".to_owned()),
     }
 }
 
@@ -315,8 +324,15 @@ fn read_reply<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> 
     } else {
         *text = fs::read(path).with_context(|| path.display().to_string())?;
     }
-    serde_json::from_slice(&text)
-        .with_context(|| format!("{}: not the server's answer; did it refuse?", path.display()))
+    let what = path.display();
+    if let Ok(problem) = serde_json::from_slice::<Problem>(&text) {
+        bail!(
+            "{what}: the server refused: {}: {}",
+            problem.title,
+            problem.detail
+        );
+    }
+    serde_json::from_slice(&text).with_context(|| format!("{what}: not the server's answer"))
 }
 
 /// Writes what holds keys, for its owner's eyes only. One that must be new is never overwritten.

@@ -1,12 +1,13 @@
 //! `serve`: the server on a data folder.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
 use super::{Ended, output};
@@ -18,7 +19,7 @@ use crate::policy::Limits;
 use crate::release::{Parts, Service, Settings};
 use crate::sealing::{Sealer, key_file};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{self, OpenError, SqliteStore};
 
 /// The configuration in the data folder, where none is named.
 const CONFIG: &str = "keyward.yaml";
@@ -67,12 +68,8 @@ impl Serve {
             );
         }
         let service = Arc::new(service(&self.data_dir, &config)?);
-        let listener = TcpListener::bind(config.listen).with_context(|| {
-            format!(
-                "can't listen on {}; is another server running there? name another with --listen",
-                config.listen
-            )
-        })?;
+        let listener =
+            TcpListener::bind(config.listen).map_err(|error| cannot_listen(config.listen, &error))?;
         let address = listener.local_addr()?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
 
@@ -109,6 +106,15 @@ impl Serve {
     }
 }
 
+fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "{address} is taken: stop the server that runs there, or choose another with --listen HOST:PORT"
+        ),
+        _ => anyhow!("can't listen on {address}: {error}; choose another with --listen HOST:PORT"),
+    }
+}
+
 /// Calls [`Service::tidy`] every few seconds until the channel closes.
 fn tidier(
     service: Arc<Service>,
@@ -125,10 +131,19 @@ fn tidier(
         })
 }
 
+/// The database of a data folder that `init` made.
+pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
+    SqliteStore::open(folder, false).map_err(|error| match error {
+        OpenError::Missing(_) => error.into(),
+        other => anyhow::Error::new(other).context(folder.join(sqlite::FILE).display().to_string()),
+    })
+}
+
 /// The use cases on a data folder, as the configuration says.
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
-    let store = SqliteStore::open(folder, false)?;
-    let recorded = store.meta("key_file")?.map(PathBuf::from);
+    let store = open_store(folder)?;
+    // Relative: in the data folder, wherever that has moved to.
+    let recorded = store.meta("key_file")?.map(|path| folder.join(path));
     let key_path = config
         .key_file
         .clone()

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use super::Ended;
-use super::output::{self, Format};
-use crate::sev::chain::{PresentedChain, verify_cek};
+use super::output::{self, Format, Misused};
+use crate::sev::chain::{ChainError, PresentedChain, verify_cek};
 use crate::sev::launch_digest::{CpuModel, CpuSignature, Firmware, KernelHashes, Measurer, VmsaVariant};
 use crate::sev::policy::Scheme;
 use crate::sev::{CaCertificate, Certificate, TrustedRoots};
@@ -100,13 +100,16 @@ impl Image {
 
     /// Number of vCPUs and their model, which SEV-ES measures.
     pub(super) fn cpus(&self) -> anyhow::Result<(u32, CpuSignature)> {
+        let missing = |what: &str| Misused(what.to_owned());
         let vcpus = self
             .vcpus
-            .context("SEV-ES measures each vCPU: say how many with --vcpus")?;
+            .ok_or_else(|| missing("SEV-ES measures each vCPU: say how many with --vcpus"))?;
         let cpu = self.vcpu_signature.or(self.vcpu_type.map(CpuModel::signature));
         Ok((
             vcpus,
-            cpu.context("SEV-ES measures the CPU model: name it with --vcpu-type or --vcpu-signature")?,
+            cpu.ok_or_else(|| {
+                missing("SEV-ES measures the CPU model: name it with --vcpu-type or --vcpu-signature")
+            })?,
         ))
     }
 }
@@ -119,7 +122,7 @@ pub(super) struct Measure {
     #[arg(long, value_enum, default_value = "both")]
     vmsa: Vmsa,
     /// Form of the output
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
 }
 
@@ -195,12 +198,13 @@ pub(super) struct Chain {
     #[arg(long, value_name = "FILE")]
     danger_extra_root: Option<PathBuf>,
     /// Form of the output
-    #[arg(short, long, value_enum, default_value = "table")]
+    #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
 }
 
 #[derive(Serialize)]
 struct Verified {
+    verified: bool,
     root: String,
     product: Option<String>,
     api_major: u8,
@@ -208,11 +212,36 @@ struct Verified {
     fingerprints: crate::sev::Fingerprints,
 }
 
+#[derive(Serialize)]
+struct Refused {
+    verified: bool,
+    reason: String,
+}
+
 impl Chain {
+    fn refused(&self, error: &ChainError) -> anyhow::Result<Ended> {
+        let refused = Refused {
+            verified: false,
+            reason: error.to_string(),
+        };
+        if !output::structured(self.output, &refused)? {
+            output::line(&format!("refused    {}", refused.reason))?;
+        }
+        Ok(Ended::Denied)
+    }
+
     fn run(self) -> anyhow::Result<Ended> {
         let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
         let pdh = self.pdh.as_ref().map(read).transpose()?;
-        let mut chain = PresentedChain::parse(pdh.as_deref(), &read(&self.chain)?)?;
+        let bytes = read(&self.chain)?;
+        let mut chain = match PresentedChain::parse(pdh.as_deref(), &bytes) {
+            Ok(chain) => chain,
+            // No chain at all, or a part not given, is a mistake; a chain with a bad part is refused.
+            Err(error @ (ChainError::Length(_) | ChainError::NoPdh)) => {
+                return Err(anyhow::Error::new(error).context(self.chain.display().to_string()));
+            }
+            Err(error) => return self.refused(&error),
+        };
         let mut roots = TrustedRoots::amd();
         if let Some(path) = &self.danger_extra_root {
             let ark = CaCertificate::parse(&read(path)?).with_context(|| path.display().to_string())?;
@@ -225,19 +254,19 @@ impl Chain {
             }
             chain = chain.with_signed_cek(&cek)?;
         } else if !chain.cek_is_signed() {
-            chain.verify_without_authority()?;
+            if let Err(error) = chain.verify_without_authority() {
+                return self.refused(&error);
+            }
             bail!(
                 "the chain holds together, but its CEK is not signed: get it from AMD's service by the cpu-id and give it with --cek"
             );
         }
         let platform = match chain.verify(&roots) {
             Ok(platform) => platform,
-            Err(error) => {
-                output::line(&format!("refused: {error}"))?;
-                return Ok(Ended::Denied);
-            }
+            Err(error) => return self.refused(&error),
         };
         let verified = Verified {
+            verified: true,
             root: platform.root().to_owned(),
             product: platform.product().map(|product| product.to_string()),
             api_major: platform.api_major(),

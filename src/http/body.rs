@@ -12,8 +12,6 @@ use super::problem::{Kind, Problem};
 pub(super) const HOST_LIMIT: usize = 64 << 10;
 /// The longest body of an owner's request: firmware files travel in base64.
 pub(super) const OWNER_LIMIT: usize = 96 << 20;
-/// The longest path of a member that is handed on.
-const MEMBER: usize = 200;
 /// The longest message that is handed on.
 const MESSAGE: usize = 400;
 
@@ -43,7 +41,7 @@ pub(super) async fn read(payload: web::Payload, limit: usize) -> Result<web::Byt
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path: String = error.path().to_string().chars().take(MEMBER).collect();
+        let path = error.path().to_string();
         let message = without_values(&error.into_inner().to_string());
         let detail = if path == "." {
             message
@@ -59,7 +57,6 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// serde's message without the value that it quotes: it may be a secret, and it is the sender's own.
 fn without_values(message: &str) -> String {
-    // A «variant» is quoted too: a secret's value written without its `base64:` is taken for one.
     let quotes = [
         "invalid type: ",
         "invalid value: ",
@@ -89,18 +86,15 @@ mod tests {
     struct Sample {
         #[serde(rename = "api-major")]
         _major: u8,
-        #[serde(default, rename = "kind")]
-        _kind: Option<crate::domain::object::SecretKind>,
         #[serde(default, rename = "secrets")]
         _secrets: Vec<String>,
-        #[serde(default, rename = "form")]
-        _form: Form,
+        #[serde(default, rename = "kind")]
+        _kind: Option<SampleKind>,
     }
 
-    #[derive(Default, serde::Deserialize)]
+    #[derive(serde::Deserialize)]
     #[serde(rename_all = "lowercase")]
-    enum Form {
-        #[default]
+    enum SampleKind {
         One,
         Two,
     }
@@ -120,8 +114,8 @@ mod tests {
                 "`sekrets`: unknown field `sekrets`",
             ),
             (
-                r#"{"api-major": 1, "form": "hunter2"}"#,
-                "`form`: expected `one` or `two`",
+                r#"{"api-major": 1, "kind": "hunter2"}"#,
+                "`kind`: expected `one` or `two`",
             ),
             (r#"{}"#, "missing field `api-major`"),
             (r#"{"api-major": 1} {}"#, "there is more than one JSON value"),

@@ -145,7 +145,14 @@ impl App {
     pub(crate) fn again(&self, options: Options) -> Self {
         let store = SqliteStore::open(self.folder.path(), false).unwrap();
         let (folder, clock) = (self.folder.clone(), self.clock.clone());
-        Self::on(options, folder, store, self.key.clone(), self.token.clone(), clock)
+        Self::on(
+            options,
+            folder,
+            store,
+            self.key.clone(),
+            self.token.clone(),
+            clock,
+        )
     }
 
     fn on(

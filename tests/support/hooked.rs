@@ -9,8 +9,8 @@ use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Caller, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::{
-    ApplyError, Committed, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, OwnerCreated, ReleaseCommit,
-    ReleaseCounts, ReleaseScope, Store, StoreError,
+    ApplyError, CekOfKey, Committed, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, OwnerCreated,
+    ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError,
 };
 use uuid::Uuid;
 
@@ -141,13 +141,13 @@ hooked! {
         -> Result<Option<(Uuid, Name, Vec<u8>)>, StoreError>;
     release_counts(owner: &Name, scope: &ReleaseScope, now: Time) -> Result<ReleaseCounts, StoreError>;
     commit_release(release: ReleaseCommit) -> Result<Committed, StoreError>;
-    record_denied(decision: &Decision) -> Result<(), StoreError>;
+    record_denied(decision: &Decision) -> Result<bool, StoreError>;
     record_refusals(decisions: &[Decision]) -> Result<(), StoreError>;
     decisions(owner: &Name, query: &DecisionQuery) -> Result<DecisionPage, StoreError>;
     decision(owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
     holds(owner: &Name) -> Result<Vec<Hold>, StoreError>;
     cek_of_chip(chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError>;
-    cek_of_key(key: &[u8; 32]) -> Result<Option<(Option<[u8; 64]>, Vec<u8>)>, StoreError>;
+    cek_of_key(key: &[u8; 32]) -> Result<Option<CekOfKey>, StoreError>;
     remember_cek(chip: Option<&[u8; 64]>, key: &[u8; 32], certificate: &[u8]) -> Result<(), StoreError>;
     remember_no_cek(chip: &[u8; 64], until: Time) -> Result<(), StoreError>;
     sweep(now: Time) -> Result<bool, StoreError>;

@@ -124,12 +124,6 @@ impl App {
         self.post(&format!("/vm/{WORKLOAD}/launch"), request)
     }
 
-    /// A host's POST from this address: the tests are a proxy that is trusted.
-    pub(crate) fn post_from(&self, address: &str, path: &str, body: &Value) -> Reply {
-        let headers = [("content-type", "application/json"), ("x-forwarded-for", address)];
-        self.request("POST", path, &headers, body.to_string().as_bytes())
-    }
-
     /// The reason that is recorded for the owner of a decision that a host got the id of.
     #[track_caller]
     pub(crate) fn reason(&self, reply: &Reply) -> String {

@@ -1,6 +1,7 @@
 //! What tests share: a whole server on loopback, a platform to launch guests on, and their short names.
 
 pub(crate) mod app;
+pub(crate) mod cli;
 pub(crate) mod command;
 pub(crate) mod hooked;
 pub(crate) mod host;
@@ -9,4 +10,5 @@ pub(crate) mod server;
 pub(crate) mod vectors;
 
 pub(crate) use app::{App, Reply};
+pub(crate) use cli::Shell;
 pub(crate) use host::{Vm, ca, platform};

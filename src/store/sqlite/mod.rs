@@ -62,10 +62,19 @@ pub enum OpenError {
     Foreign,
     /// The engine failed.
     #[error("the database can't be opened: {0}")]
-    Engine(#[from] rusqlite::Error),
+    Engine(rusqlite::Error),
     /// The system gave no thread.
     #[error("the database's writer can't be started: {0}")]
     Thread(#[from] std::io::Error),
+}
+
+impl From<rusqlite::Error> for OpenError {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::NotADatabase) => Self::Foreign,
+            _ => Self::Engine(error),
+        }
+    }
 }
 
 /// The store on SQLite.

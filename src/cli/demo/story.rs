@@ -1,188 +1,72 @@
-//! `demo`: the whole story in a temporary folder, without hardware, with the parts that serve for real.
-//!
-//! The owner's side is `examples/first-release`, registered through the owner API as `apply` does it;
-//! the host's side goes over HTTP to a server on loopback; the software PSP plays the hardware.
+//! What the demo is played with: a server that knows the example, a platform, and guests on it.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context as _, bail};
-use clap::Args;
 use serde_json::{Value, json};
 use ureq::Agent;
 use uuid::{Uuid, uuid};
 
-use super::client::Client;
-use super::{Ended, decision, output, psp, serve};
+use super::say;
+use crate::cli::client::Client;
+use crate::cli::{decision, init, output, psp, serve};
 use crate::config::{Config, ExtraRoot, KdsConfig};
+use crate::domain::Base64;
 use crate::domain::decision::Decision;
 use crate::domain::object::Applied;
-use crate::domain::token::Token;
-use crate::domain::{Base64, Clock as _, SystemClock};
 use crate::http::{self, ApplyBody, LaunchReply, ValidateReply};
 use crate::manifest;
 use crate::psp::{Ca, Guest, Platform, PlatformOptions};
-use crate::sealing::{Sealer, key_file, new_key};
 use crate::sev::launch_digest::{CpuModel, Firmware, KernelHashes, VmsaVariant, save_areas};
-use crate::sev::{SystemRandom, secret_table};
-use crate::store::Store as _;
-use crate::store::sqlite::SqliteStore;
+use crate::sev::secret_table;
 
 /// The workload's UUID in the example's manifest.
-const WORKLOAD: Uuid = uuid!("5a9c3c4e-6f0e-4d5b-9a53-0d0f6d1c2b7e");
+pub(super) const WORKLOAD: Uuid = uuid!("5a9c3c4e-6f0e-4d5b-9a53-0d0f6d1c2b7e");
 
 /// The example's files, as they are in the repository.
 const EXAMPLE: [(&str, &[u8]); 8] = [
     (
         "manifests.yaml",
-        include_bytes!("../../examples/first-release/manifests.yaml"),
+        include_bytes!("../../../examples/first-release/manifests.yaml"),
     ),
     (
         "policy/.manifest",
-        include_bytes!("../../examples/first-release/policy/.manifest"),
+        include_bytes!("../../../examples/first-release/policy/.manifest"),
     ),
     (
         "policy/reference/data.yaml",
-        include_bytes!("../../examples/first-release/policy/reference/data.yaml"),
+        include_bytes!("../../../examples/first-release/policy/reference/data.yaml"),
     ),
     (
         "policy/release/database.rego",
-        include_bytes!("../../examples/first-release/policy/release/database.rego"),
+        include_bytes!("../../../examples/first-release/policy/release/database.rego"),
     ),
     (
         "policy/release/database_test.rego",
-        include_bytes!("../../examples/first-release/policy/release/database_test.rego"),
+        include_bytes!("../../../examples/first-release/policy/release/database_test.rego"),
     ),
     (
         "guest/firmware.fd",
-        include_bytes!("../../examples/first-release/guest/firmware.fd"),
+        include_bytes!("../../../examples/first-release/guest/firmware.fd"),
     ),
     (
         "guest/kernel",
-        include_bytes!("../../examples/first-release/guest/kernel"),
+        include_bytes!("../../../examples/first-release/guest/kernel"),
     ),
     (
         "guest/initrd",
-        include_bytes!("../../examples/first-release/guest/initrd"),
+        include_bytes!("../../../examples/first-release/guest/initrd"),
     ),
 ];
-
-#[derive(Args)]
-pub(super) struct Demo {}
-
-impl Demo {
-    pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let began = Instant::now();
-        let folder = Temporary::make()?;
-        heading("1. An owner, a policy, a secret, a workload")?;
-        let story = Story::begin(folder.path())?;
-
-        heading("2. A guest is launched, proved, and gets its secret")?;
-        let guest = story.start()?;
-        say(&format!("host       asked to launch workload {WORKLOAD}"))?;
-        say("keyward    verified the platform's certificates and made a session only its PSP can unwrap")?;
-        let answer = story.validate(guest, b"console=ttyS0", None)?;
-        let Answer::Released { decision, entries } = answer else {
-            bail!("the first guest was refused: {answer:?}")
-        };
-        for (guid, length) in entries {
-            say(&format!(
-                "guest      found {length} bytes at {guid}, unwrapped by its own PSP"
-            ))?;
-        }
-        story.show(decision)?;
-
-        heading("3. A guest whose kernel command line was tampered with is denied")?;
-        let tampered = b"console=ttyS0 init=/bin/sh";
-        let guest = story.start()?;
-        match story.validate(guest, tampered, None)? {
-            Answer::Refused {
-                status: 422, title, ..
-            } => {
-                say(&format!(
-                    "keyward    422 {title}: the MAC holds with no launch digest of the workload"
-                ))?;
-            }
-            other => bail!("a tampered guest was not refused: {other:?}"),
-        }
-        say("host       tries again, and owns up to the digest of what really runs there")?;
-        let guest = story.start()?;
-        let digest = story.digest(tampered)?;
-        let Answer::Refused {
-            status: 403,
-            decision: Some(denied),
-            hold: None,
-            ..
-        } = story.validate(guest, tampered, Some(digest))?
-        else {
-            bail!("a tampered guest was not denied");
-        };
-        story.show(denied)?;
-
-        heading("4. The count is used up: the next release waits for the owner")?;
-        let guest = story.start()?;
-        let Answer::Released { .. } = story.validate(guest, b"console=ttyS0", None)? else {
-            bail!("the second guest was refused");
-        };
-        say("keyward    released to a second guest; the policy permits two")?;
-        let guest = story.start()?;
-        let Answer::Refused {
-            status: 403,
-            decision: Some(held),
-            hold: Some(hold),
-            ..
-        } = story.validate(guest, b"console=ttyS0", None)?
-        else {
-            bail!("the third guest was not held");
-        };
-        say(&format!(
-            "keyward    confirmation-required: the third is held ({hold})"
-        ))?;
-        story.show(held)?;
-
-        heading("5. What the owner and the auditor see")?;
-        let list: http::DecisionList = story.client.get("/v1/decisions")?;
-        for item in list.items.iter().rev() {
-            say(&format!(
-                "{:<9}  {}",
-                item.outcome.as_str(),
-                clipped(&item.reason, 96)
-            ))?;
-        }
-        story.stop()?;
-        output::line(&format!(
-            "\nDone in {:.1} s. Nothing is left behind; the same files are in examples/first-release.",
-            began.elapsed().as_secs_f32()
-        ))?;
-        Ok(Ended::Done)
-    }
-}
-
-fn heading(text: &str) -> anyhow::Result<()> {
-    output::line(&format!("\n{text}\n"))
-}
-
-fn say(text: &str) -> anyhow::Result<()> {
-    output::line(&format!("   {text}"))
-}
-
-fn clipped(text: &str, length: usize) -> String {
-    if text.chars().count() <= length {
-        text.to_owned()
-    } else {
-        text.chars().take(length - 1).chain(['…']).collect()
-    }
-}
-
 /// A server with what the owner registered, and a platform to launch guests on.
-struct Story {
+pub(super) struct Story {
     base: String,
     agent: Agent,
-    client: Client,
+    pub(super) client: Client,
     platform: Platform,
     handle: actix_web::dev::ServerHandle,
     thread: std::thread::JoinHandle<()>,
@@ -190,7 +74,7 @@ struct Story {
 
 /// What a host was answered.
 #[derive(Debug)]
-enum Answer {
+pub(super) enum Answer {
     Released {
         decision: Uuid,
         entries: Vec<(Uuid, usize)>,
@@ -204,7 +88,7 @@ enum Answer {
 }
 
 impl Story {
-    fn begin(folder: &Path) -> anyhow::Result<Self> {
+    pub(super) fn begin(folder: &Path) -> anyhow::Result<Self> {
         for (name, bytes) in EXAMPLE {
             let path = folder.join("example").join(name);
             fs::create_dir_all(path.parent().unwrap_or(folder))?;
@@ -218,7 +102,7 @@ impl Story {
         say("           as a platform that is not AMD's hardware would be refused")?;
 
         let data = folder.join("data");
-        let token = init(&data)?;
+        let (token, _) = init::create(&data, &"demo".parse()?, None, None)?;
         let config = Config {
             danger_extra_roots: vec![ExtraRoot {
                 name: "demo".to_owned(),
@@ -294,7 +178,7 @@ impl Story {
     }
 
     /// Asks for a launch and starts a guest with the session.
-    fn start(&self) -> anyhow::Result<(Uuid, Guest)> {
+    pub(super) fn start(&self) -> anyhow::Result<(Uuid, Guest)> {
         let request = psp::launch_request(&self.platform);
         let (status, body) = self.post(&format!("/vm/{WORKLOAD}/launch"), &request)?;
         if status != 200 {
@@ -311,7 +195,7 @@ impl Story {
     }
 
     /// Loads the example's image with this command line, measures it, and asks for its secrets.
-    fn validate(
+    pub(super) fn validate(
         &self,
         started: (Uuid, Guest),
         cmdline: &[u8],
@@ -369,11 +253,11 @@ impl Story {
     }
 
     /// The launch digest of the example's image with this command line.
-    fn digest(&self, cmdline: &[u8]) -> anyhow::Result<[u8; 32]> {
+    pub(super) fn digest(&self, cmdline: &[u8]) -> anyhow::Result<[u8; 32]> {
         Ok(openssl::sha::sha256(&parts(cmdline)?.concat()))
     }
 
-    fn show(&self, id: Uuid) -> anyhow::Result<()> {
+    pub(super) fn show(&self, id: Uuid) -> anyhow::Result<()> {
         let recorded: Decision = self.client.get(&format!("/v1/decisions/{id}"))?;
         output::line("")?;
         for line in decision::text(&recorded).lines() {
@@ -396,7 +280,7 @@ impl Story {
         ))
     }
 
-    fn stop(self) -> anyhow::Result<()> {
+    pub(super) fn stop(self) -> anyhow::Result<()> {
         let stop = self.handle.stop(false);
         actix_web::rt::System::new().block_on(stop);
         self.thread
@@ -421,37 +305,4 @@ fn parts(cmdline: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut parts = vec![firmware.bytes().to_vec(), kernel.to_table().to_vec()];
     parts.extend(areas.into_iter().map(|area| area.to_vec()));
     Ok(parts)
-}
-
-fn init(data: &Path) -> anyhow::Result<Token> {
-    fs::create_dir_all(data)?;
-    let (key, key_path) = (new_key(&SystemRandom)?, data.join("keyward.key"));
-    key_file::create(&key_path, &key)?;
-    let token = Token::from_random(&new_key(&SystemRandom)?);
-    let store = SqliteStore::open(data, true)?;
-    store.set_meta("key_id", &hex::encode(Sealer::new(key).key_id()))?;
-    store.set_meta("key_file", &key_path.to_string_lossy())?;
-    store.create_owner(&"demo".parse()?, token.hash(), SystemClock.now())?;
-    Ok(token)
-}
-
-/// A folder that is removed when the demo ends, however it ends.
-struct Temporary(std::path::PathBuf);
-
-impl Temporary {
-    fn make() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("keyward-demo-{}", Uuid::new_v4()));
-        std::os::unix::fs::DirBuilderExt::mode(&mut fs::DirBuilder::new(), 0o700).create(&path)?;
-        Ok(Self(path))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
 }

@@ -1,0 +1,136 @@
+//! How the command line explains itself, and what wrong usage ends with.
+
+use crate::support::Shell;
+use crate::support::cli::transcript;
+
+const VERBS: [&str; 19] = [
+    "",
+    "demo",
+    "init",
+    "serve",
+    "apply",
+    "decision",
+    "decision list",
+    "decision show",
+    "sev",
+    "sev measure",
+    "sev chain",
+    "psp",
+    "psp new",
+    "psp chain",
+    "psp launch-start",
+    "psp measure",
+    "psp secret",
+    "kds",
+    "kds import",
+];
+
+#[test]
+fn every_command_explains_itself() {
+    let shell = Shell::new();
+    let mut all = String::new();
+    for verb in VERBS {
+        let mut arguments: Vec<_> = verb.split_whitespace().collect();
+        arguments.push("--help");
+        let help = shell.run(&arguments).done();
+        all.push_str(&format!("$ keyward {}\n{help}\n", arguments.join(" ")));
+    }
+    transcript("help.txt", &all);
+}
+
+#[test]
+fn the_list_above_is_whole() {
+    let shell = Shell::new();
+    for verb in VERBS {
+        let mut arguments: Vec<_> = verb.split_whitespace().collect();
+        arguments.push("--help");
+        let help = shell.run(&arguments).done();
+        let commands = help.split("Commands:\n").nth(1).unwrap_or_default();
+        for line in commands.lines().take_while(|line| !line.is_empty()) {
+            let name = line.split_whitespace().next().unwrap();
+            let name = format!("{verb} {name}");
+            assert!(
+                name.ends_with("help") || VERBS.contains(&name.trim()),
+                "{name} is not looked at"
+            );
+        }
+    }
+}
+
+#[test]
+fn wrong_usage_ends_with_64_and_says_where_help_is() {
+    let mut shell = Shell::initialised();
+    shell.set("KEYWARD_TOKEN_FILE", "token");
+    for arguments in [
+        "",
+        "frobnicate",
+        "serve",
+        "serve --data-dir data --listen nowhere",
+        "serve --data-dir data --verbose",
+        "init --data-dir data",
+        "apply",
+        "apply manifests.yaml",
+        "apply -f x -o xml",
+        "decision",
+        "decision show",
+        "decision show not-a-uuid",
+        "decision list --outcome maybe",
+        "sev measure --scheme amd-sev",
+        "sev measure --firmware f --scheme snp",
+        "sev measure --firmware f --scheme amd-sev --initrd i",
+        "sev measure --firmware f --scheme amd-sev --vcpu-signature 25,1",
+        "sev measure --firmware f --scheme amd-sev --vcpu-type EPYC --vcpu-signature 25,1,1",
+        "sev chain",
+        "psp new",
+        "psp new p --bits 1024",
+        "psp new p --api 155",
+        "kds import --data-dir data",
+    ] {
+        let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(ran.code, 64, "{arguments}: {}", ran.err);
+        assert!(
+            ran.out.is_empty() && ran.err.contains("--help"),
+            "{arguments}: {}",
+            ran.err
+        );
+    }
+}
+
+#[test]
+fn what_only_the_values_show_to_be_wrong_usage_ends_with_64_too() {
+    let shell = Shell::initialised();
+    shell.write("firmware", [0; 4096]);
+    let measure = [
+        "sev",
+        "measure",
+        "--firmware",
+        "firmware",
+        "--scheme",
+        "amd-sev-es",
+    ];
+    for (more, expected) in [
+        (
+            &[][..],
+            "error: SEV-ES measures each vCPU: say how many with --vcpus\n",
+        ),
+        (
+            &["--vcpus", "2"],
+            "error: SEV-ES measures the CPU model: name it with --vcpu-type or --vcpu-signature\n",
+        ),
+    ] {
+        let ran = shell.run(&[&measure, more].concat());
+        assert_eq!((ran.code, ran.err.as_str()), (64, expected));
+    }
+    let id = "00".repeat(64);
+    let ran = shell.run(&["kds", "import", "--data-dir", "data", "--cpu-id", &id, "a", "b"]);
+    assert_eq!(
+        (ran.code, ran.err.as_str()),
+        (64, "error: --cpu-id names one chip, but 2 files are given\n")
+    );
+}
+
+#[test]
+fn the_version_is_the_crate_s() {
+    let printed = Shell::new().run(&["--version"]).done();
+    assert_eq!(printed, concat!("keyward ", env!("CARGO_PKG_VERSION"), "\n"));
+}
