@@ -37,6 +37,10 @@ impl Service {
             return Ok(answer);
         }
         self.found_and_decided(uuid, host, request).or_else(|refusal| {
+            if matches!(refusal, Refusal::Unavailable { .. }) {
+                // Whether it was committed is not known: the host comes back with the same key.
+                return Err(refusal);
+            }
             // The same request may have been answered between the first look and the refusal: a host
             // that was too impatient must not lose its guest for it.
             self.given_before(uuid, request)?.ok_or(refusal)
