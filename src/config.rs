@@ -98,6 +98,8 @@ pub struct KdsConfig {
     pub queue: u32,
     /// The same for one address.
     pub queue_per_address: u32,
+    /// Chips that one address may ask for in ten minutes; AMD's service answers about as many.
+    pub chips_per_address: u32,
     /// How long it is remembered that the service knows no such chip.
     pub miss_seconds: u32,
 }
@@ -151,6 +153,7 @@ impl Default for KdsConfig {
             timeout_seconds: 30,
             queue: 64,
             queue_per_address: 8,
+            chips_per_address: 64,
             miss_seconds: 3600,
         }
     }
@@ -324,6 +327,9 @@ impl Config {
         }
         if self.kds.wait_seconds > 5 {
             return value("kds.wait_seconds", "must be at most 5");
+        }
+        if self.kds.chips_per_address == 0 {
+            return value("kds.chips_per_address", "must be at least 1");
         }
         if self.kds.timeout_seconds == 0 {
             return value("kds.timeout_seconds", "must be at least 1");

@@ -51,8 +51,11 @@ const OUTSIDE: [&str; 17] = [
     "Timestamp::now",
 ];
 
+/// The file that gives the engine built-ins of our own, in the engine's terms.
+const EXTENSIONS: &str = "policy/guards.rs";
+
 /// Files that are longer than 400 lines, each with its reason.
-const LONG: [(&str, &str); 3] = [
+const LONG: [(&str, &str); 2] = [
     (
         "http/host.rs",
         "the host API's bodies, replies and three handlers, read together",
@@ -60,10 +63,6 @@ const LONG: [(&str, &str); 3] = [
     (
         "http/owner.rs",
         "a line or two for each of the owner API's many paths",
-    ),
-    (
-        "release/validate.rs",
-        "one release from measurement to packet, in the order that is its safety",
     ),
 ];
 
@@ -264,7 +263,9 @@ fn what_decides_has_no_clock_no_files_and_no_network() {
             });
             // The one clock there is; it is passed in as a trait.
             let clock = source.file == "domain/time.rs" && name == "Timestamp::now";
-            if outside && !clock {
+            // The engine's interface for built-ins is made of this crate's errors.
+            let engine = source.file == EXTENSIONS && name.split("::").next() == Some("anyhow");
+            if outside && !clock && !engine {
                 wrong.push(format!("{} names {name}", source.file));
             }
         }
@@ -291,7 +292,7 @@ fn the_engines_stay_in_their_rooms() {
             ("actix_web", ["http", "cli"].contains(&source.room.as_str())),
             ("regorus", source.room == "policy"),
             ("ureq", ["kds", "cli"].contains(&source.room.as_str())),
-            ("anyhow", source.room == "cli"),
+            ("anyhow", source.room == "cli" || source.file == EXTENSIONS),
             ("clap", source.room == "cli"),
         ] {
             assert!(at_home || !names(engine), "{} names {engine}", source.file);

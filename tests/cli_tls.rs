@@ -100,5 +100,9 @@ fn a_client_that_trusts_the_certificate_talks_to_the_server_and_no_other_does() 
 fn a_server_that_is_told_to_stop_ends_well() {
     let shell = shell();
     let (code, text) = shell.serve(&[]).stop();
-    assert_eq!((code, text.as_str()), (0, ""));
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.ends_with(" stopping\n") && text.lines().count() == 1,
+        "{text}"
+    );
 }

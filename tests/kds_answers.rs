@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use keyward::config::Config;
-use keyward::kds::{CekError, CekSource as _, FetchError, HttpService, Queue};
+use keyward::kds::{Bounds, CekError, CekSource as _, FetchError, HttpService, Queue};
 use serde_json::json;
 
 use crate::kds_completion::{asking, launch, unsigned};
 use crate::support::app::Options;
 use crate::support::host::WORKLOAD;
-use crate::support::kds::{Answer, Kds};
+use crate::support::kds::{Answer, Kds, bounds};
 use crate::support::{App, platform};
 
 #[test]
@@ -183,7 +183,7 @@ fn a_service_that_is_silent_or_gone_costs_a_launch_its_wait_and_no_more() {
         .local_addr()
         .unwrap();
     let service = HttpService::new(&format!("http://{nobody}"), Duration::from_secs(5));
-    let queue = Queue::start(Box::new(service), Duration::from_secs(5), 4, 4).unwrap();
+    let queue = Queue::start(Box::new(service), bounds(Duration::from_secs(5), 4, 4)).unwrap();
     let gone = app.again(Options {
         ceks: std::sync::Arc::new(queue),
         ..Options::default()
@@ -243,15 +243,40 @@ impl keyward::kds::Service for Ones {
     }
 }
 
+fn chip(number: u16) -> [u8; 64] {
+    let mut chip = [0; 64];
+    chip[..2].copy_from_slice(&number.to_le_bytes());
+    chip
+}
+
 #[test]
 fn an_address_that_asked_for_many_chips_does_not_keep_others_from_asking_either() {
-    let queue = Queue::start(Box::new(Ones), Duration::from_secs(5), 2, 1).unwrap();
-    for number in 0..1000_u16 {
-        let mut chip = [0; 64];
-        chip[..2].copy_from_slice(&number.to_le_bytes());
-        let unknown = queue.cek(&chip, "203.0.113.1");
+    let queue = Queue::start(Box::new(Ones), bounds(Duration::from_secs(5), 2, 1)).unwrap();
+    for number in 0..1000 {
+        let unknown = queue.cek(&chip(number), "203.0.113.1");
         assert_eq!(unknown, Err(CekError::UnknownChip), "{number}");
     }
+    assert_eq!(queue.cek(&[1; 64], "203.0.113.2"), Ok(vec![1]));
+}
+
+#[test]
+fn an_address_that_makes_chips_up_has_its_allowance_and_no_more() {
+    let allowed = Bounds {
+        chips_per_address: 3,
+        ..bounds(Duration::from_secs(5), 2, 1)
+    };
+    let queue = Queue::start(Box::new(Ones), allowed).unwrap();
+    for number in 0..3 {
+        let unknown = queue.cek(&chip(number), "203.0.113.1");
+        assert_eq!(unknown, Err(CekError::UnknownChip), "{number}");
+    }
+    let Err(CekError::Unavailable { retry_after, why }) = queue.cek(&chip(3), "203.0.113.1") else {
+        panic!("a fourth chip was asked for");
+    };
+    assert!(retry_after > Duration::from_secs(500) && retry_after <= Duration::from_secs(600));
+    assert_eq!(why, "this address asked for too many chips");
+    // What it asked for before it may ask for again, and others are not in its way.
+    assert_eq!(queue.cek(&chip(0), "203.0.113.1"), Err(CekError::UnknownChip));
     assert_eq!(queue.cek(&[1; 64], "203.0.113.2"), Ok(vec![1]));
 }
 

@@ -151,7 +151,7 @@ fn only_what_amd_signed_is_imported_and_all_files_or_none() {
         &["--cpu-id", &"5c".repeat(64)],
         &[good.clone(), good.clone()],
     )
-    .expect(1);
+    .expect(64);
     import(&app, &["--cpu-id", "5c"], std::slice::from_ref(&good)).expect(64);
     launch(&app, &rome.request()).expect(422, "chain-invalid");
 

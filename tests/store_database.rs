@@ -210,7 +210,7 @@ fn a_database_that_is_not_this_program_s_is_not_opened_and_not_changed() {
         (
             "no database",
             |path| std::fs::write(path, "Dear diary, ".repeat(500)).unwrap(),
-            "can't be opened",
+            "not Keyward's",
         ),
         (
             "a folder",

@@ -110,8 +110,9 @@ impl List {
 }
 
 fn first_words(reason: &str) -> String {
+    let reason = printable(reason);
     if reason.chars().count() <= 80 {
-        return reason.to_owned();
+        return reason;
     }
     reason.chars().take(79).chain(['…']).collect()
 }
@@ -130,6 +131,9 @@ impl Show {
     }
 }
 
+/// The columns that a decision is written in.
+const WIDTH: usize = 100;
+
 /// The highest limit, by which `keyward.workload` says that there is none.
 const NO_LIMIT: u64 = 1 << 53;
 
@@ -142,12 +146,9 @@ pub(super) fn text(decision: &Decision) -> String {
             .collect::<Vec<_>>()
             .join(", ")
     };
-    let mut lines = vec![
-        format!(
-            "{}  {}",
-            decision.outcome.as_str().to_uppercase(),
-            decision.reason
-        ),
+    let outcome = decision.outcome.as_str().to_uppercase();
+    let mut lines = wrapped(&format!("{outcome}  "), &headline(decision));
+    lines.extend([
         String::new(),
         row("decision", &decision.id.to_string()),
         row("time", &decision.time.to_string()),
@@ -156,7 +157,7 @@ pub(super) fn text(decision: &Decision) -> String {
             &format!("{} ({})", decision.workload.name, decision.workload.uuid),
         ),
         row("host", &decision.address),
-    ];
+    ]);
     if decision.count > 1 {
         lines.push(row("requests", &format!("{} in this minute", decision.count)));
     }
@@ -201,10 +202,51 @@ pub(super) fn text(decision: &Decision) -> String {
             bound.verdict.policy
         ));
         if !bound.verdict.allow {
-            lines.push(format!("          {}", bound.verdict.reason));
+            lines.extend(wrapped("          ", &bound.verdict.reason));
         }
     }
     lines.join("\n")
+}
+
+/// Why, in a line. What each policy said follows further down, so that here it is named only.
+fn headline(decision: &Decision) -> String {
+    let mut denying: Vec<&str> = decision
+        .policies
+        .iter()
+        .filter(|bound| !bound.verdict.allow)
+        .map(|bound| bound.verdict.policy.as_str())
+        .collect();
+    denying.dedup();
+    if decision.outcome == Outcome::Denied && !denying.is_empty() {
+        format!("by {}", denying.join(", "))
+    } else {
+        decision.reason.clone()
+    }
+}
+
+/// A text after a first part, broken into lines that a terminal holds; the rest is indented as far.
+fn wrapped(first: &str, text: &str) -> Vec<String> {
+    let indent = " ".repeat(first.chars().count());
+    let options = textwrap::Options::new(WIDTH)
+        .initial_indent(first)
+        .subsequent_indent(&indent)
+        .break_words(false);
+    let text = printable(text);
+    let lines = textwrap::wrap(&text, options);
+    lines.into_iter().map(std::borrow::Cow::into_owned).collect()
+}
+
+/// A text without control characters: part of it may be a host's own words, and a terminal obeys them.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| -> Box<dyn Iterator<Item = char>> {
+            if c.is_control() {
+                Box::new(c.escape_default())
+            } else {
+                Box::new(std::iter::once(c))
+            }
+        })
+        .collect()
 }
 
 fn facts(input: &crate::policy::Input) -> Vec<String> {

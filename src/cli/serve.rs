@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use actix_web::dev::ServerHandle;
+use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
@@ -14,7 +16,7 @@ use super::{Ended, output};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::SystemClock;
 use crate::http;
-use crate::kds::{CekSource, HttpService, NoService, Queue};
+use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
 use crate::release::{Parts, Service, Settings};
 use crate::sealing::{Sealer, key_file};
@@ -80,7 +82,10 @@ impl Serve {
             trusted_proxies: config.trusted_proxies.clone(),
         };
         actix_web::rt::System::new().block_on(async {
+            // Before anybody is told that it serves: a signal that came first would end it unswept.
+            let told = signals()?;
             let server = http::serve(listener, config.tls.as_ref(), state)?;
+            actix_web::rt::spawn(stop_when(told, server.handle()));
             output::line(&format!("keyward is serving on {scheme}://{address}"))?;
             server.await.context("the server stopped")
         })?;
@@ -104,6 +109,28 @@ impl Serve {
             .or_else(|| default.exists().then_some(default));
         Ok(Config::load(file.as_deref(), std::env::vars())?)
     }
+}
+
+/// The signals by which a terminal and a service manager end a program.
+fn signals() -> std::io::Result<[Signal; 2]> {
+    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
+}
+
+/// Ends the server at a signal: requests under way are answered, new ones are not taken.
+async fn stop_when(mut told: [Signal; 2], server: ServerHandle) {
+    let [terminated, interrupted] = &mut told;
+    let first = std::future::poll_fn(|context| {
+        let terminated = terminated.poll_recv(context).is_ready();
+        let interrupted = interrupted.poll_recv(context).is_ready();
+        if terminated || interrupted {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    });
+    first.await;
+    log::info!("stopping");
+    server.stop(true).await;
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
@@ -165,9 +192,12 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         let bound = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).min(4096);
         Arc::new(Queue::start(
             Box::new(remote),
-            seconds(config.kds.wait_seconds),
-            bound(config.kds.queue),
-            bound(config.kds.queue_per_address),
+            Bounds {
+                wait: seconds(config.kds.wait_seconds),
+                total: bound(config.kds.queue),
+                per_address: bound(config.kds.queue_per_address),
+                chips_per_address: config.kds.chips_per_address,
+            },
         )?)
     };
     let parts = Parts {

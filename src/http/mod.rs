@@ -84,6 +84,8 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
     )
     .max_connections(4096)
     .client_request_timeout(REQUEST_TIMEOUT)
+    // Whoever starts it decides what ends it.
+    .disable_signals()
     .shutdown_timeout(10);
     let server = match tls {
         Some(tls) => server.listen_openssl(listener, tls::acceptor(tls)?)?,

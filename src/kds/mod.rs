@@ -5,11 +5,12 @@
 //! is honoured for every chip, and a caller waits a few seconds at most. What comes back is raw: the
 //! caller verifies it against the chain it is for, and remembers it for ever.
 
+mod allowance;
 mod client;
 mod queue;
 
 pub use client::{HttpService, is_acceptable_url};
-pub use queue::Queue;
+pub use queue::{Bounds, Queue};
 
 use std::time::Duration;
 

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::allowance::Allowance;
 use super::{CekError, CekSource, FetchError, Service};
 
 /// Requests to the service at once, for different chips.
@@ -14,12 +15,6 @@ const WORKERS: usize = 4;
 const KEPT: Duration = Duration::from_secs(60);
 /// Callers that wait at once, in all and of one address: each holds a thread.
 const WAITERS: (usize, usize) = (128, 32);
-/// Chips that one address may ask the service for in one window. A host has one or two.
-const CHIPS: u32 = 32;
-/// How long that window is.
-const WINDOW: Duration = Duration::from_secs(600);
-/// Addresses whose windows are remembered, at most.
-const ADDRESSES: usize = 65_536;
 /// Results kept for each place in the queue, at most; the oldest give way.
 const KEPT_PER_PLACE: usize = 16;
 /// How long a chip is not asked for again after the service failed.
@@ -29,13 +24,15 @@ type Chip = [u8; 64];
 
 /// Bounds of a queue.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
+pub struct Bounds {
     /// How long a caller waits.
-    wait: Duration,
-    /// Chips asked for at once and waiting to be.
-    total: usize,
+    pub wait: Duration,
+    /// Chips asked for at once and waiting to be, at least one.
+    pub total: usize,
     /// The same for one address.
-    per_address: usize,
+    pub per_address: usize,
+    /// Chips that one address may ask the service for in ten minutes, at least one.
+    pub chips_per_address: u32,
 }
 
 /// A service behind a queue.
@@ -51,13 +48,11 @@ struct Shared {
     done: Condvar,
 }
 
-#[derive(Default)]
 struct State {
     flights: HashMap<Chip, Flight>,
     /// Callers that wait, by address.
     waiters: HashMap<String, usize>,
-    /// When an address's window began, and how many chips it asked for since.
-    windows: HashMap<String, (Instant, u32)>,
+    allowance: Allowance,
     /// The service asked to be left alone until then.
     silent_until: Option<Instant>,
 }
@@ -103,22 +98,22 @@ impl Queue {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub fn start(
-        service: Box<dyn Service>,
-        wait: Duration,
-        total: usize,
-        per_address: usize,
-    ) -> std::io::Result<Self> {
+    pub fn start(service: Box<dyn Service>, bounds: Bounds) -> std::io::Result<Self> {
         let bounds = Bounds {
-            wait,
-            total: total.max(1),
-            per_address: per_address.max(1),
+            total: bounds.total.max(1),
+            per_address: bounds.per_address.max(1),
+            ..bounds
         };
         let (jobs, waiting) = sync_channel(bounds.total);
         let waiting = Arc::new(Mutex::new(waiting));
         let shared = Arc::new(Shared {
             service,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                flights: HashMap::new(),
+                waiters: HashMap::new(),
+                allowance: Allowance::of(bounds.chips_per_address),
+                silent_until: None,
+            }),
             done: Condvar::new(),
         });
         for number in 0..WORKERS {
@@ -152,22 +147,13 @@ impl Queue {
         if under_way().filter(|flight| flight.bucket == bucket).count() >= self.bounds.per_address {
             return Err(busy(AFTER_FAILURE, "this address is asking for too many chips"));
         }
-        state
-            .windows
-            .retain(|_, (since, _)| now.duration_since(*since) < WINDOW);
-        let known = state.windows.get(bucket).copied();
-        if known.is_none() && state.windows.len() >= ADDRESSES {
-            return Err(busy(AFTER_FAILURE, "too many chips are being asked for"));
-        }
-        let (since, asked) = known.unwrap_or((now, 0));
-        if asked >= CHIPS {
-            let left = WINDOW.saturating_sub(now.duration_since(since));
+        if let Err(left) = state.allowance.check(bucket, now) {
             return Err(busy(left, "this address asked for too many chips"));
         }
         if self.jobs.try_send(*chip).is_err() {
             return Err(busy(AFTER_FAILURE, "too many chips are being asked for"));
         }
-        state.windows.insert(bucket.to_owned(), (since, asked + 1));
+        state.allowance.charge(bucket, now);
         if state.flights.len() >= KEPT_PER_PLACE * self.bounds.total {
             state.forget_oldest();
         }
@@ -330,11 +316,13 @@ mod tests {
             asked: asked.clone(),
             answers: Mutex::new(answers),
         };
-        (
-            Queue::start(Box::new(service), wait, 4, 2).unwrap(),
-            sender,
-            asked,
-        )
+        let bounds = Bounds {
+            wait,
+            total: 4,
+            per_address: 2,
+            chips_per_address: 100,
+        };
+        (Queue::start(Box::new(service), bounds).unwrap(), sender, asked)
     }
 
     #[test]

@@ -45,9 +45,9 @@ pub struct Input {
     pub host: Host,
     /// What was released to this workload before.
     pub releases: Releases,
-    /// What the workload names; given to the built-in policies only.
+    /// What the workload names. Given to the built-in policies only: owners' policies never see it, and it is in
+    /// records so that a built-in's decision can be followed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
     pub registration: Option<Registration>,
 }
 
@@ -322,6 +322,11 @@ pub fn input_schema() -> serde_json::Value {
         .and_then(|v| v.as_object_mut())
     {
         version.insert("const".to_owned(), INPUT_VERSION.into());
+    }
+    for (place, hidden) in [("/properties", "registration"), ("/$defs", "Registration")] {
+        if let Some(members) = schema.pointer_mut(place).and_then(|v| v.as_object_mut()) {
+            members.remove(hidden);
+        }
     }
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".to_owned(), "Keyward policy input".into());

@@ -202,10 +202,9 @@ fn parse(engine: &mut Engine, sources: &[(String, String)]) -> Result<Vec<Module
 /// The engine's errors are texts: `--> file:row:column`, the line, a caret, `error: …`. This reads the place out of
 /// one, to show it; nothing is decided by it.
 fn from_text(error: &str, file: &str, text: &str) -> Diagnostic {
-    let message = error
-        .rsplit_once("error: ")
-        .map_or(error, |(_, message)| message)
-        .trim();
+    // Some go on with a second place, drawn below the first.
+    let message = error.rsplit_once("error: ").map_or(error, |(_, message)| message);
+    let message = message.trim().lines().next().unwrap_or_default().trim();
     let place = error
         .split_once("--> ")
         .and_then(|(_, rest)| rest.lines().next())

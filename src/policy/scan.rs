@@ -86,7 +86,7 @@ pub(super) fn scan(file: &str, text: &str) -> Result<(), Diagnostic> {
                 shape.value(text.get(offset..end) == Some("in"));
             }
             _ => shape
-                .symbol(character, rest.peek().map(|(_, c)| *c))
+                .symbol(offset, character, rest.peek().map(|(_, c)| *c))
                 .map_err(|message| refuse(offset, message))?,
         }
         if shape.work > MAX_WORK {
@@ -102,7 +102,7 @@ pub(super) fn scan(file: &str, text: &str) -> Result<(), Diagnostic> {
     }
     match shape.open.last() {
         None => Ok(()),
-        Some((bracket, _)) => Err(Diagnostic::on_file(file, format!("`{bracket}` is never closed"))),
+        Some(open) => Err(refuse(open.offset, format!("`{}` is never closed", open.bracket))),
     }
 }
 
@@ -110,11 +110,18 @@ fn is_word(character: char) -> bool {
     character == '_' || character.is_alphanumeric()
 }
 
+/// An open bracket.
+struct Open {
+    bracket: char,
+    offset: usize,
+    /// The operators counted before it.
+    operators: u32,
+}
+
 /// What matters of the text read so far.
 #[derive(Default)]
 struct Shape {
-    /// Open brackets, each with the operators counted before it.
-    open: Vec<(char, u32)>,
+    open: Vec<Open>,
     /// The parser's work, estimated.
     work: u64,
     /// Operators in the current expression at this level.
@@ -143,7 +150,7 @@ impl Shape {
         self.after_value = !is_in;
     }
 
-    fn symbol(&mut self, character: char, next: Option<char>) -> Result<(), String> {
+    fn symbol(&mut self, offset: usize, character: char, next: Option<char>) -> Result<(), String> {
         self.token();
         self.minuses = if character == '-' { self.minuses + 1 } else { 0 };
         if self.minuses > MAX_MINUSES {
@@ -154,7 +161,11 @@ impl Shape {
                 if self.open.len() >= MAX_DEPTH {
                     return Err(format!("brackets nested deeper than {MAX_DEPTH}"));
                 }
-                self.open.push((character, self.operators));
+                self.open.push(Open {
+                    bracket: character,
+                    offset,
+                    operators: self.operators,
+                });
                 self.operators = 0;
                 self.after_value = false;
             }
@@ -165,8 +176,8 @@ impl Shape {
                     _ => '{',
                 };
                 match self.open.pop() {
-                    Some((open, operators)) if open == expected => self.operators = operators,
-                    Some((open, _)) => return Err(format!("`{character}` closes `{open}`")),
+                    Some(open) if open.bracket == expected => self.operators = open.operators,
+                    Some(open) => return Err(format!("`{character}` closes `{}`", open.bracket)),
                     None => return Err(format!("`{character}` closes nothing")),
                 }
                 self.after_value = true;

@@ -161,7 +161,7 @@ pub enum Refusal {
     #[error("{0}")]
     ChainInvalid(String),
     /// The measurement's MAC holds for no launch digest.
-    #[error("the measurement does not match")]
+    #[error("the MAC holds for no launch that waits, with no launch digest that the workload accepts")]
     MeasurementMismatch,
     /// The floor or a policy forbids it.
     #[error("denied")]

@@ -5,7 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use keyward::kds::{CekSource, HttpService, Queue};
+use keyward::kds::{Bounds, CekSource, HttpService, Queue};
 
 /// What the service does with a request.
 pub(crate) enum Answer {
@@ -63,7 +63,17 @@ impl Kds {
     /// A queue before it, as a server has one: a launch waits this long, and each request may take twice that.
     pub(crate) fn queue(&self, wait: Duration, total: usize, per_address: usize) -> Arc<dyn CekSource> {
         let service = Box::new(HttpService::new(&self.base, 2 * wait));
-        Arc::new(Queue::start(service, wait, total, per_address).unwrap())
+        Arc::new(Queue::start(service, bounds(wait, total, per_address)).unwrap())
+    }
+}
+
+/// Bounds of a queue that asks for a thousand chips for an address.
+pub(crate) fn bounds(wait: Duration, total: usize, per_address: usize) -> Bounds {
+    Bounds {
+        wait,
+        total,
+        per_address,
+        chips_per_address: 1000,
     }
 }
 
