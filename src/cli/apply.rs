@@ -6,11 +6,11 @@ use anyhow::bail;
 use clap::Args;
 
 use super::Ended;
-use super::client::Connection;
+use super::client::{Connection, NotRegistered};
 use super::output::{self, Format};
 use crate::domain::object::Applied;
 use crate::http::ApplyBody;
-use crate::manifest;
+use crate::manifest::{self, Manifests};
 
 #[derive(Args)]
 pub(super) struct Apply {
@@ -29,21 +29,26 @@ pub(super) struct Apply {
 
 impl Apply {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let mut objects = Vec::new();
+        let mut manifests = Manifests::default();
         for file in &self.files {
-            objects.extend(manifest::read(file)?);
+            manifests.extend(manifest::read(file)?);
         }
+        let objects = std::mem::take(&mut manifests.objects);
         if objects.is_empty() {
             bail!("there is nothing to register in what -f names");
         }
         let client = self.connection.client()?;
-        let applied: Applied = client.post(
-            "/v1/apply",
-            &ApplyBody {
-                objects,
-                dry_run: self.dry_run,
-            },
-        )?;
+        let body = ApplyBody {
+            objects,
+            dry_run: self.dry_run,
+        };
+        let applied: Applied =
+            client
+                .post("/v1/apply", &body)
+                .map_err(|error| match error.downcast_ref::<NotRegistered>() {
+                    Some(refused) => refused.shown_in(&manifests),
+                    None => error,
+                })?;
         if output::structured(self.output, &applied)? {
             return Ok(Ended::Done);
         }

@@ -12,6 +12,7 @@ use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use crate::domain::token::Token;
+use crate::manifest::Manifests;
 use crate::policy::Diagnostic;
 
 /// The longest answer that is read.
@@ -53,14 +54,50 @@ pub(super) struct Problem {
     errors: Vec<Place>,
 }
 
-#[derive(Deserialize)]
+/// What is wrong with an object that was to be registered.
+#[derive(Debug, Deserialize)]
 struct Place {
+    #[serde(default)]
+    object: String,
+    about: Option<String>,
     file: String,
     line: u32,
     column: u32,
     message: String,
     hint: Option<String>,
     source_line: Option<String>,
+}
+
+/// Objects were not registered: what is wrong with them.
+#[derive(Debug, thiserror::Error)]
+#[error("{title}\n\n{}", self.text(&Manifests::default()))]
+pub(super) struct NotRegistered {
+    title: String,
+    places: Vec<Place>,
+}
+
+impl NotRegistered {
+    /// The same, with what is wrong shown in the manifests that say it.
+    pub(super) fn shown_in(&self, manifests: &Manifests) -> anyhow::Error {
+        anyhow!("{}\n\n{}", self.title, self.text(manifests))
+    }
+
+    fn text(&self, manifests: &Manifests) -> String {
+        let places = self.places.iter().map(|place| {
+            let complaint = place.diagnostic();
+            manifests
+                .shown(&place.object, place.about.as_deref(), &complaint)
+                .unwrap_or_else(|| match complaint.file.is_empty() {
+                    true => Diagnostic {
+                        file: place.object.clone(),
+                        ..complaint
+                    },
+                    false => complaint,
+                })
+                .to_string()
+        });
+        places.collect::<Vec<_>>().join("\n\n")
+    }
 }
 
 impl Connection {
@@ -168,12 +205,7 @@ impl Client {
         let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
             bail!("{} answered with status {status}", self.server);
         };
-        let places: Vec<String> = problem
-            .errors
-            .into_iter()
-            .map(|place| place.diagnostic().to_string())
-            .collect();
-        if places.is_empty() {
+        if problem.errors.is_empty() {
             bail!(match status.as_u16() {
                 401 => format!(
                     "{} does not know this token: name the file of a valid one with --token-file",
@@ -183,19 +215,22 @@ impl Client {
                 _ => format!("{}: {}", problem.title, problem.detail),
             });
         }
-        bail!("{}\n\n{}", problem.title, places.join("\n\n"))
+        bail!(NotRegistered {
+            title: problem.title,
+            places: problem.errors,
+        })
     }
 }
 
 impl Place {
-    fn diagnostic(self) -> Diagnostic {
+    fn diagnostic(&self) -> Diagnostic {
         Diagnostic {
-            file: self.file,
+            file: self.file.clone(),
             line: self.line,
             column: self.column,
-            message: self.message,
-            hint: self.hint,
-            source_line: self.source_line,
+            message: self.message.clone(),
+            hint: self.hint.clone(),
+            source_line: self.source_line.clone(),
         }
     }
 }

@@ -27,6 +27,20 @@ pub enum Object {
     Workload(Box<WorkloadObject>),
 }
 
+impl Object {
+    /// Its kind and name, such as `Workload web`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match self {
+            Self::PolicyBundle(_) => "PolicyBundle".to_owned(),
+            Self::Secret(secret) => format!("Secret {}", secret.name),
+            Self::KeySet(set) => format!("KeySet {}", set.name),
+            Self::Firmware(firmware) => format!("Firmware {}", firmware.name),
+            Self::Workload(workload) => format!("Workload {}", workload.name),
+        }
+    }
+}
+
 /// A policy bundle: its files, and the policies bound to the owner.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

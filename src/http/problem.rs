@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::RequestId;
 use crate::policy::Diagnostic;
 use crate::release::Refusal;
-use crate::release::register::RegisterError;
+use crate::release::register::{RegisterError, Unacceptable};
 
 /// The kinds of problems. Their names are stable: clients may rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,9 +174,12 @@ struct Document<'a> {
     errors: &'a [Place],
 }
 
-/// Where in a policy bundle something is wrong.
+/// What is wrong, and where: with an object that was to be registered, or in a file of a policy bundle.
 #[derive(Serialize)]
 struct Place {
+    object: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
     file: String,
     line: u32,
     column: u32,
@@ -188,12 +191,29 @@ struct Place {
 impl From<Diagnostic> for Place {
     fn from(d: Diagnostic) -> Self {
         Self {
+            object: "PolicyBundle".to_owned(),
+            about: None,
             file: d.file,
             line: d.line,
             column: d.column,
             message: d.message,
             hint: d.hint,
             source_line: d.source_line,
+        }
+    }
+}
+
+impl From<Unacceptable> for Place {
+    fn from(found: Unacceptable) -> Self {
+        Self {
+            object: found.object,
+            about: found.about,
+            file: String::new(),
+            line: 0,
+            column: 0,
+            message: found.why,
+            hint: found.hint,
+            source_line: None,
         }
     }
 }
@@ -283,7 +303,10 @@ impl From<RegisterError> for Problem {
     fn from(error: RegisterError) -> Self {
         let detail = error.to_string();
         match error {
-            RegisterError::Invalid { .. } => Self::new(Kind::Invalid, detail),
+            RegisterError::Invalid(found) => Self {
+                errors: vec![Place::from(*found)],
+                ..Self::new(Kind::Invalid, detail)
+            },
             RegisterError::Bundle(diagnostics) => Self {
                 errors: diagnostics.into_iter().map(Place::from).collect(),
                 ..Self::new(Kind::Invalid, detail)

@@ -3,6 +3,7 @@
 //! Read here, on the owner's machine: paths are relative to the manifest, files are read in (a
 //! kernel and an initrd only as their SHA-256), and what travels to the server is [`Object`]s.
 
+mod places;
 mod read;
 mod repository;
 
@@ -17,6 +18,7 @@ use crate::domain::{HexDigest, Name};
 use crate::sev::authority::Product;
 use crate::sev::policy::Scheme;
 
+pub use places::Manifests;
 pub use read::{ManifestError, read};
 
 /// One document of a manifest.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use openssl::sha::sha256;
 use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
+use super::places::{Manifests, Text};
 use super::repository::collect;
 use super::{
     FirmwareManifest, ImageManifest, KeySetManifest, PolicyBundleManifest, SecretManifest, ValueManifest,
@@ -49,7 +51,7 @@ pub(super) type Result<T, E = ManifestError> = std::result::Result<T, E>;
 ///
 /// # Errors
 /// What can't be read or is not understood, with file, line and column.
-pub fn read(path: &Path) -> Result<Vec<Object>> {
+pub fn read(path: &Path) -> Result<Manifests> {
     let mut files = Vec::new();
     if path.is_dir() {
         for entry in fs::read_dir(path).map_err(unreadable(path))? {
@@ -68,21 +70,23 @@ pub fn read(path: &Path) -> Result<Vec<Object>> {
     } else {
         files.push(path.to_owned());
     }
-    let mut objects = Vec::new();
+    let mut all = Manifests::default();
     for file in files {
-        objects.extend(read_file(&file)?);
+        read_file(&file, &mut all)?;
     }
-    Ok(objects)
+    Ok(all)
 }
 
-fn read_file(path: &Path) -> Result<Vec<Object>> {
-    let text = fs::read_to_string(path).map_err(unreadable(path))?;
+fn read_file(path: &Path, all: &mut Manifests) -> Result<()> {
+    let text: Arc<str> = fs::read_to_string(path).map_err(unreadable(path))?.into();
     let starts = starts(&text);
     let document = |number: usize| Document {
-        path,
-        text: &text,
-        first: starts.get(number).copied().unwrap_or(1),
-        last: starts.get(number + 1).map_or(usize::MAX, |next| next - 1),
+        text: Text {
+            path: path.to_owned(),
+            text: text.clone(),
+            first: starts.get(number).copied().unwrap_or(1),
+            last: starts.get(number + 1).map_or(usize::MAX, |next| next - 1),
+        },
     };
     // Two passes over the documents: which kind each is, then each as what it is. A tagged enum would
     // lose the place of an error.
@@ -90,12 +94,13 @@ fn read_file(path: &Path) -> Result<Vec<Object>> {
     for (number, source) in serde_yaml::Deserializer::from_str(&text).enumerate() {
         kinds.push(document(number).kind(source)?);
     }
-    let mut objects = Vec::new();
     for (number, (source, kind)) in serde_yaml::Deserializer::from_str(&text).zip(kinds).enumerate() {
         let Some(kind) = kind else { continue };
-        objects.push(document(number).object(&kind, source)?);
+        let document = document(number);
+        let (object, folder) = document.object(&kind, source)?;
+        all.push(object, document.text, folder);
     }
-    Ok(objects)
+    Ok(())
 }
 
 /// The line, from 1, on which each document begins.
@@ -118,15 +123,12 @@ fn starts(text: &str) -> Vec<usize> {
     starts
 }
 
-/// One document of a manifest, and where in the text it is.
-struct Document<'a> {
-    path: &'a Path,
-    text: &'a str,
-    first: usize,
-    last: usize,
+/// One document of a manifest.
+struct Document {
+    text: Text,
 }
 
-impl Document<'_> {
+impl Document {
     /// What the document says it is; none if it is empty.
     fn kind(&self, source: serde_yaml::Deserializer<'_>) -> Result<Option<String>> {
         let value = serde_yaml::Value::deserialize(source).map_err(|e| self.misread(None, &e))?;
@@ -139,9 +141,14 @@ impl Document<'_> {
         }
     }
 
-    fn object(&self, kind: &str, source: serde_yaml::Deserializer<'_>) -> Result<Object> {
-        Ok(match kind {
-            "PolicyBundle" => self.bundle(self.parse(source)?)?,
+    /// The object that the document says, and the folder of a policy bundle.
+    fn object(&self, kind: &str, source: serde_yaml::Deserializer<'_>) -> Result<(Object, Option<PathBuf>)> {
+        let object = match kind {
+            "PolicyBundle" => {
+                let manifest: PolicyBundleManifest = self.parse(source)?;
+                let folder = self.beside(&manifest.path);
+                return Ok((self.bundle(manifest)?, Some(folder)));
+            }
             "Secret" => self.secret(self.parse(source)?)?,
             "KeySet" => {
                 let KeySetManifest {
@@ -165,7 +172,8 @@ impl Document<'_> {
             }
             "Workload" => self.workload(self.parse(source)?)?,
             other => return Err(self.wrong(other, format!("`{other}` is no kind; {KINDS}"))),
-        })
+        };
+        Ok((object, None))
     }
 
     fn parse<T: DeserializeOwned>(&self, source: serde_yaml::Deserializer<'_>) -> Result<T> {
@@ -181,7 +189,7 @@ impl Document<'_> {
 
     /// A path as the manifest means it.
     fn beside(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(path)
+        self.text.path.parent().unwrap_or(Path::new("")).join(path)
     }
 
     fn file(&self, file: &Path) -> Result<Vec<u8>> {
@@ -288,29 +296,7 @@ impl Document<'_> {
 
     /// What is wrong with something the document says, at the first place that says it.
     fn wrong(&self, said: &str, message: String) -> ManifestError {
-        let found = self.lines().find_map(|(line, number)| {
-            let at = line.find(said).filter(|_| !line.trim_start().starts_with('#'))?;
-            Some((number, line.get(..at)?.chars().count() + 1))
-        });
-        let (line, column) = match found {
-            Some(place) if !said.is_empty() => place,
-            _ => (self.begin(), 1),
-        };
-        self.diagnostic(line, column, message)
-    }
-
-    /// The document's lines with their numbers.
-    fn lines(&self) -> impl Iterator<Item = (&str, usize)> {
-        let lines = self.text.lines().zip(1..).skip(self.first - 1);
-        lines.take_while(|(_, number)| *number <= self.last)
-    }
-
-    /// The first line that says something.
-    fn begin(&self) -> usize {
-        let says = |line: &str| !line.trim().is_empty() && !line.starts_with(['#', '%']) && line != "---";
-        self.lines()
-            .find(|(line, _)| says(line))
-            .map_or(self.first, |(_, number)| number)
+        ManifestError::Text(Box::new(self.text.saying(said, message)))
     }
 
     /// serde's complaint, about what is said under `key` where that is known.
@@ -330,26 +316,15 @@ impl Document<'_> {
         // Of what a type of ours refuses, the library knows no better place than the document's first line.
         let at = error
             .location()
-            .filter(|at| (at.line(), at.column()) != (self.begin(), 1));
+            .filter(|at| (at.line(), at.column()) != (self.text.begin(), 1));
         match (at, key) {
-            (Some(at), _) => self.diagnostic(at.line(), at.column(), message),
+            (Some(at), _) => {
+                ManifestError::Text(Box::new(self.text.diagnostic(at.line(), at.column(), message)))
+            }
             (None, Some(key)) if message.starts_with(key) => self.wrong(&format!("{key}:"), message),
             (None, Some(key)) => self.wrong(&format!("{key}:"), format!("{key}: {message}")),
             (None, None) => self.wrong("", message),
         }
-    }
-
-    /// The line itself is shown, except where it may hold a secret.
-    fn diagnostic(&self, line: usize, column: usize, message: String) -> ManifestError {
-        let file = self.path.display().to_string();
-        let mut found = Diagnostic::at_line(&file, self.text, line, column, message);
-        if self
-            .lines()
-            .any(|(line, _)| line.starts_with("kind:") && line.contains("Secret"))
-        {
-            found.source_line = None;
-        }
-        ManifestError::Text(Box::new(found))
     }
 }
 

@@ -141,7 +141,7 @@ impl Story {
         let handle = receiver.recv().context("the server did not start")??;
 
         let client = Client::new(&base, token, None)?;
-        let objects = manifest::read(&folder.join("example/manifests.yaml"))?;
+        let objects = manifest::read(&folder.join("example/manifests.yaml"))?.objects;
         let applied: Applied = client.post(
             "/v1/apply",
             &ApplyBody {

@@ -23,7 +23,7 @@ impl Draft<'_> {
             bundle,
             library: &self.service.library,
         };
-        policies.resolve_all("the owner", &self.policies)?;
+        policies.resolve_all("PolicyBundle", &self.policies)?;
         for secret in self.secrets.values() {
             policies.resolve_all(&format!("Secret {}", secret.name), &secret.policies)?;
         }
@@ -44,7 +44,7 @@ impl Draft<'_> {
                 .find(|image| !self.firmware.contains_key(&image.firmware))
             {
                 let why = format!("its image {} needs firmware {}", image.name, image.firmware);
-                return Err(RegisterError::invalid(label, why));
+                return Err(RegisterError::invalid(label, why).because_of(&image.firmware, None));
             }
             for secret in &registered.workload.secrets {
                 self.reached(&label, registered, secret, &policies)?;
@@ -65,10 +65,10 @@ impl Draft<'_> {
 
     fn secrets_exist(&self, label: &str, names: &[Name]) -> Result<(), RegisterError> {
         match names.iter().find(|name| !self.secrets.contains_key(name)) {
-            Some(missing) => Err(RegisterError::invalid(
-                label,
-                format!("there is no secret {missing}"),
-            )),
+            Some(missing) => {
+                let why = format!("there is no secret {missing}");
+                Err(RegisterError::invalid(label, why).because_of(missing, None))
+            }
             None => Ok(()),
         }
     }
@@ -99,7 +99,7 @@ impl Draft<'_> {
             let why = format!(
                 "no policy reaches its secret {secret}: bind one to the secret, a key set of it, the workload or the owner (`keyward.workload` holds it to what the workload names)"
             );
-            return Err(RegisterError::invalid(label, why));
+            return Err(RegisterError::invalid(label, why).because_of(secret, None));
         }
         if workload.names_digests() {
             return Ok(());
@@ -181,16 +181,12 @@ impl Policies<'_> {
                 Some(bundle) => bundle.resolve(policy),
                 None => {
                     let why = format!("policy `{policy}` is bound, but no policy bundle is registered");
-                    return Err(RegisterError::invalid(label, why));
+                    return Err(RegisterError::invalid(label, why).because_of(policy, None));
                 }
             }
         };
         found.map_err(|diagnostic| {
-            let hint = diagnostic
-                .hint
-                .map(|hint| format!(" ({hint})"))
-                .unwrap_or_default();
-            RegisterError::invalid(label, format!("{}{hint}", diagnostic.message))
+            RegisterError::invalid(label, diagnostic.message).because_of(policy, diagnostic.hint)
         })
     }
 }

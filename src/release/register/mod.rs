@@ -33,13 +33,8 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum RegisterError {
     /// An object is not acceptable.
-    #[error("{object}: {why}")]
-    Invalid {
-        /// Its kind and name.
-        object: String,
-        /// What is wrong and what to do.
-        why: String,
-    },
+    #[error("{0}")]
+    Invalid(Box<Unacceptable>),
     /// The policy bundle does not load.
     #[error("the policy bundle does not load: {}", render(.0))]
     Bundle(Vec<Diagnostic>),
@@ -62,9 +57,46 @@ pub enum RegisterError {
 
 impl RegisterError {
     fn invalid(object: impl ToString, why: impl ToString) -> Self {
-        Self::Invalid {
+        Self::Invalid(Box::new(Unacceptable {
             object: object.to_string(),
             why: why.to_string(),
+            hint: None,
+            about: None,
+        }))
+    }
+
+    /// The same, because of something that the object says: a name, as it is written there.
+    fn because_of(self, about: impl ToString, hint: Option<String>) -> Self {
+        match self {
+            Self::Invalid(found) => Self::Invalid(Box::new(Unacceptable {
+                about: Some(about.to_string()),
+                hint: hint.or(found.hint),
+                ..*found
+            })),
+            other => other,
+        }
+    }
+}
+
+/// An object that can't be registered, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unacceptable {
+    /// Its kind and name, such as `Workload web`.
+    pub object: String,
+    /// What is wrong with it.
+    pub why: String,
+    /// What to do about it, where that can be told.
+    pub hint: Option<String>,
+    /// What it says that is wrong, as it is written in it, where one word of it is.
+    pub about: Option<String>,
+}
+
+impl std::fmt::Display for Unacceptable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.object, self.why)?;
+        match &self.hint {
+            Some(hint) => write!(f, " ({hint})"),
+            None => Ok(()),
         }
     }
 }
