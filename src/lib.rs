@@ -5,7 +5,8 @@
 //! - A host asks to launch a workload: [`http`] parses the request, [`release`] orders the steps.
 //! - Who is this platform? [`sev::chain`] verifies its certificates up to AMD's pinned roots; a chip
 //!   certificate without AMD's signature is completed through [`kds`].
-//! - May it launch? [`policy`] evaluates what the owner bound to it, in Rego.
+//! - May it launch? [`policy`] evaluates what the owner bound to it, in Rego, in a process of its own
+//!   ([`isolation`]).
 //! - [`sev::session`] makes fresh keys (TIK, TEK) that only that platform's PSP can unwrap;
 //!   [`store`] remembers them, sealed by [`sealing`]. Session and owner certificate leave.
 //! - The host starts the guest paused and sends its measurement. What runs there?
@@ -22,6 +23,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod isolation;
 pub mod kds;
 pub mod manifest;
 pub mod policy;

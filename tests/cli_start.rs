@@ -127,9 +127,10 @@ fn a_configuration_that_is_not_understood_wholly_is_refused_with_its_place() {
             "launch:\n  lifetime: 9\n",
             "2:3: launch: unknown key `lifetime`, expected one of `lifetime_seconds`",
         ),
+        ("kds:\n  url: [\n", "3:1: "),
         (
-            "kds:\n  url: [\n",
-            "2:8: kds.url: invalid type: sequence, expected a string",
+            "kds: {url: [1]}\n",
+            "1:12: kds.url: invalid type: sequence, expected a string",
         ),
         ("kds: {url: \n", "2:1: "),
         ("launch: {max_tries: -1}\n", "1:21: launch.max_tries: invalid"),
@@ -158,6 +159,11 @@ fn a_configuration_that_is_not_understood_wholly_is_refused_with_its_place() {
             "kds: {url: 'http://kds.example'}",
             "`kds.url`: must be https://…; http:// is for a loopback address only",
         ),
+        ("kds: {queue: 0}", "`kds.queue`: must be 1 to 4096"),
+        (
+            "log: infoo",
+            "`log`: \"infoo\" is no level: expected off, error, warn, info, debug or trace",
+        ),
         (
             "log: keyward=loud",
             "`log`: \"loud\" is no level: expected off, error, warn, info, debug or trace",
@@ -171,7 +177,7 @@ fn a_configuration_that_is_not_understood_wholly_is_refused_with_its_place() {
     }
     assert_eq!(
         refused(&shell, &["--config", "nowhere.yaml"]),
-        "error: configuration nowhere.yaml: No such file or directory (os error 2)"
+        "error: configuration nowhere.yaml: No such file or directory (os error 2); name another with --config"
     );
 }
 

@@ -352,9 +352,9 @@ fn an_endless_loop_denies_in_time_and_holds_up_nobody_else() {
     // The trial at upload finds it and says so.
     let found = PreparedBundle::prepare(&bundle(content), &Limits::default()).expect("a slow bundle loads");
     assert!(
-        found.warnings()[0].contains("trial evaluation of `slow` at release"),
+        found.facts().warnings[0].contains("trial evaluation of `slow` at release"),
         "{:?}",
-        found.warnings()
+        found.facts()
     );
 
     // Where the trial can't (here: it depends on the owner's name), the request is denied in time.

@@ -9,6 +9,7 @@ mod demo;
 mod init;
 mod kds;
 mod output;
+mod policy;
 mod psp;
 mod serve;
 mod sev;
@@ -38,6 +39,9 @@ enum Verb {
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
+    /// The policy author's desk
+    #[command(subcommand, hide = true)]
+    Policy(policy::PolicyVerb),
     /// The guest owner's toolbox, offline: launch digests, certificate chains
     #[command(subcommand)]
     Sev(sev::SevVerb),
@@ -82,6 +86,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
+        Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),
         Verb::Kds(verb) => verb.run(),

@@ -16,6 +16,7 @@ use super::{Ended, output};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::SystemClock;
 use crate::http;
+use crate::isolation::{Launcher, Workers};
 use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
 use crate::release::{Parts, Service, Settings};
@@ -200,8 +201,18 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
             },
         )?)
     };
+    let workers = match config.policy.workers {
+        0 => Workers::usual_count(),
+        count => usize::try_from(count).unwrap_or(usize::MAX),
+    };
+    let limits = Limits {
+        time: Duration::from_millis(config.policy.time_limit_ms.into()),
+        ..Limits::default()
+    };
+    let launcher = Launcher::this_program(config.policy.worker_memory_mib);
     let parts = Parts {
         store: Arc::new(store),
+        evaluator: Arc::new(Workers::new(launcher, workers, limits)),
         sealer,
         roots,
         ceks,
@@ -219,10 +230,6 @@ fn settings(config: &Config, root_owners: Vec<(String, Vec<String>)>) -> Setting
         failed_searches_per_minute: config.launch.failed_searches_per_minute,
         hold_retry: Duration::from_secs(config.launch.hold_retry_seconds.into()),
         cek_miss: Duration::from_secs(config.kds.miss_seconds.into()),
-        policy: Limits {
-            time: Duration::from_millis(config.policy.time_limit_ms.into()),
-            ..Limits::default()
-        },
         cached_bundles: usize::try_from(config.policy.cached_bundles).unwrap_or(usize::MAX),
         root_owners,
     }

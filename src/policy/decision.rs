@@ -72,8 +72,10 @@ pub enum ErrorKind {
     MissingPolicy,
     /// A result exceeds its bound.
     TooLarge,
-    /// Every evaluation thread is taken and none came free in time.
+    /// Every worker is taken and none came free in time.
     Busy,
+    /// The process that evaluated it died: its stack or its memory was used up.
+    Crashed,
     /// The evaluator itself failed: a caught panic, or an input for another phase.
     Internal,
 }

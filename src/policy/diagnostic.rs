@@ -3,12 +3,13 @@
 use std::fmt;
 
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde::{Deserialize, Serialize};
 
 /// Longest source line that is kept for display, in characters.
 const MAX_SHOWN_LINE: usize = 400;
 
 /// One thing that is wrong with a bundle, and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
     /// Path of the file inside the bundle; empty where the bundle as a whole is meant.
     pub file: String,

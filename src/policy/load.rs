@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
 
 use regorus::{Engine, PolicyLengthConfig, Value};
+use serde::{Deserialize, Serialize};
 
 use super::bundle::{Bundle, MAX_FILE_BYTES, MAX_LINE_BYTES};
 use super::check::{Checked, RESERVED};
@@ -25,7 +26,7 @@ const MAX_REPORTED: usize = 50;
 
 /// What is known of a policy before it is asked: which of the rules that the server asks for it has, and what it
 /// reads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct PolicyFacts {
     /// The policy's name: its package path without `data.`.
     pub name: String,
@@ -42,6 +43,13 @@ pub struct PolicyFacts {
     pub reads_launch_digest: bool,
     /// Whether any rule that the server asks for reads `input.releases`, itself or through what it calls.
     pub reads_releases: bool,
+}
+
+impl PolicyFacts {
+    /// Whether it has a rule for the launch phase. One that has none leaves the launch to the server's own checks.
+    pub fn is_asked_at_launch(&self) -> bool {
+        self.has_allow_launch || self.has_deny_launch
+    }
 }
 
 /// A bundle, loaded.

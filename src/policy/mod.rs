@@ -3,7 +3,8 @@
 //! In come a [`Bundle`] (an owner's modules and data) and an [`Input`] (what was proved and what was claimed about
 //! one launch); out come a [`Verdict`] and, for whatever can't be loaded, [`Diagnostic`]s with file and line.
 //! Owners' text is hostile until proven otherwise, so it passes in this order: [`scan`](PreparedBundle::prepare) of the text, parsing,
-//! static checks, a trial evaluation; and each evaluation has its own thread, stack and time.
+//! static checks, a trial evaluation; and each evaluation has a big stack and its time. What gets past all that
+//! meets the walls of a [`worker`] process, behind the trait [`Evaluator`].
 //! Nothing here reads files, the network or a clock's date, and nothing else of the crate is known here.
 
 mod archive;
@@ -20,15 +21,17 @@ mod graph;
 mod guards;
 mod input;
 mod library;
+mod limits;
 mod load;
 mod manifest;
 mod members;
 mod names;
-mod pool;
+mod prepared;
 mod question;
 mod scan;
 mod selection;
 mod syntax;
+pub mod worker;
 
 pub use archive::ArchiveError;
 pub use builtins::allowed_builtins;
@@ -37,11 +40,13 @@ pub use bundle::{
 };
 pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
 pub use diagnostic::Diagnostic;
-pub use evaluator::{Limits, PreparedBundle, ReloadError};
+pub use evaluator::{Archived, Asked, BundleFacts, Evaluator, LoadError};
 pub use input::{
     Attested, Claimed, DigestSource, Fingerprints, Host, INPUT_VERSION, Image, Input, Platform, PolicyBits,
     Registration, Releases, Scheme, Workload, input_schema,
 };
 pub use library::library_modules;
+pub use limits::{Limits, STACK};
 pub use load::PolicyFacts;
 pub use manifest::Manifest;
+pub use prepared::PreparedBundle;

@@ -6,11 +6,9 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, LimitError, Value};
 
 use super::decision::{ErrorKind, EvaluationError, Phase, Verdict};
-use super::evaluator::Limits;
 use super::guards::size_within;
-use super::input::Input;
+use super::limits::{Deadline, Limits};
 use super::load::PolicyFacts;
-use super::pool::Deadline;
 
 /// The engine looks at its clock once in so many steps.
 const CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(32) {
@@ -47,17 +45,10 @@ impl Findings {
 }
 
 impl Question {
-    /// Evaluates the policy's rules. Runs on a thread of the pool.
-    pub(super) fn answer(mut self, input: &Input, deadline: Deadline) -> Verdict {
+    /// Evaluates the policy's rules on an input, JSON text. Needs a big stack, but for the library's policies.
+    pub(super) fn answer(mut self, input: &str, deadline: Deadline) -> Verdict {
         let mut findings = Findings::default();
-        let loaded = serde_json::to_string(input)
-            .map_err(|error| error.to_string())
-            .and_then(|text| {
-                self.engine
-                    .set_input_json(&text)
-                    .map_err(|error| error.to_string())
-            });
-        match loaded {
+        match self.engine.set_input_json(input) {
             Err(error) => findings.problem(ErrorKind::Internal, format!("the input can't be read: {error}")),
             Ok(()) => self.ask(deadline, &mut findings),
         }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::bundles::BundleError;
+use super::bundles::{BundleError, Loaded};
 use super::{Refusal, Service};
 use crate::domain::Name;
 use crate::domain::launch::{Binding, BindingKind, BoundVerdict};
 use crate::domain::state::{SecretInfo, WorkloadContext};
-use crate::policy::{ErrorKind, Input, Phase, PreparedBundle, Verdict};
+use crate::policy::{Asked, ErrorKind, Input, Phase, Verdict};
 use crate::store::CountUp;
 
 /// The policy that is bound to every workload besides its own.
@@ -146,7 +146,7 @@ impl Service {
     pub(super) fn active_bundle(
         &self,
         context: &WorkloadContext,
-    ) -> Result<Option<Result<Arc<PreparedBundle>, String>>, Refusal> {
+    ) -> Result<Option<Result<Arc<Loaded>, String>>, Refusal> {
         let Some(digest) = context.bundle else {
             return Ok(None);
         };
@@ -163,7 +163,8 @@ impl Service {
 
     /// Asks every policy. `input` is what it sees, given the secret it is asked for.
     ///
-    /// After one that took its whole time no other is asked: the answer is a deny already.
+    /// After one that took its whole time, or crashed, no other of the owner's is asked: the answer is a deny
+    /// already.
     pub(super) fn ask(
         &self,
         context: &WorkloadContext,
@@ -171,43 +172,76 @@ impl Service {
         phase: Phase,
         input: &dyn Fn(Option<&Name>) -> Input,
     ) -> Result<Answers, Refusal> {
-        let bundle = self.active_bundle(context)?;
-        let mut verdicts = Vec::with_capacity(questions.len());
+        let asked = questions.len();
+        let own = questions
+            .iter()
+            .filter(|question| !question.policy.starts_with(LIBRARY));
+        let mut own = self.ask_own(context, own, phase, input)?.into_iter();
+        let mut verdicts = Vec::with_capacity(asked);
         for question in questions {
-            let input = input(question.secret.as_ref());
-            let policy = question.policy.as_str();
-            let built_in = policy.starts_with(LIBRARY);
-            let verdict = match &bundle {
-                _ if built_in => self.library.evaluate(policy, phase, &input),
-                Some(Ok(bundle)) => bundle.evaluate(policy, phase, &input),
-                Some(Err(why)) => Verdict::failed(policy, ErrorKind::MissingPolicy, why.as_str()),
-                None => Verdict::failed(
-                    policy,
-                    ErrorKind::MissingPolicy,
-                    "the owner has no active policy bundle",
-                ),
+            let built_in = question.policy.starts_with(LIBRARY);
+            let verdict = if built_in {
+                let input = input(question.secret.as_ref());
+                Some(self.library.evaluate(&question.policy, phase, &input))
+            } else {
+                own.next()
             };
-            let kind = verdict.error.as_ref().map(|error| error.kind);
-            if kind == Some(ErrorKind::Busy) {
-                // Nobody was asked: that is no decision, and must not cost the launch a try.
-                return Err(Refusal::unavailable("too many policies are being evaluated"));
-            }
-            let timed_out = kind == Some(ErrorKind::TimeLimit);
+            let Some(verdict) = verdict else { continue };
             verdicts.push(BoundVerdict {
                 binding: question.binding,
                 bundle: if built_in { None } else { context.bundle },
                 secret: question.secret,
                 verdict,
             });
-            if timed_out {
-                break;
-            }
         }
-        // INVARIANT: `keyward.workload` is always asked, so «no policy» can't read as «all allow».
+        // INVARIANT: `keyward.workload` is always asked, so «no policy» can't read as «all allow»; and a policy
+        // that was not asked has no verdict, so that there are fewer than questions.
         let allowed = !verdicts.is_empty()
+            && verdicts.len() == asked
             && verdicts
                 .iter()
                 .all(|v| v.verdict.allow && v.verdict.error.is_none());
         Ok(Answers { verdicts, allowed })
+    }
+
+    /// Asks the owner's own policies: their verdicts in the order of the questions, up to the first that
+    /// could not be had.
+    fn ask_own<'q>(
+        &self,
+        context: &WorkloadContext,
+        questions: impl Iterator<Item = &'q Question> + Clone,
+        phase: Phase,
+        input: &dyn Fn(Option<&Name>) -> Input,
+    ) -> Result<Vec<Verdict>, Refusal> {
+        let mut questions = questions.peekable();
+        if questions.peek().is_none() {
+            return Ok(Vec::new());
+        }
+        let missing = |why: &str| {
+            questions
+                .clone()
+                .map(|question| Verdict::failed(&question.policy, ErrorKind::MissingPolicy, why))
+                .collect()
+        };
+        let loaded = match self.active_bundle(context)? {
+            Some(Ok(loaded)) => loaded,
+            Some(Err(why)) => return Ok(missing(&why)),
+            None => return Ok(missing("the owner has no active policy bundle")),
+        };
+        let asked = questions.map(|question| Asked {
+            policy: &question.policy,
+            phase,
+            input: input(question.secret.as_ref()),
+        });
+        let evaluator = self.parts.evaluator.as_ref();
+        let verdicts = evaluator.ask(context.owner.as_str(), &loaded.bundle, asked.collect());
+        let kind = verdicts
+            .last()
+            .and_then(|verdict| Some(verdict.error.as_ref()?.kind));
+        if kind == Some(ErrorKind::Busy) {
+            // Nobody was asked: that is no decision, and must not cost the launch a try.
+            return Err(Refusal::unavailable("too many policies are being evaluated"));
+        }
+        Ok(verdicts)
     }
 }

@@ -1,33 +1,42 @@
-//! Prepared bundles, by digest: loaded once, cloned for each evaluation, the least used forgotten.
+//! Owners' bundles, by digest: read from the store and loaded once, the least used forgotten.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::register::render;
+use openssl::sha::sha256;
 
+use super::register::render;
 use crate::domain::{HexDigest, Name};
-use crate::policy::{Bundle, Limits, PreparedBundle, ReloadError};
+use crate::policy::{Archived, BundleFacts, Evaluator, LoadError};
 use crate::store::{Store, StoreError};
 
-/// Prepared bundles of a server.
+/// A bundle that loads, and what is known of it.
+pub(super) struct Loaded {
+    pub(super) bundle: Archived,
+    pub(super) facts: BundleFacts,
+}
+
+/// Loaded bundles of a server.
 pub(super) struct Bundles {
-    limits: Limits,
+    evaluator: Arc<dyn Evaluator>,
     capacity: usize,
-    prepared: Mutex<Cache>,
-    /// Held while one is prepared: what many wait for is prepared once.
-    preparing: Mutex<()>,
+    loaded: Mutex<Cache>,
+    /// For each bundle that is being loaded, what is held meanwhile: what many wait for is loaded once.
+    loading: Mutex<HashMap<HexDigest, Arc<Mutex<()>>>>,
     /// Bundles that could not be loaded a moment ago, and why.
     failed: Mutex<HashMap<HexDigest, (Instant, String)>>,
 }
 
 /// How long a bundle that could not be loaded is not tried again.
 const REMEMBERED: Duration = Duration::from_secs(10);
+/// Bytes of archives that are kept, however many bundles that is.
+const BYTES: usize = 128 << 20;
 
 #[derive(Default)]
 struct Cache {
     clock: u64,
-    entries: HashMap<HexDigest, (u64, Arc<PreparedBundle>)>,
+    entries: HashMap<HexDigest, (u64, Arc<Loaded>)>,
 }
 
 /// Why a bundle is not to be had.
@@ -45,59 +54,81 @@ pub(super) enum BundleError {
 }
 
 impl Bundles {
-    pub(super) fn new(capacity: usize, limits: Limits) -> Self {
+    pub(super) fn new(capacity: usize, evaluator: Arc<dyn Evaluator>) -> Self {
         Self {
-            limits,
+            evaluator,
             capacity: capacity.max(1),
-            prepared: Mutex::default(),
-            preparing: Mutex::new(()),
+            loaded: Mutex::default(),
+            loading: Mutex::default(),
             failed: Mutex::default(),
         }
     }
 
-    /// The owner's bundle of this digest, ready to be evaluated.
+    /// The owner's bundle of this digest, ready to be asked about.
     pub(super) fn load(
         &self,
         store: &dyn Store,
         owner: &Name,
         digest: HexDigest,
-    ) -> Result<Arc<PreparedBundle>, BundleError> {
+    ) -> Result<Arc<Loaded>, BundleError> {
         if let Some(bundle) = self.cached(digest) {
             return Ok(bundle);
         }
-        let _one = self.preparing.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(bundle) = self.cached(digest) {
-            return Ok(bundle);
-        }
-        let now = Instant::now();
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.retain(|_, (since, _)| now.duration_since(*since) < REMEMBERED);
-        if let Some((_, why)) = failed.get(&digest) {
-            return Err(BundleError::Unusable(why.clone()));
-        }
-        let mut unusable = |why: String| {
-            let why = format!("the active bundle {digest} {why}");
-            failed.insert(digest, (now, why.clone()));
-            BundleError::Unusable(why)
+        let one = {
+            let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+            loading.entry(digest).or_default().clone()
         };
-        let archive = store
-            .bundle(owner, digest)?
-            .ok_or_else(|| unusable("is missing".to_owned()))?;
-        let bundle = Bundle::from_archive(&archive).map_err(|e| unusable(format!("is damaged: {e}")))?;
-        if bundle.digest() != digest.0 {
-            return Err(unusable("is damaged: its content has another digest".to_owned()));
-        }
-        let prepared = PreparedBundle::reload(&bundle, &self.limits).map_err(|error| match error {
-            ReloadError::Refused(found) => unusable(format!("does not load: {}", render(&found))),
-            ReloadError::NotNow(why) => BundleError::NotNow(why),
-        })?;
-        let prepared = Arc::new(prepared);
-        self.insert(digest, prepared.clone());
-        Ok(prepared)
+        let held = one.lock().unwrap_or_else(PoisonError::into_inner);
+        let loaded = match self.cached(digest) {
+            Some(bundle) => Ok(bundle),
+            None => self.read(store, owner, digest),
+        };
+        drop(held);
+        let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
+        loading.remove(&digest);
+        loaded
     }
 
-    fn cached(&self, digest: HexDigest) -> Option<Arc<PreparedBundle>> {
-        let mut cache = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+    fn read(&self, store: &dyn Store, owner: &Name, digest: HexDigest) -> Result<Arc<Loaded>, BundleError> {
+        let now = Instant::now();
+        let failures = || self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut failed = failures();
+            failed.retain(|_, (since, _)| now.duration_since(*since) < REMEMBERED);
+            if let Some((_, why)) = failed.get(&digest) {
+                return Err(BundleError::Unusable(why.clone()));
+            }
+        }
+        let unusable = |why: String| {
+            let why = format!("the active bundle {digest} {why}");
+            failures().insert(digest, (now, why.clone()));
+            BundleError::Unusable(why)
+        };
+        let bytes: Arc<[u8]> = store
+            .bundle(owner, digest)?
+            .ok_or_else(|| unusable("is missing".to_owned()))?
+            .into();
+        if sha256(&bytes) != digest.0 {
+            return Err(unusable("is damaged: its content has another digest".to_owned()));
+        }
+        let bundle = Archived {
+            digest: digest.0,
+            bytes,
+        };
+        let facts = self
+            .evaluator
+            .load(owner.as_str(), &bundle, false)
+            .map_err(|error| match error {
+                LoadError::Refused(found) => unusable(format!("does not load: {}", render(&found))),
+                LoadError::NotNow(why) => BundleError::NotNow(why),
+            })?;
+        let loaded = Arc::new(Loaded { bundle, facts });
+        self.insert(loaded.clone());
+        Ok(loaded)
+    }
+
+    fn cached(&self, digest: HexDigest) -> Option<Arc<Loaded>> {
+        let mut cache = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         cache.clock += 1;
         let clock = cache.clock;
         let (used, bundle) = cache.entries.get_mut(&digest)?;
@@ -105,13 +136,18 @@ impl Bundles {
         Some(bundle.clone())
     }
 
-    /// Puts one in that was prepared elsewhere, such as by the registration that made it active.
-    pub(super) fn insert(&self, digest: HexDigest, bundle: Arc<PreparedBundle>) {
-        let mut cache = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Puts one in that was loaded elsewhere, such as by the registration that made it active.
+    pub(super) fn insert(&self, loaded: Arc<Loaded>) {
+        let mut cache = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         cache.clock += 1;
         let clock = cache.clock;
-        cache.entries.insert(digest, (clock, bundle));
-        while cache.entries.len() > self.capacity {
+        let digest = HexDigest::from(loaded.bundle.digest);
+        cache.entries.insert(digest, (clock, loaded));
+        let bytes = |cache: &Cache| -> usize {
+            let bundles = cache.entries.values();
+            bundles.map(|(_, loaded)| loaded.bundle.bytes.len()).sum()
+        };
+        while cache.entries.len() > 1 && (cache.entries.len() > self.capacity || bytes(&cache) > BYTES) {
             let Some(oldest) = cache
                 .entries
                 .iter()

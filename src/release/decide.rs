@@ -186,6 +186,7 @@ impl Service {
             .filter(|question| !question.policy.starts_with(binding::LIBRARY))
             .any(|question| {
                 bundle
+                    .facts
                     .resolve(&question.policy)
                     .is_ok_and(|facts| facts.reads_releases)
             }))

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use crate::domain::launch::LaunchBounds;
 use crate::domain::{Clock, Name};
 use crate::kds::CekSource;
-use crate::policy::{Limits, PreparedBundle};
+use crate::policy::{Evaluator, PreparedBundle};
 use crate::sealing::{SealError, Sealer};
 use crate::sev::authority::{self, TrustedRoots};
 use crate::sev::{Random, RandomError};
@@ -51,9 +51,7 @@ pub struct Settings {
     pub hold_retry: Duration,
     /// How long it is remembered that no CEK exists for a chip.
     pub cek_miss: Duration,
-    /// Bounds of policy evaluation.
-    pub policy: Limits,
-    /// Prepared bundles kept in memory.
+    /// Loaded bundles kept in memory.
     pub cached_bundles: usize,
     /// For an extra trust root, the owners for whom it counts; a root that is not here counts for all.
     pub root_owners: Vec<(String, Vec<String>)>,
@@ -67,6 +65,8 @@ pub struct Parts {
     pub sealer: Sealer,
     /// The roots that chains must lead to.
     pub roots: TrustedRoots,
+    /// Where owners' policies are evaluated.
+    pub evaluator: Arc<dyn Evaluator>,
     /// Where unsigned CEKs are completed.
     pub ceks: Arc<dyn CekSource>,
     /// The present.
@@ -101,7 +101,7 @@ impl Service {
         let library =
             PreparedBundle::library().map_err(|diagnostics| LibraryError(register::render(&diagnostics)))?;
         Ok(Self {
-            bundles: Bundles::new(settings.cached_bundles, settings.policy.clone()),
+            bundles: Bundles::new(settings.cached_bundles, parts.evaluator.clone()),
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
             turns: Mutex::new(()),

@@ -11,6 +11,7 @@ use keyward::domain::launch::LaunchBounds;
 use keyward::domain::token::Token;
 use keyward::domain::{Clock, Name, Time};
 use keyward::http;
+use keyward::isolation::{Launcher, Workers};
 use keyward::kds::{CekSource, NoService};
 use keyward::policy::Limits;
 use keyward::release::{Parts, Service, Settings};
@@ -45,6 +46,9 @@ type Wrap = Box<dyn Fn(Arc<dyn Store>) -> Arc<dyn Store> + Send + Sync>;
 /// How a test's server differs from the usual one.
 pub(crate) struct Options {
     pub(crate) settings: Settings,
+    /// What the evaluation of policies may take, in this many workers.
+    pub(crate) policy: Limits,
+    pub(crate) workers: usize,
     pub(crate) ceks: Arc<dyn CekSource>,
     /// Wraps the store, such as by one that fails.
     pub(crate) store: Wrap,
@@ -66,10 +70,15 @@ impl Default for Options {
                 failed_searches_per_minute: 60,
                 hold_retry: Duration::from_secs(30),
                 cek_miss: Duration::from_secs(3600),
-                policy: Limits::default(),
                 cached_bundles: 8,
                 root_owners: Vec::new(),
             },
+            policy: Limits {
+                // A machine that is busy with other tests keeps it too.
+                time: Duration::from_secs(2),
+                ..Limits::default()
+            },
+            workers: 3,
             ceks: Arc::new(NoService),
             store: Box::new(|store| store),
             extra_root: Some(super::ca().ark().as_bytes().to_vec()),
@@ -343,7 +352,12 @@ fn service(
             .with_extra("test", CaCertificate::parse(ark).unwrap())
             .unwrap();
     }
+    let launcher = Launcher {
+        program: env!("CARGO_BIN_EXE_keyward").into(),
+        memory_mib: 512,
+    };
     let parts = Parts {
+        evaluator: Arc::new(Workers::new(launcher, options.workers, options.policy.clone())),
         store: (options.store)(Arc::new(store)),
         sealer: Sealer::new(key.clone()),
         roots,

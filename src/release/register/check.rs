@@ -8,6 +8,7 @@ use crate::domain::Name;
 use crate::domain::state::RegisteredWorkload;
 use crate::policy::{PolicyFacts, PreparedBundle};
 use crate::release::binding::LIBRARY;
+use crate::release::bundles::Loaded;
 use crate::sev::secret_table::DEFAULT_AREA;
 
 impl Draft<'_> {
@@ -162,7 +163,7 @@ impl Draft<'_> {
 
 /// Where the names of policies lead.
 struct Policies<'a> {
-    bundle: Option<Arc<PreparedBundle>>,
+    bundle: Option<Arc<Loaded>>,
     library: &'a PreparedBundle,
 }
 
@@ -178,7 +179,7 @@ impl Policies<'_> {
             self.library.resolve(policy)
         } else {
             match &self.bundle {
-                Some(bundle) => bundle.resolve(policy),
+                Some(bundle) => bundle.facts.resolve(policy),
                 None => {
                     let why = format!("policy `{policy}` is bound, but no policy bundle is registered");
                     return Err(RegisterError::invalid(label, why).because_of(policy, None));

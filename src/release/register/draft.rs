@@ -11,16 +11,13 @@ use crate::domain::state::{
     ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
 };
 use crate::domain::{HexDigest, Name};
-use crate::policy::{Bundle, PreparedBundle};
+use crate::policy::{Archived, Bundle, LoadError};
 use crate::release::Service;
-use crate::release::bundles::BundleError;
+use crate::release::bundles::{BundleError, Loaded};
 use crate::sev::launch_digest::Firmware;
 
 /// The largest firmware file.
 const MAX_FIRMWARE: usize = 32 << 20;
-
-/// A bundle with the digest that names it.
-pub(super) type Prepared = (HexDigest, Arc<PreparedBundle>);
 
 pub(super) struct Draft<'a> {
     pub(super) service: &'a Service,
@@ -32,7 +29,7 @@ pub(super) struct Draft<'a> {
     pub(super) firmware: BTreeMap<Name, FirmwareInfo>,
     pub(super) workloads: BTreeMap<Name, RegisteredWorkload>,
     pub(super) warnings: Vec<String>,
-    new_bundle: Option<(Bundle, Arc<PreparedBundle>)>,
+    new_bundle: Option<Arc<Loaded>>,
     bundles_seen: bool,
     sealed: BTreeMap<Name, Vec<u8>>,
     contents: BTreeMap<Name, Vec<u8>>,
@@ -104,15 +101,22 @@ impl<'a> Draft<'a> {
             None => Action::Created,
         };
         if self.before.bundle != Some(digest) {
-            let limits = &self.service.settings.policy;
-            let prepared = PreparedBundle::prepare(&bundle, limits).map_err(RegisterError::Bundle)?;
-            self.warnings.extend(
-                prepared
-                    .warnings()
-                    .iter()
-                    .map(|warning| format!("PolicyBundle: {warning}")),
-            );
-            self.new_bundle = Some((bundle, Arc::new(prepared)));
+            let archived = Archived::from(&bundle);
+            let evaluator = self.service.parts.evaluator.as_ref();
+            let facts = evaluator
+                .load(self.before.owner.as_str(), &archived, true)
+                .map_err(|error| match error {
+                    LoadError::Refused(found) => RegisterError::Bundle(found),
+                    LoadError::NotNow(why) => {
+                        log::warn!("a bundle could not be tried: {why}");
+                        RegisterError::Busy
+                    }
+                })?;
+            let warnings = facts.warnings.iter();
+            self.warnings
+                .extend(warnings.map(|warning| format!("PolicyBundle: {warning}")));
+            let bundle = archived.clone();
+            self.new_bundle = Some(Arc::new(Loaded { bundle, facts }));
             self.bundle = Some(digest);
         }
         Ok(Change {
@@ -180,8 +184,8 @@ impl<'a> Draft<'a> {
     }
 
     /// The bundle that will be active.
-    pub(super) fn prepared(&self) -> Result<Option<Arc<PreparedBundle>>, RegisterError> {
-        if let Some((_, prepared)) = &self.new_bundle {
+    pub(super) fn prepared(&self) -> Result<Option<Arc<Loaded>>, RegisterError> {
+        if let Some(prepared) = &self.new_bundle {
             return Ok(Some(prepared.clone()));
         }
         let Some(digest) = self.bundle else {
@@ -226,15 +230,14 @@ impl<'a> Draft<'a> {
     }
 
     /// What differs from what is stored, to be written at once.
-    pub(super) fn finish(mut self) -> Result<(ChangeSet, Vec<String>, Option<Prepared>), RegisterError> {
+    pub(super) fn finish(mut self) -> Result<(ChangeSet, Vec<String>, Option<Arc<Loaded>>), RegisterError> {
         let mut set = ChangeSet {
             removed: std::mem::take(&mut self.removed),
             ..ChangeSet::default()
         };
-        let mut prepared = None;
-        if let (Some((bundle, engine)), Some(digest)) = (self.new_bundle, self.bundle) {
-            set.bundle = Some((digest, bundle.to_archive()));
-            prepared = Some((digest, engine));
+        let loaded = self.new_bundle;
+        if let (Some(loaded), Some(digest)) = (&loaded, self.bundle) {
+            set.bundle = Some((digest, loaded.bundle.bytes.to_vec()));
         }
         if self.policies != self.before.policies {
             set.owner_policies = Some(self.policies);
@@ -257,7 +260,7 @@ impl<'a> Draft<'a> {
         }
         let known = |w: &RegisteredWorkload| self.before.workloads.contains(w);
         set.workloads = self.workloads.into_values().filter(|w| !known(w)).collect();
-        Ok((set, self.warnings, prepared))
+        Ok((set, self.warnings, loaded))
     }
 }
 

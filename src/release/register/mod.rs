@@ -208,15 +208,15 @@ impl Service {
             let mut draft = Draft::new(self, state);
             let changes = change(&mut draft)?;
             draft.check()?;
-            let (set, warnings, prepared) = draft.finish()?;
+            let (set, warnings, loaded) = draft.finish()?;
             let applied = Applied { changes, warnings };
             if set.is_empty() || dry_run {
                 return Ok(applied);
             }
             match self.store().apply(owner, generation, set, self.parts.clock.now()) {
                 Ok(()) => {
-                    if let Some((digest, bundle)) = prepared {
-                        self.bundles.insert(digest, bundle);
+                    if let Some(loaded) = loaded {
+                        self.bundles.insert(loaded);
                     }
                     return Ok(applied);
                 }

@@ -1,0 +1,271 @@
+//! Who gets a worker next: owners in turn, each owner's requests in their order.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+/// A number of places, each held by one owner's request at a time. A place comes with what its last holder left.
+pub(super) struct Turns<T> {
+    places: usize,
+    waiting: usize,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    /// What was left in places that nobody holds.
+    idle: Vec<T>,
+    taken: usize,
+    clock: u64,
+    owners: HashMap<String, Owner>,
+    queue: VecDeque<Ticket>,
+}
+
+/// An owner who holds a place or waits for one.
+#[derive(Default)]
+struct Owner {
+    holds: usize,
+    waits: usize,
+    /// When one was last given a place.
+    served: u64,
+}
+
+struct Ticket {
+    owner: String,
+    thread: Thread,
+    granted: Arc<AtomicBool>,
+}
+
+/// A place that is held. Given back empty when dropped.
+pub(super) struct Turn<'a, T> {
+    turns: &'a Turns<T>,
+    owner: String,
+    left: Option<T>,
+}
+
+impl<T> Turns<T> {
+    pub(super) fn new(places: usize, waiting: usize) -> Self {
+        Self {
+            places: places.max(1),
+            waiting,
+            state: Mutex::new(State {
+                idle: Vec::new(),
+                taken: 0,
+                clock: 0,
+                owners: HashMap::new(),
+                queue: VecDeque::new(),
+            }),
+        }
+    }
+
+    /// Most places that one owner holds at once: where there are two or more, one is left for others.
+    fn most(&self) -> usize {
+        (self.places - 1).max(1)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
+        // Every change of the state is made wholly before the lock is let go.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A place, and what was left in it; of those that are free, best one with what `prefers` likes. None if the
+    /// queue is full, or no place comes free in time.
+    pub(super) fn take(
+        &self,
+        owner: &str,
+        wait: Duration,
+        prefers: impl Fn(&T) -> bool,
+    ) -> Option<(Turn<'_, T>, Option<T>)> {
+        let mut state = self.lock();
+        // One owner's requests leave half of the queue to others.
+        let own = state.owners.get(owner).map_or(0, |owner| owner.waits);
+        if state.queue.len() >= self.waiting || own >= (self.waiting / 2).max(1) {
+            return None;
+        }
+        let granted = Arc::new(AtomicBool::new(false));
+        state.queue.push_back(Ticket {
+            owner: owner.to_owned(),
+            thread: thread::current(),
+            granted: granted.clone(),
+        });
+        state.owners.entry(owner.to_owned()).or_default().waits += 1;
+        self.hand_out(&mut state);
+        if !granted.load(Ordering::Acquire) {
+            drop(state);
+            let end = Instant::now() + wait;
+            while !granted.load(Ordering::Acquire) {
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                thread::park_timeout(left);
+            }
+            state = self.lock();
+        }
+        if !granted.load(Ordering::Acquire) {
+            state
+                .queue
+                .retain(|ticket| !Arc::ptr_eq(&ticket.granted, &granted));
+            state.left(owner, |owner| owner.waits -= 1);
+            return None;
+        }
+        let liked = state.idle.iter().position(prefers);
+        let idle = match liked {
+            Some(at) => Some(state.idle.swap_remove(at)),
+            // One that was never started costs nothing yet; what is idle is warm.
+            None => state.idle.pop(),
+        };
+        let turn = Turn {
+            turns: self,
+            owner: owner.to_owned(),
+            left: None,
+        };
+        Some((turn, idle))
+    }
+
+    /// Gives free places to those whose turn it is.
+    fn hand_out(&self, state: &mut State<T>) {
+        while state.taken < self.places {
+            let most = self.most();
+            let owners = &state.owners;
+            let next = state
+                .queue
+                .iter()
+                .enumerate()
+                .filter_map(|(at, ticket)| {
+                    let owner = owners.get(&ticket.owner)?;
+                    (owner.holds < most).then_some((owner.served, at))
+                })
+                .min();
+            let Some(ticket) = next.and_then(|(_, at)| state.queue.remove(at)) else {
+                return;
+            };
+            state.clock += 1;
+            state.taken += 1;
+            let served = state.clock;
+            state.left(&ticket.owner, |owner| {
+                owner.waits -= 1;
+                owner.holds += 1;
+                owner.served = served;
+            });
+            ticket.granted.store(true, Ordering::Release);
+            ticket.thread.unpark();
+        }
+    }
+}
+
+impl<T> State<T> {
+    /// Changes what is known of an owner; one who neither holds nor waits is forgotten.
+    fn left(&mut self, name: &str, change: impl FnOnce(&mut Owner)) {
+        let Some(owner) = self.owners.get_mut(name) else {
+            return;
+        };
+        change(owner);
+        if owner.holds == 0 && owner.waits == 0 {
+            self.owners.remove(name);
+        }
+    }
+}
+
+impl<T> Turn<'_, T> {
+    /// Gives the place back with something in it for the next holder.
+    pub(super) fn give_back(mut self, left: T) {
+        self.left = Some(left);
+    }
+}
+
+impl<T> Drop for Turn<'_, T> {
+    fn drop(&mut self) {
+        let mut state = self.turns.lock();
+        state.taken -= 1;
+        state.left(&self.owner, |owner| owner.holds -= 1);
+        state.idle.extend(self.left.take());
+        self.turns.hand_out(&mut state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc::channel;
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    fn now(turns: &Turns<u32>, owner: &str) -> bool {
+        turns.take(owner, Duration::ZERO, |_| false).is_some()
+    }
+
+    #[test]
+    fn a_place_comes_with_what_was_left_in_it_best_what_is_preferred() {
+        let turns = Turns::new(3, 8);
+        for left in [1, 2] {
+            let (turn, idle) = turns.take("a", LONG, |_| false).unwrap();
+            assert_eq!(idle, None);
+            let (other, _) = turns.take("a", LONG, |_| false).unwrap();
+            other.give_back(left);
+            drop(turn);
+            turns.lock().idle.clear();
+        }
+        turns.lock().idle.extend([1, 2, 3]);
+        let (_turn, idle) = turns.take("a", LONG, |left| *left == 2).unwrap();
+        assert_eq!(idle, Some(2));
+    }
+
+    #[test]
+    fn one_owner_leaves_a_place_to_others() {
+        let turns = Turns::new(3, 8);
+        let held = [turns.take("a", LONG, |_| false), turns.take("a", LONG, |_| false)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(!now(&turns, "a"));
+        assert!(now(&turns, "b"));
+        drop(held);
+        assert!(now(&turns, "a"));
+        assert!(turns.lock().owners.is_empty(), "who left is forgotten");
+    }
+
+    #[test]
+    fn a_single_place_is_for_everybody_in_turn() {
+        let turns = Turns::new(1, 8);
+        let (first, _) = turns.take("a", LONG, |_: &u32| false).unwrap();
+        let (told, order) = channel();
+        thread::scope(|scope| {
+            // Two of the same owner wait, then one of another, who is served before the second.
+            for (number, owner) in ["a", "a", "b"].into_iter().enumerate() {
+                let told = told.clone();
+                let turns = &turns;
+                scope.spawn(move || {
+                    let turn = turns.take(owner, LONG, |_| false);
+                    told.send((number, owner)).unwrap();
+                    drop(turn);
+                });
+                while turns.lock().queue.len() < number + 1 {
+                    thread::yield_now();
+                }
+            }
+            drop(first);
+        });
+        let order: Vec<_> = order.try_iter().collect();
+        assert_eq!(order.first(), Some(&(2, "b")), "{order:?}");
+        assert_eq!(order.len(), 3);
+    }
+
+    #[test]
+    fn a_queue_that_is_full_and_a_place_that_does_not_come_free_are_told() {
+        let turns: Turns<u32> = Turns::new(1, 2);
+        let held = turns.take("a", LONG, |_| false);
+        assert!(turns.take("b", Duration::from_millis(1), |_| false).is_none());
+        assert!(turns.lock().queue.is_empty(), "who gave up does not wait");
+        thread::scope(|scope| {
+            let turns = &turns;
+            let waiting = scope.spawn(move || turns.take("b", LONG, |_| false).is_some());
+            while turns.lock().queue.is_empty() {
+                thread::yield_now();
+            }
+            // Half of the queue is one owner's at most.
+            assert!(turns.take("b", LONG, |_| false).is_none());
+            drop(held);
+            assert!(waiting.join().unwrap());
+        });
+    }
+}
