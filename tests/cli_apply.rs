@@ -215,6 +215,7 @@ fn what_is_wrong_in_a_policy_is_shown_in_its_own_line() {
     for wrong in [
         "allow if inputt.x == 1",
         "allow if input.attested.lunch_digest == \"\"",
+        "allow if input.claimed.cpu_count <= 8",
         "allow if http.send({}).status == 200",
         "allow if {",
         "allow = 3 if { x := 1; x := 2 }",

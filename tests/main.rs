@@ -37,6 +37,7 @@ mod policy_hostile;
 mod policy_input;
 mod policy_library;
 mod policy_loading;
+mod policy_nullable;
 mod policy_support;
 mod policy_verdict;
 mod psp_faults;

@@ -417,6 +417,7 @@ default helper2(_) := 1
 
 deny contains sprintf("%s: %d vCPUs", [input.owner, n]) if {
 	n := proved.image.vcpus
+	is_number(n)
 	n > limits.vcpus
 }
 

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::builtins;
+use super::decision::Phase;
 use super::diagnostic::{Diagnostic, nearest};
 use super::documents::DataFile;
 use super::manifest::Manifest;
@@ -14,6 +15,14 @@ use super::syntax::{Form, Module, Rule, Step};
 
 /// The names that the server asks a policy for. They must be rules.
 pub(super) const RESERVED: [&str; 5] = ["allow", "deny", "release_limit", "allow_launch", "deny_launch"];
+
+/// Those of them that decide in a phase.
+pub(super) fn reserved(phase: Phase) -> &'static [&'static str] {
+    match phase {
+        Phase::Launch => &["allow_launch", "deny_launch"],
+        Phase::Release => &["allow", "deny", "release_limit"],
+    }
+}
 
 /// What a check looks at.
 pub(super) struct Checked<'a> {

@@ -57,6 +57,32 @@ impl Input {
     }
 }
 
+impl Input {
+    /// The example with null in every member that may be null in this phase.
+    pub fn barest(phase: Phase) -> Input {
+        let example = Input::example(phase);
+        let attested = Attested {
+            image: Image::default(),
+            ..example.attested
+        };
+        Input {
+            workload: Workload {
+                policy: None,
+                vcpus: None,
+                ..example.workload
+            },
+            platform: Platform {
+                product: None,
+                chip_id: None,
+                ..example.platform
+            },
+            attested,
+            claimed: Claimed::default(),
+            ..example
+        }
+    }
+}
+
 fn example_attested() -> Attested {
     Attested {
         digest_source: Some(DigestSource::Image),

@@ -110,19 +110,23 @@ impl Graph {
         found
     }
 
-    /// All paths under `input` that rules read, directly or through what they need.
-    pub(super) fn inputs_of(&self, roots: &[Path]) -> BTreeSet<Path> {
+    /// These rules and all that they need, directly or through others.
+    pub(super) fn reachable(&self, roots: &[Path]) -> BTreeSet<Path> {
         let mut seen = BTreeSet::new();
         let mut pending: Vec<&Path> = roots.iter().collect();
-        let mut read = BTreeSet::new();
         while let Some(path) = pending.pop() {
-            if !seen.insert(path) {
-                continue;
+            if seen.insert(path.clone()) {
+                pending.extend(self.may_need.get(path).into_iter().flatten());
             }
-            read.extend(self.inputs.get(path).into_iter().flatten().cloned());
-            pending.extend(self.may_need.get(path).into_iter().flatten());
         }
-        read
+        seen
+    }
+
+    /// All paths under `input` that rules read, directly or through what they need.
+    pub(super) fn inputs_of(&self, roots: &[Path]) -> BTreeSet<Path> {
+        let reachable = self.reachable(roots);
+        let read = reachable.iter().filter_map(|path| self.inputs.get(path));
+        read.flatten().cloned().collect()
     }
 }
 

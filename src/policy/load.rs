@@ -16,6 +16,7 @@ use super::library;
 use super::manifest::Manifest;
 use super::members::Members;
 use super::names::Names;
+use super::nullable::Nullable;
 use super::scan::scan;
 use super::syntax::Module;
 
@@ -86,7 +87,7 @@ pub(super) fn load(bundle: &Bundle) -> Result<Loaded, Vec<Diagnostic>> {
                 format!("the data can't be loaded: {error}"),
             )]
         })?;
-    finish(engine, modules, library::HELPERS, checked)
+    finish(engine, modules, false, checked)
 }
 
 /// Loads the library alone, with the policies of the server.
@@ -110,17 +111,17 @@ pub(super) fn load_library() -> Result<Loaded, Vec<Diagnostic>> {
         }
         .run()
     };
-    finish(engine, modules, library::HELPERS, checked)
+    finish(engine, modules, true, checked)
 }
 
 fn finish(
     mut engine: Engine,
     mut modules: Vec<Module>,
-    helpers: &[(&str, &str)],
+    library: bool,
     checks: impl FnOnce(&Names<'_>, usize) -> Vec<Diagnostic>,
 ) -> Result<Loaded, Vec<Diagnostic>> {
     let own = modules.len();
-    let helpers: Vec<(String, String)> = helpers
+    let helpers: Vec<(String, String)> = library::HELPERS
         .iter()
         .map(|(path, text)| ((*path).to_owned(), (*text).to_owned()))
         .collect();
@@ -136,6 +137,9 @@ fn finish(
     let graph = Graph::of(&names);
     let mut found = checks(&names, own);
     found.extend(graph.check(&names));
+    if !library {
+        found.extend(Nullable::check(&names, &graph, engine.get_modules(), own));
+    }
     let policies = policies(&names, &graph, modules.get(..own).unwrap_or_default());
     if policies.is_empty() && found.is_empty() {
         found.push(

@@ -26,6 +26,7 @@ mod load;
 mod manifest;
 mod members;
 mod names;
+mod nullable;
 mod prepared;
 mod question;
 mod scan;
