@@ -549,3 +549,24 @@ fn a_diagnostic_reads_like_a_compilers() {
     );
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_rule_that_is_all_but_one_the_server_asks_for_is_a_warning() {
+    for (rule, meant) in [
+        ("denny contains \"x\"", "deny"),
+        ("dney contains \"x\"", "deny"),
+        ("release_limt := 3", "release_limit"),
+        ("allow_lanch := true", "allow_launch"),
+        ("deny_launc contains \"x\"", "deny_launch"),
+    ] {
+        let text = format!("package p\nallow := true\n{rule}\n");
+        let warnings = loaded([("p.rego", &text)]).facts().warnings.join("\n");
+        assert!(
+            warnings.contains("p.rego:3:1: the server never asks for")
+                && warnings.contains(&format!("is it `{meant}`?")),
+            "{rule}: {warnings}"
+        );
+    }
+    let text = "package p\nallow if allowed\nallowed := true\ndenied := 3\nlimit := 4\n";
+    assert_eq!(loaded([("p.rego", text)]).facts().warnings, [""; 0]);
+}

@@ -14,6 +14,10 @@ use super::diagnostic::Diagnostic;
 const MAX_DEPTH: u32 = 32;
 /// Most values (scalars, arrays and objects) in a data file.
 const MAX_VALUES: u32 = 200_000;
+/// Most bytes of text that come out of a data file: an alias may stand for a long one many times.
+const MAX_TEXT: usize = 4 * 1024 * 1024;
+/// Most brackets that a YAML file opens, in all and at once: its parser's work is the square of what is open.
+const MAX_BRACKETS: (usize, usize) = (20_000, 1_000);
 /// Integers up to this magnitude survive a detour over a float.
 const EXACT: f64 = 9_007_199_254_740_992.0;
 
@@ -30,11 +34,15 @@ pub(crate) struct DataFile {
 
 /// Reads one data file.
 pub(super) fn parse(path: &str, text: &str) -> Result<DataFile, Diagnostic> {
-    let budget = Cell::new(MAX_VALUES);
+    let (budget, text_budget) = (Cell::new(MAX_VALUES), Cell::new(MAX_TEXT));
     let seed = Bounded {
         depth: 0,
         budget: &budget,
+        text: &text_budget,
     };
+    if !path.ends_with(".json") {
+        few_brackets(path, text)?;
+    }
     let read = if path.ends_with(".json") {
         let mut deserializer = serde_json::Deserializer::from_str(text);
         seed.deserialize(&mut deserializer)
@@ -82,6 +90,28 @@ pub(super) fn parse(path: &str, text: &str) -> Result<DataFile, Diagnostic> {
         place,
         value,
     })
+}
+
+/// Refuses YAML text that its parser would be busy with for long, before the parser sees it.
+fn few_brackets(path: &str, text: &str) -> Result<(), Diagnostic> {
+    let (mut all, mut open) = (0_usize, 0_usize);
+    for (offset, byte) in text.bytes().enumerate() {
+        match byte {
+            b'[' | b'{' => {
+                all += 1;
+                open += 1;
+            }
+            b']' | b'}' => open = open.saturating_sub(1),
+            _ => {}
+        }
+        if all > MAX_BRACKETS.0 || open > MAX_BRACKETS.1 {
+            return Err(
+                Diagnostic::at_offset(path, text, offset, "too many brackets for a YAML file")
+                    .with_hint("write it as JSON, or its lists with a dash on each line"),
+            );
+        }
+    }
+    Ok(())
 }
 
 fn value_at(place: &[String], value: &Value, name: &str) -> bool {
@@ -134,6 +164,7 @@ fn merge_into(target: &mut Value, source: Value, at: &mut Vec<String>) -> Result
 struct Bounded<'a> {
     depth: u32,
     budget: &'a Cell<u32>,
+    text: &'a Cell<usize>,
 }
 
 impl Bounded<'_> {
@@ -147,7 +178,16 @@ impl Bounded<'_> {
         Ok(Bounded {
             depth: self.depth + 1,
             budget: self.budget,
+            text: self.text,
         })
+    }
+
+    /// Pays for a text before it is copied.
+    fn pay<E: Error>(self, text: &str) -> Result<(), E> {
+        let left = self.text.get().checked_sub(text.len());
+        self.text
+            .set(left.ok_or_else(|| E::custom(format!("more than {MAX_TEXT} bytes of text")))?);
+        Ok(())
     }
 }
 
@@ -190,6 +230,7 @@ impl<'de> Visitor<'de> for Bounded<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.pay(value)?;
         self.spend().map(|_| value.into())
     }
 
@@ -210,6 +251,7 @@ impl<'de> Visitor<'de> for Bounded<'_> {
         let inner = self.spend()?;
         let mut out = Map::new();
         while let Some(name) = members.next_key::<String>()? {
+            self.pay(&name)?;
             let value = members.next_value_seed(inner)?;
             if out.contains_key(&name) {
                 return Err(A::Error::custom(format!("the key {name:?} appears twice")));

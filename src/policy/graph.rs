@@ -8,6 +8,8 @@ use super::syntax::Step;
 
 /// Longest chain of rules and functions: evaluation recurses on each.
 const MAX_CHAIN: usize = 100;
+/// Most pairs of a rule and one that it may need: a reference to all of `data` is one to every rule.
+const MAX_NEEDS: usize = 100_000;
 
 type Path = Vec<String>;
 
@@ -19,6 +21,8 @@ pub(super) struct Graph {
     may_need: BTreeMap<Path, BTreeSet<Path>>,
     /// The paths under `input` that each rule reads itself.
     inputs: BTreeMap<Path, BTreeSet<Path>>,
+    /// Whether there are more than are taken, and the rest was not looked at.
+    too_many: bool,
 }
 
 impl Graph {
@@ -27,8 +31,14 @@ impl Graph {
             needs: BTreeMap::new(),
             may_need: BTreeMap::new(),
             inputs: BTreeMap::new(),
+            too_many: false,
         };
+        let mut pairs = 0;
         for (path, definitions) in &names.rules {
+            if pairs > MAX_NEEDS {
+                graph.too_many = true;
+                break;
+            }
             let needs = graph.needs.entry(path.clone()).or_default();
             let may_need = graph.may_need.entry(path.clone()).or_default();
             let inputs = graph.inputs.entry(path.clone()).or_default();
@@ -44,6 +54,11 @@ impl Graph {
                     match names.global(module, reference) {
                         Meaning::Data(steps) => {
                             let read = names.evaluated_by(&steps).into_iter().cloned();
+                            pairs += read.len();
+                            if pairs > MAX_NEEDS {
+                                graph.too_many = true;
+                                return graph;
+                            }
                             may_need.extend(read.clone());
                             if sure != Meaning::Local {
                                 needs.extend(read);
@@ -63,6 +78,16 @@ impl Graph {
     /// Refuses recursion, and chains that would exhaust the stack.
     pub(super) fn check(&self, names: &Names<'_>) -> Vec<Diagnostic> {
         let mut found = Vec::new();
+        if self.too_many {
+            found.push(
+                Diagnostic::on_file(
+                    "",
+                    "the rules refer to each other in too many ways to be looked at",
+                )
+                .with_hint("name the rule or the data that is meant, instead of `data` as a whole"),
+            );
+            return found;
+        }
         for problem in Walk::over(&self.needs).found {
             let Some((module, rule)) = problem
                 .first()

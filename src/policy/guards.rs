@@ -1,7 +1,8 @@
 //! Bounds around built-ins that are useful and not safe as they are.
 //!
 //! Each guard checks its arguments and then calls the engine's own built-in: the results are the engine's, but for
-//! arguments that would make it allocate without bound, panic, or accept what OPA refuses.
+//! arguments that would make it allocate or work without bound, panic, or accept what OPA refuses. Every built-in is
+//! guarded against huge arguments, as the engine writes what it does not like into its errors, whole.
 
 use anyhow::{Result, bail};
 use regorus::unstable::{BUILTINS, Expr, Ref, Source, Span};
@@ -12,20 +13,34 @@ use super::builtins;
 /// Most bytes (of strings) or items (of arrays) that one call may take or make.
 const MAX_SIZE: usize = 256 * 1024;
 
+/// Most comparisons that one call may make.
+const MAX_PRODUCT: usize = 16 * 1024 * 1024;
+
 type Check = fn(&[Value]) -> Result<()>;
 
+/// What a built-in is guarded against besides huge arguments.
 const GUARDS: &[(&str, Check)] = &[
-    ("array.concat", small_arguments),
+    ("base64.decode", text_in_base64),
     ("bits.lsh", small_shift),
     ("bits.rsh", small_shift),
     ("concat", bounded_concat),
-    ("json.marshal", small_arguments),
+    ("hex.decode", text_in_hex),
+    ("indexof", some_needle),
     ("object.subset", no_empty_array),
     ("replace", bounded_replace),
     ("sprintf", plain_format),
-    ("strings.count", some_needle),
+    ("strings.any_prefix_match", small_product),
+    ("strings.any_suffix_match", small_product),
+    ("strings.count", counted_needle),
+    ("time.add_date", named_zone),
+    ("time.clock", named_zone),
+    ("time.date", named_zone),
     ("time.parse_rfc3339_ns", strict_time),
+    ("time.weekday", named_zone),
     ("to_number", strict_number),
+    ("trim", small_product),
+    ("trim_left", small_product),
+    ("trim_right", small_product),
 ];
 
 /// Puts the guards in front of the engine's built-ins.
@@ -38,13 +53,17 @@ pub(super) fn install(engine: &mut Engine) -> Result<()> {
         start: 0,
         end: 0,
     };
-    for (name, check) in GUARDS {
-        let (Some((call, _)), Some(arity)) = (BUILTINS.get(name).copied(), builtins::arity(name)) else {
+    for (name, arity) in builtins::ALLOWED {
+        let Some((call, _)) = BUILTINS.get(name).copied() else {
             bail!("the engine has no built-in {name}");
         };
+        let check = GUARDS
+            .iter()
+            .find(|(guarded, _)| guarded == name)
+            .map(|(_, check)| *check);
         let span = span.clone();
         // The engine's built-ins take their arguments' expressions only to name a place in an error.
-        let places: Vec<Ref<Expr>> = (0..arity)
+        let places: Vec<Ref<Expr>> = (0..*arity)
             .map(|_| {
                 Ref::new(Expr::Null {
                     span: span.clone(),
@@ -54,11 +73,14 @@ pub(super) fn install(engine: &mut Engine) -> Result<()> {
             })
             .collect();
         let guarded = move |arguments: Vec<Value>| {
-            check(&arguments)?;
+            small_arguments(&arguments)?;
+            if let Some(check) = check {
+                check(&arguments)?;
+            }
             call(&span, &places, &arguments, true)
                 .map_err(|error| anyhow::anyhow!(last_part(&error.to_string())))
         };
-        let arity = u8::try_from(arity)?;
+        let arity = u8::try_from(*arity)?;
         engine.add_extension((*name).to_owned(), arity, Box::new(guarded))?;
     }
     Ok(())
@@ -110,13 +132,12 @@ fn small_arguments(arguments: &[Value]) -> Result<()> {
 
 fn small_shift(arguments: &[Value]) -> Result<()> {
     match arguments.get(1).map(Value::as_u8) {
-        Some(Ok(0..=63)) => small_arguments(arguments),
+        Some(Ok(0..=63)) => Ok(()),
         _ => bail!("the shift must be a whole number from 0 to 63"),
     }
 }
 
 fn bounded_concat(arguments: &[Value]) -> Result<()> {
-    small_arguments(arguments)?;
     let [Value::String(delimiter), parts] = arguments else {
         return Ok(());
     };
@@ -144,7 +165,6 @@ fn no_empty_array(arguments: &[Value]) -> Result<()> {
             _ => false,
         }
     }
-    small_arguments(arguments)?;
     match arguments.get(1) {
         Some(part) if has_empty(part, 64) => bail!("the part to look for holds an empty array"),
         _ => Ok(()),
@@ -152,7 +172,6 @@ fn no_empty_array(arguments: &[Value]) -> Result<()> {
 }
 
 fn bounded_replace(arguments: &[Value]) -> Result<()> {
-    small_arguments(arguments)?;
     let [Value::String(text), Value::String(old), Value::String(new)] = arguments else {
         return Ok(());
     };
@@ -169,7 +188,6 @@ fn bounded_replace(arguments: &[Value]) -> Result<()> {
 /// Verbs without widths, precisions or indices: the engine ignores most of them, and a width alone can ask for
 /// gigabytes.
 fn plain_format(arguments: &[Value]) -> Result<()> {
-    small_arguments(arguments)?;
     let [Value::String(format), Value::Array(values)] = arguments else {
         return Ok(());
     };
@@ -184,10 +202,11 @@ fn plain_format(arguments: &[Value]) -> Result<()> {
             Some(verb @ ('s' | 'v' | 'd' | 'x' | 'X' | 'o' | 'b' | 'c' | 'q' | 'f' | 'g' | 'e' | 't')) => {
                 let value = values.get(verbs);
                 // The engine prints nothing here, where OPA prints the value or a complaint.
-                let unprintable = match verb {
-                    't' => true,
-                    'd' => value.is_some_and(|value| !matches!(value, Value::Number(_))),
-                    _ => false,
+                let unprintable = match (verb, value) {
+                    ('t', _) => true,
+                    ('s' | 'v', _) | (_, None) => false,
+                    ('q', Some(value)) => !matches!(value, Value::String(_)),
+                    (_, Some(value)) => !matches!(value, Value::Number(_)),
                 };
                 if unprintable {
                     bail!("%{verb} can't print this value; use %v");
@@ -208,7 +227,62 @@ fn plain_format(arguments: &[Value]) -> Result<()> {
 
 fn some_needle(arguments: &[Value]) -> Result<()> {
     match arguments.get(1) {
-        Some(Value::String(needle)) if needle.is_empty() => bail!("the text to count is empty"),
+        Some(Value::String(needle)) if needle.is_empty() => bail!("the text to look for is empty"),
+        _ => Ok(()),
+    }
+}
+
+fn counted_needle(arguments: &[Value]) -> Result<()> {
+    some_needle(arguments)?;
+    small_product(arguments)
+}
+
+/// Each part of the one is looked for in each of the other.
+fn small_product(arguments: &[Value]) -> Result<()> {
+    let sizes = arguments
+        .iter()
+        .map(|argument| size_within(argument, MAX_SIZE).unwrap_or(MAX_SIZE));
+    match sizes.fold(1_usize, usize::saturating_mul) {
+        0..=MAX_PRODUCT => Ok(()),
+        _ => bail!("more than {MAX_PRODUCT} comparisons"),
+    }
+}
+
+/// The engine puts a replacement character where bytes are no text, so that different bytes would compare equal.
+fn text_in_hex(arguments: &[Value]) -> Result<()> {
+    match arguments.first() {
+        Some(Value::String(text)) => is_text(hex::decode(text.as_bytes()).ok()),
+        _ => Ok(()),
+    }
+}
+
+fn text_in_base64(arguments: &[Value]) -> Result<()> {
+    use base64::Engine as _;
+    match arguments.first() {
+        Some(Value::String(text)) => is_text(
+            base64::engine::general_purpose::STANDARD
+                .decode(text.as_bytes())
+                .ok(),
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// What does not decode at all is the engine's to refuse.
+fn is_text(decoded: Option<Vec<u8>>) -> Result<()> {
+    match decoded.map(String::from_utf8) {
+        Some(Err(_)) => bail!("the decoded bytes are no text; compare them encoded"),
+        _ => Ok(()),
+    }
+}
+
+/// The server's own time zone is nothing that a decision may depend on.
+fn named_zone(arguments: &[Value]) -> Result<()> {
+    let zone = arguments.first().and_then(|time| time.as_array().ok()?.get(1));
+    match zone {
+        Some(Value::String(zone)) if zone.eq_ignore_ascii_case("local") => {
+            bail!("the time zone must be named; `Local` is whatever the server's is")
+        }
         _ => Ok(()),
     }
 }

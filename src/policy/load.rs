@@ -17,6 +17,7 @@ use super::manifest::Manifest;
 use super::members::Members;
 use super::names::Names;
 use super::nullable::Nullable;
+use super::safety;
 use super::scan::scan;
 use super::syntax::Module;
 
@@ -57,6 +58,7 @@ impl PolicyFacts {
 pub(super) struct Loaded {
     pub(super) engine: Engine,
     pub(super) policies: BTreeMap<String, PolicyFacts>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Loads an owner's bundle together with the library's helpers. Runs on a big stack only.
@@ -68,16 +70,23 @@ pub(super) fn load(bundle: &Bundle) -> Result<Loaded, Vec<Diagnostic>> {
     let data = documents::merge(bundle.data_files()).map_err(|diagnostic| vec![diagnostic])?;
     let mut engine = new_engine()?;
     let modules = parse(&mut engine, &own)?;
+    let tests: Vec<(String, String)> = bundle
+        .test_modules()
+        .map(|(path, text)| (path.to_owned(), text.to_owned()))
+        .collect();
+    let tests = parse(&mut new_engine()?, &tests)?;
     let checked = |names: &Names<'_>, own: usize| {
-        Checked {
+        let checked = Checked {
             names,
             data: bundle.data_files(),
             manifest: bundle.manifest(),
             members: &Members::of_owners(),
             own,
             library: false,
-        }
-        .run()
+        };
+        let mut found = checked.run();
+        checked.tests(&tests, &mut found);
+        (found, checked.misspelt())
     };
     Value::from_json_str(&data.to_string())
         .and_then(|value| engine.add_data(value))
@@ -101,15 +110,15 @@ pub(super) fn load_library() -> Result<Loaded, Vec<Diagnostic>> {
     let checked = |names: &Names<'_>, own: usize| {
         let manifest = Manifest::default();
         let members = Members::of_library();
-        Checked {
+        let checked = Checked {
             names,
             data: &[],
             manifest: &manifest,
             members: &members,
             own,
             library: true,
-        }
-        .run()
+        };
+        (checked.run(), Vec::new())
     };
     finish(engine, modules, true, checked)
 }
@@ -118,7 +127,7 @@ fn finish(
     mut engine: Engine,
     mut modules: Vec<Module>,
     library: bool,
-    checks: impl FnOnce(&Names<'_>, usize) -> Vec<Diagnostic>,
+    checks: impl FnOnce(&Names<'_>, usize) -> (Vec<Diagnostic>, Vec<String>),
 ) -> Result<Loaded, Vec<Diagnostic>> {
     let own = modules.len();
     let helpers: Vec<(String, String)> = library::HELPERS
@@ -135,10 +144,12 @@ fn finish(
     }
     let names = Names::of(&modules);
     let graph = Graph::of(&names);
-    let mut found = checks(&names, own);
+    let (mut found, warnings) = checks(&names, own);
     found.extend(graph.check(&names));
     if !library {
-        found.extend(Nullable::check(&names, &graph, engine.get_modules(), own));
+        let trees = engine.get_modules();
+        found.extend(Nullable::check(&names, &graph, trees, own));
+        found.extend(safety::check(&names, trees, own));
     }
     let policies = policies(&names, &graph, modules.get(..own).unwrap_or_default());
     if policies.is_empty() && found.is_empty() {
@@ -158,7 +169,11 @@ fn finish(
     engine
         .eval_query("true".to_owned(), false)
         .map_err(|error| vec![from_engine(&error.to_string(), &modules)])?;
-    Ok(Loaded { engine, policies })
+    Ok(Loaded {
+        engine,
+        policies,
+        warnings,
+    })
 }
 
 fn new_engine() -> Result<Engine, Vec<Diagnostic>> {

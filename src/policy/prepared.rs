@@ -65,13 +65,14 @@ impl PreparedBundle {
     }
 
     fn of(loaded: Loaded, limits: &Limits) -> PreparedBundle {
-        let Loaded { engine, policies } = loaded;
+        let Loaded {
+            engine,
+            policies,
+            warnings,
+        } = loaded;
         PreparedBundle {
             engine,
-            facts: BundleFacts {
-                policies,
-                warnings: Vec::new(),
-            },
+            facts: BundleFacts { policies, warnings },
             limits: limits.clone(),
         }
     }

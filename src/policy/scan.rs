@@ -48,7 +48,15 @@ pub(super) fn scan(file: &str, text: &str) -> Result<(), Diagnostic> {
     let mut rest = text.char_indices().peekable();
     while let Some((offset, character)) = rest.next() {
         match character {
-            '#' => while rest.next_if(|(_, c)| *c != '\n').is_some() {},
+            '#' => {
+                while let Some((at, c)) = rest.next_if(|(_, c)| *c != '\n') {
+                    let ends_line = c == '\r' && rest.peek().is_none_or(|(_, next)| *next == '\n');
+                    // The engine takes some of them for the end of the file, or of the line.
+                    if c.is_control() && c != '\t' && !ends_line {
+                        return Err(refuse(at, control(c)));
+                    }
+                }
+            }
             '"' => {
                 shape.value(false);
                 loop {
@@ -66,17 +74,23 @@ pub(super) fn scan(file: &str, text: &str) -> Result<(), Diagnostic> {
             }
             '`' => {
                 shape.value(false);
-                if !rest.by_ref().any(|(_, c)| c == '`') {
-                    return Err(refuse(offset, "this raw string has no end".to_owned()));
+                loop {
+                    match rest.next() {
+                        Some((_, '`')) => break,
+                        Some((at, c)) if c.is_control() && !matches!(c, '\t' | '\n' | '\r') => {
+                            return Err(refuse(at, control(c)));
+                        }
+                        Some(_) => {}
+                        None => {
+                            return Err(refuse(offset, "this raw string has no end".to_owned()));
+                        }
+                    }
                 }
             }
             '\n' | '\t' | ' ' => {}
             '\r' if rest.peek().is_some_and(|(_, c)| *c == '\n') => {}
             _ if character.is_control() => {
-                return Err(refuse(
-                    offset,
-                    format!("a control character, U+{:04X}", u32::from(character)),
-                ));
+                return Err(refuse(offset, control(character)));
             }
             _ if is_word(character) => {
                 let mut end = offset + character.len_utf8();
@@ -104,6 +118,10 @@ pub(super) fn scan(file: &str, text: &str) -> Result<(), Diagnostic> {
         None => Ok(()),
         Some(open) => Err(refuse(open.offset, format!("`{}` is never closed", open.bracket))),
     }
+}
+
+fn control(character: char) -> String {
+    format!("a control character, U+{:04X}", u32::from(character))
 }
 
 fn is_word(character: char) -> bool {
