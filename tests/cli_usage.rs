@@ -3,7 +3,7 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: [&str; 19] = [
+const VERBS: [&str; 22] = [
     "",
     "demo",
     "init",
@@ -12,6 +12,9 @@ const VERBS: [&str; 19] = [
     "decision",
     "decision list",
     "decision show",
+    "policy",
+    "policy check",
+    "policy eval",
     "sev",
     "sev measure",
     "sev chain",

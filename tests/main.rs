@@ -14,6 +14,7 @@ mod bad_input_random;
 mod cli_apply;
 mod cli_decision;
 mod cli_init;
+mod cli_policy;
 mod cli_psp;
 mod cli_sev;
 mod cli_start;

@@ -39,8 +39,8 @@ enum Verb {
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
-    /// The policy author's desk
-    #[command(subcommand, hide = true)]
+    /// The policy author's desk, on a folder and without a server: check policies, ask them
+    #[command(subcommand)]
     Policy(policy::PolicyVerb),
     /// The guest owner's toolbox, offline: launch digests, certificate chains
     #[command(subcommand)]
@@ -62,6 +62,8 @@ enum Ended {
     Done,
     /// The answer is no.
     Denied,
+    /// What was asked about is not as it should be, and that was told.
+    Failed,
 }
 
 /// Runs the command that the process was started with.
@@ -94,6 +96,7 @@ pub fn run() -> ExitCode {
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,
         Ok(Ended::Denied) => ExitCode::from(2),
+        Ok(Ended::Failed) => ExitCode::from(1),
         Err(error) => {
             output::fail(&error);
             ExitCode::from(if error.is::<output::Misused>() { MISUSED } else { 1 })

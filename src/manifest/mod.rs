@@ -20,6 +20,7 @@ use crate::sev::policy::Scheme;
 
 pub use places::Manifests;
 pub use read::{ManifestError, read};
+pub use repository::repository;
 
 /// One document of a manifest.
 #[derive(Serialize, Deserialize, JsonSchema)]

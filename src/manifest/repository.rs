@@ -10,6 +10,19 @@ use crate::domain::Base64Bytes;
 /// Folders below a policy bundle that no policy is in.
 const SKIPPED: [&str; 2] = ["node_modules", "target"];
 
+/// The files of the policy repository in a folder, by their paths in the bundle.
+///
+/// # Errors
+/// When the folder or a file can't be read.
+pub fn repository(root: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut files = BTreeMap::new();
+    collect(root, root, &mut files)?;
+    Ok(files
+        .into_iter()
+        .map(|(path, content)| (path, content.0))
+        .collect())
+}
+
 /// The files of a policy repository that a bundle is made of. Hidden files but `.manifest` are not.
 pub(super) fn collect(root: &Path, folder: &Path, files: &mut BTreeMap<String, Base64Bytes>) -> Result<()> {
     let mut entries: Vec<_> = fs::read_dir(folder)

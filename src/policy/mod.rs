@@ -34,6 +34,7 @@ mod safety;
 mod scan;
 mod selection;
 mod syntax;
+mod unasked;
 pub mod worker;
 
 pub use archive::ArchiveError;
