@@ -84,3 +84,33 @@ fn a_name_that_another_workload_has_is_refused_and_says_which() {
     // The one that has it is as it was.
     run(&app, numbered).ok();
 }
+
+#[test]
+fn a_secret_s_guid_is_looked_at_though_its_value_stays() {
+    let app = App::new();
+    let secret = |guid: &str, bytes: u32| {
+        json!([{
+            "kind": "Secret", "name": "token", "type": "opaque", "guid": guid, "value": {"generate": bytes},
+        }])
+    };
+    let good = "00000000-0000-4000-8000-000000000001";
+    app.apply(secret(good, 16));
+    for (guid, bytes, why) in [
+        (
+            "00000000-0000-0000-0000-000000000000",
+            16,
+            "cannot have the null GUID",
+        ),
+        (
+            "1e74f542-71dd-4d66-963e-ef4287ff173b",
+            16,
+            "the GUID that marks the table itself",
+        ),
+        (good, 20_000, "the value has 20000 bytes"),
+    ] {
+        let refused = app.try_apply(secret(guid, bytes)).expect(422, "invalid");
+        assert!(refused.detail().contains(why), "{}", refused.detail());
+    }
+    let same = app.apply(secret(good, 16));
+    assert_eq!(same.body["changes"][0]["action"], "unchanged");
+}
