@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::app::bundle;
 use crate::support::host::{IMAGE, digest, launch_request, standard};
 use crate::support::{App, Reply, Vm, platform};
 
@@ -113,4 +114,30 @@ fn a_secret_s_guid_is_looked_at_though_its_value_stays() {
     }
     let same = app.apply(secret(good, 16));
     assert_eq!(same.body["changes"][0]["action"], "unchanged");
+}
+
+#[test]
+fn an_object_said_twice_in_one_call_is_refused_by_its_name() {
+    let app = App::new();
+    let secret = |name: &str, value: &str| {
+        json!({
+            "kind": "Secret", "name": name, "type": "luks-passphrase", "value": {"base64": value},
+        })
+    };
+    let set = json!({"kind": "KeySet", "name": "disk", "secrets": ["disk"]});
+    let bundle = bundle(&[("release/any.rego", "package release.any\n\nallow := true\n")]);
+    for (objects, label) in [
+        (
+            json!([secret("disk", "aHVudGVyMg=="), secret("disk", "Z2VoZWlt")]),
+            "Secret disk",
+        ),
+        (json!([set, secret("disk", "aHVudGVyMg=="), set]), "KeySet disk"),
+    ] {
+        let refused = app.try_apply(objects).expect(422, "invalid");
+        let expected = format!("{label}: it is said twice");
+        assert!(refused.detail().starts_with(&expected), "{}", refused.detail());
+    }
+    app.try_apply(json!([bundle, bundle])).expect(422, "invalid");
+    // One name in two kinds is no name twice.
+    app.apply(json!([secret("disk", "aHVudGVyMg=="), set]));
 }
