@@ -140,6 +140,42 @@ fn a_chip_s_id_is_believed_only_with_the_key_that_it_is_known_by() {
 }
 
 #[test]
+fn what_is_known_of_chips_shows_only_in_answers_to_chains_that_hold() {
+    let app = App::new();
+    app.standard();
+    let (known, other) = (platform(), platform());
+    let cek = keyward::sev::Certificate::parse(&known.signed_cek()).unwrap();
+    app.service
+        .store()
+        .remember_cek(Some(known.chip_id()), &cek.fingerprint(), cek.as_bytes())
+        .unwrap();
+    let mut forged_pek = other.full_chain();
+    forged_pek[2084 + 1060] ^= 1;
+    let elsewhere = faulty(Faults {
+        another_root: true,
+        ..Faults::default()
+    });
+    let unsigned_elsewhere = [elsewhere.cert_chain().unwrap(), elsewhere.ask(), elsewhere.ark()].concat();
+    for (pdh, rest) in [
+        (other.pdh(), forged_pek),
+        (elsewhere.pdh(), elsewhere.full_chain()),
+        (elsewhere.pdh(), unsigned_elsewhere),
+    ] {
+        let asked = |id: Option<&[u8; 64]>| {
+            let mut request = chain(&pdh, &rest);
+            if let Some(id) = id {
+                request["cpu-id"] = json!(Base64(*id));
+            }
+            let refused = app.ask_launch(&request).expect(422, "chain-invalid");
+            refused.detail().to_owned()
+        };
+        let unasked = asked(None);
+        assert_eq!(asked(Some(known.chip_id())), unasked);
+        assert_eq!(asked(Some(other.chip_id())), unasked);
+    }
+}
+
+#[test]
 fn a_stale_pdh_gets_a_session_that_its_psp_can_t_open() {
     let app = App::new();
     app.standard();

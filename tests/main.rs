@@ -47,6 +47,7 @@ mod psp_faults;
 mod psp_launch;
 mod psp_status;
 mod psp_stored;
+mod register;
 mod release_flow;
 mod schemas;
 mod sealing;

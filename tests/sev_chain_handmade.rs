@@ -1,6 +1,7 @@
 //! Chains with keys that AMD's platforms do not have but the format allows: RSA owners, P-256, SHA-384.
 
-use keyward::sev::{ChainError, PresentedChain, Usage};
+use keyward::domain::Base64Bytes;
+use keyward::sev::{Certificate, ChainError, PresentedChain, Usage};
 use openssl::bn::{BigNum, BigNumContext, BigNumRef};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::ecdsa::EcdsaSig;
@@ -9,6 +10,9 @@ use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Private};
 use openssl::rsa::{Padding, Rsa};
 use openssl::sign::{RsaPssSaltlen, Signer};
+use serde_json::json;
+
+use crate::support::{App, ca};
 
 /// A key with its usage and algorithm.
 struct Key {
@@ -218,4 +222,27 @@ fn an_rsa_key_of_an_unfit_size_is_refused() {
     lying[17] = 0x10;
     let refused = keyward::sev::Certificate::parse(&lying).unwrap_err();
     assert_eq!(refused, keyward::sev::CertificateError::RsaKey);
+}
+
+#[test]
+fn a_pdh_on_another_curve_is_the_sender_s_fault_under_a_root_that_signs_it() {
+    let pdh = Key::ec(0x1003, 3, Nid::X9_62_PRIME256V1);
+    let cek = Key::ec(0x1004, 2, Nid::SECP384R1);
+    let oca = Key::ec(0x1001, 2, Nid::SECP384R1);
+    let pek = Key::ec(0x1002, 2, Nid::SECP384R1);
+    let mut chain = chain(&pdh, &pek, &oca, &cek);
+    let signed = ca().sign_cek(&Certificate::parse(&cek.certificate(&[])).unwrap());
+    chain[3 * 2084..].copy_from_slice(signed.unwrap().as_bytes());
+    chain.extend([ca().ask().as_bytes(), ca().ark().as_bytes()].concat());
+
+    let app = App::new();
+    app.standard();
+    let request = json!({"pdh": Base64Bytes(chain[..2084].to_vec()), "cert-chain": Base64Bytes(chain)});
+    let refused = app.ask_launch(&request).expect(422, "chain-invalid");
+    assert_eq!(refused.detail(), "PDH: the PDH is not on P-384");
+    let recorded = app.decisions()[0]["reason"].clone();
+    assert_eq!(
+        recorded,
+        "the certificate chain is invalid: PDH: the PDH is not on P-384"
+    );
 }

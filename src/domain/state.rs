@@ -30,6 +30,8 @@ pub struct OwnerState {
     pub workloads: Vec<RegisteredWorkload>,
     /// The last version of every secret that ever was, those deleted since included.
     pub last_versions: BTreeMap<Name, u64>,
+    /// The last UUID of every workload's name that ever was, those deleted since included.
+    pub last_uuids: BTreeMap<Name, Uuid>,
 }
 
 /// A workload with the launch digests that it accepts.

@@ -15,7 +15,7 @@ use crate::domain::{Name, Time};
 use crate::policy::{Input, Phase};
 use crate::sealing::Place;
 use crate::sev::policy::SevPolicy;
-use crate::sev::session;
+use crate::sev::session::{self, SessionError};
 use crate::store::{LaunchBegun, ReleaseCounts, ReleaseScope};
 
 impl Service {
@@ -154,9 +154,17 @@ impl Service {
         now: Time,
     ) -> Result<LaunchAnswer, Refusal> {
         let random = self.parts.random.as_ref();
-        let session = session::start(&platform.pdh, policy, random).map_err(|error| {
-            log::error!("a session could not be made: {error}");
-            Refusal::unavailable("a session could not be made")
+        let session = session::start(&platform.pdh, policy, random).map_err(|error| match error {
+            // Under an extra root a chain can hold with a key that no session can be made for.
+            SessionError::Curve | SessionError::NotAPdh(_) => {
+                let reason = format!("the certificate chain is invalid: PDH: {error}");
+                self.note_refused(context, host, Phase::Launch, "chain", reason, now);
+                Refusal::ChainInvalid(format!("PDH: {error}"))
+            }
+            error => {
+                log::error!("a session could not be made: {error}");
+                Refusal::unavailable("a session could not be made")
+            }
         })?;
         let id = self.fresh_uuid()?;
         let place = Place::LaunchKeys {

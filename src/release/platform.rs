@@ -7,7 +7,7 @@ use super::{Refusal, Service};
 use crate::domain::{Hex, Name};
 use crate::kds::CekError;
 use crate::sev::chain::{PresentedChain, verify_cek};
-use crate::sev::{Certificate, StoredPlatform};
+use crate::sev::{Certificate, StoredPlatform, VerifiedPlatform};
 use crate::store::{CekOfKey, KnownCek};
 
 /// A verified platform, and the chip where AMD's service, or an import, vouched for it.
@@ -26,22 +26,29 @@ impl Service {
         request: &LaunchRequest,
     ) -> Result<Platform, Refusal> {
         let chain = PresentedChain::parse(Some(&request.pdh), &request.cert_chain).map_err(invalid)?;
-        let (chain, chip_id) = if chain.cek_is_signed() {
-            let chip_id = self.chip_of(&chain, request.cpu_id)?;
-            (chain, chip_id)
+        // What is known of chips shows in what a refusal says, so a chain that is nobody's learns nothing of it.
+        let (verified, chip_id) = if chain.cek_is_signed() {
+            let verified = self.verified(&chain, owner)?;
+            (verified, self.chip_of(&chain, request.cpu_id)?)
         } else {
-            self.complete(chain, host, request.cpu_id)?
+            let (chain, chip_id) = self.complete(chain, host, request.cpu_id)?;
+            (self.verified(&chain, owner)?, chip_id)
         };
-        let verified = chain.verify(&self.parts.roots).map_err(invalid)?;
-        if !self.trusts(verified.root(), owner) {
-            let why = "ARK: the root is not trusted for this workload";
-            return Err(Refusal::ChainInvalid(why.to_owned()));
-        }
         Ok(Platform {
             stored: verified.to_stored(),
             pdh: verified.pdh().clone(),
             chip_id,
         })
+    }
+
+    /// The platform of a chain that is complete, under a root that counts for `owner`.
+    fn verified(&self, chain: &PresentedChain, owner: &Name) -> Result<VerifiedPlatform, Refusal> {
+        let verified = chain.verify(&self.parts.roots).map_err(invalid)?;
+        if !self.trusts(verified.root(), owner) {
+            let why = "ARK: the root is not trusted for this workload";
+            return Err(Refusal::ChainInvalid(why.to_owned()));
+        }
+        Ok(verified)
     }
 
     /// The chip of a chain that came with its CEK signed: only what is known already, nobody is asked.
@@ -70,8 +77,8 @@ impl Service {
         host: &Host,
         cpu_id: Option<Hex<64>>,
     ) -> Result<(PresentedChain, Option<Hex<64>>), Refusal> {
-        // Nobody is asked on behalf of a chain that does not hold together by itself.
-        chain.verify_without_authority().map_err(invalid)?;
+        // Nobody is asked on behalf of a chain that does not hold together by itself, and nothing looked up.
+        chain.verify_but_for_cek(&self.parts.roots).map_err(invalid)?;
         let Some(chip) = cpu_id else {
             let Some(known) = self.store().cek_of_key(&chain.cek().fingerprint())? else {
                 let why = "CEK: not signed, and no `cpu-id` was given by which its signature could be had";

@@ -95,8 +95,17 @@ impl PresentedChain {
         })
     }
 
-    /// Verifies every signature but those by ARK and ASK: OCA→OCA, OCA→PEK, CEK→PEK, PEK→PDH. It is the
-    /// condition for asking AMD's service for a CEK, and proves nothing by itself.
+    /// Verifies all but the ASK's signature on the CEK: ARK and ASK where they came, and every signature below.
+    /// It is the condition for asking AMD's service for a CEK, and proves nothing by itself.
+    pub fn verify_but_for_cek(&self, roots: &TrustedRoots) -> Result<(), ChainError> {
+        if let Some((ask, ark)) = &self.authority {
+            root_of(ask, ark, roots)?;
+        }
+        self.verify_without_authority()
+    }
+
+    /// Verifies every signature but those by ARK and ASK: OCA→OCA, OCA→PEK, CEK→PEK, PEK→PDH. It proves nothing
+    /// by itself.
     pub fn verify_without_authority(&self) -> Result<(), ChainError> {
         signed(&self.oca, &self.oca)?;
         signed(&self.pek, &self.oca)?;
@@ -132,23 +141,7 @@ impl PresentedChain {
         let Some((ask, ark)) = &self.authority else {
             return issuer_of(&self.cek, roots.iter());
         };
-        let root = roots
-            .of_ark(ark)
-            .ok_or_else(|| ChainError::UntrustedRoot(hex::encode(ark.fingerprint())))?;
-        // The root is trusted for being pinned. That its own signature holds, where it came with one, is asked
-        // only so that no byte of what was presented goes unchecked.
-        if ark.is_signed() && !ark.is_signed_by(ark) {
-            return Err(ChainError::Signature {
-                of: Usage::Ark,
-                by: Usage::Ark,
-            });
-        }
-        if !ask.is_signed_by(&root.ark) {
-            return Err(ChainError::Signature {
-                of: Usage::Ask,
-                by: Usage::Ark,
-            });
-        }
+        let root = root_of(ask, ark, roots)?;
         self.cek
             .check_signature(&ask.signer())
             .map_err(|fault| fault_of(fault, Usage::Cek, Usage::Ask))?;
@@ -163,6 +156,32 @@ pub fn verify_cek(cek: &Certificate, roots: &TrustedRoots) -> Result<Product, Ch
     let amd = roots.iter().filter(|root| root.name == authority::AMD);
     let (root, _) = issuer_of(cek, amd)?;
     root.product.ok_or(ChainError::NoIssuer)
+}
+
+/// The root that this ARK is, if it vouches for the ASK.
+fn root_of<'a>(
+    ask: &CaCertificate,
+    ark: &CaCertificate,
+    roots: &'a TrustedRoots,
+) -> Result<&'a Root, ChainError> {
+    let root = roots
+        .of_ark(ark)
+        .ok_or_else(|| ChainError::UntrustedRoot(hex::encode(ark.fingerprint())))?;
+    // The root is trusted for being pinned. That its own signature holds, where it came with one, is asked
+    // only so that no byte of what was presented goes unchecked.
+    if ark.is_signed() && !ark.is_signed_by(ark) {
+        return Err(ChainError::Signature {
+            of: Usage::Ark,
+            by: Usage::Ark,
+        });
+    }
+    if !ask.is_signed_by(&root.ark) {
+        return Err(ChainError::Signature {
+            of: Usage::Ask,
+            by: Usage::Ark,
+        });
+    }
+    Ok(root)
 }
 
 /// The root whose ASK signed the CEK.

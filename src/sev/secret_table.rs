@@ -100,6 +100,17 @@ pub fn parse(table: &[u8]) -> Result<Vec<Entry>, SecretTableError> {
     Ok(entries)
 }
 
+/// Whether a guest would find an entry of this GUID.
+pub fn check_guid(guid: Uuid) -> Result<(), SecretTableError> {
+    if guid.is_nil() {
+        return Err(SecretTableError::NullGuid);
+    }
+    if guid == TABLE {
+        return Err(SecretTableError::TableGuid);
+    }
+    Ok(())
+}
+
 fn check(entries: &[Entry]) -> Result<(), SecretTableError> {
     if entries.is_empty() {
         return Err(SecretTableError::Empty);
@@ -109,12 +120,7 @@ fn check(entries: &[Entry]) -> Result<(), SecretTableError> {
     }
     let mut seen = std::collections::HashSet::new();
     for Entry { guid, .. } in entries {
-        if guid.is_nil() {
-            return Err(SecretTableError::NullGuid);
-        }
-        if *guid == TABLE {
-            return Err(SecretTableError::TableGuid);
-        }
+        check_guid(*guid)?;
         if !seen.insert(guid) {
             return Err(SecretTableError::Duplicate(*guid));
         }

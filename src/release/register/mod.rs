@@ -11,6 +11,7 @@ mod mailing;
 mod secrets;
 mod workloads;
 
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use uuid::Uuid;
@@ -127,6 +128,7 @@ impl Service {
     /// # Errors
     /// See [`RegisterError`]; nothing was written.
     pub fn apply(&self, owner: &Name, objects: &[Object], dry_run: bool) -> Result<Applied, RegisterError> {
+        said_once(objects)?;
         self.register(owner, dry_run, |draft| {
             let mut changes = Vec::with_capacity(objects.len());
             // Whatever order they come in: what others refer to is there first.
@@ -222,14 +224,28 @@ impl Service {
                 }
                 Err(ApplyError::Changed) => {}
                 Err(ApplyError::Taken(uuid)) => {
-                    return Err(RegisterError::invalid(
-                        format!("Workload {uuid}"),
-                        "this UUID is taken",
-                    ));
+                    let hint = Some("give it another `uuid`".to_owned());
+                    return Err(
+                        RegisterError::invalid(format!("Workload {uuid}"), "this UUID is taken")
+                            .because_of(uuid, hint),
+                    );
                 }
                 Err(ApplyError::Store(error)) => return Err(error.into()),
             }
         }
         Err(RegisterError::Busy)
     }
+}
+
+/// One object said twice would be what the last one says, and never be found unchanged.
+fn said_once(objects: &[Object]) -> Result<(), RegisterError> {
+    let mut said = HashSet::new();
+    for object in objects {
+        // That there is one policy bundle is for the draft to say.
+        if !matches!(object, Object::PolicyBundle(_)) && !said.insert(object.label()) {
+            let why = "it is said twice; leave one of them, or give the other a name of its own";
+            return Err(RegisterError::invalid(object.label(), why));
+        }
+    }
+    Ok(())
 }

@@ -52,8 +52,12 @@ impl Draft<'_> {
                 format!("binds more than {MAX_POLICIES} policies"),
             ));
         }
-        if let SecretValue::Base64(value) = new.value {
-            check(&label, new.kind, guid, &value.0)?;
+        // Whether there is a new value or not: the table is made of both when it is released.
+        secret_table::check_guid(guid)
+            .map_err(|e| RegisterError::invalid(&label, e).because_of(guid, None))?;
+        match new.value {
+            SecretValue::Base64(value) => check(&label, new.kind, guid, &value.0)?,
+            SecretValue::Generate(bytes) => fits(&label, generated_length(new.kind, *bytes))?,
         }
         let value = self.value(&label, new, old.as_ref())?;
         if let Some(value) = &value {
@@ -159,17 +163,28 @@ impl Draft<'_> {
     }
 }
 
+/// How long the value is that is made of so many random bytes.
+fn generated_length(kind: SecretKind, bytes: u16) -> usize {
+    match kind {
+        SecretKind::Opaque => usize::from(bytes),
+        // Base64 without padding: four characters for three bytes.
+        SecretKind::LuksPassphrase => (usize::from(bytes) * 4).div_ceil(3),
+    }
+}
+
+fn fits(label: &str, length: usize) -> Result<(), RegisterError> {
+    if length > MAX_VALUE {
+        let why = format!("the value has {length} bytes, at most {MAX_VALUE} fit a secret table");
+        return Err(RegisterError::invalid(label, why));
+    }
+    Ok(())
+}
+
 fn check(label: &str, kind: SecretKind, guid: Uuid, value: &[u8]) -> Result<(), RegisterError> {
     if value.is_empty() {
         return Err(RegisterError::invalid(label, "the value is empty"));
     }
-    if value.len() > MAX_VALUE {
-        let why = format!(
-            "the value has {} bytes, at most {MAX_VALUE} fit a secret table",
-            value.len()
-        );
-        return Err(RegisterError::invalid(label, why));
-    }
+    fits(label, value.len())?;
     if kind == SecretKind::LuksPassphrase && value.contains(&0) {
         let why = "a passphrase must not contain a NUL byte: the guest would read it only up to there";
         return Err(RegisterError::invalid(label, why));

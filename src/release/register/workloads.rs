@@ -27,13 +27,18 @@ impl Draft<'_> {
     pub(super) fn put_workload_object(&mut self, object: &WorkloadObject) -> Result<Change, RegisterError> {
         let label = format!("Workload {}", object.name);
         let known = self.workloads.get(&object.name).map(|w| w.workload.uuid);
+        // Counts belong to the UUID and outlive the workload: one made again goes on where it was.
+        let last = self.before.last_uuids.get(&object.name).copied();
         let uuid = match (object.uuid, known) {
             (Some(asked), Some(known)) if asked != known => {
                 let why = format!("is registered with UUID {known}, which can't be changed; delete it first");
                 return Err(RegisterError::invalid(label, why));
             }
-            (Some(uuid), _) | (None, Some(uuid)) => uuid,
-            (None, None) => self.service.fresh_uuid().map_err(|_| RegisterError::Busy)?,
+            (Some(uuid), _) => uuid,
+            (None, known) => match known.or(last) {
+                Some(uuid) => uuid,
+                None => self.service.fresh_uuid().map_err(|_| RegisterError::Busy)?,
+            },
         };
         let oca = object
             .cloud_cert
@@ -71,10 +76,16 @@ impl Draft<'_> {
             .iter()
             .find(|(name, w)| w.workload.uuid == workload.uuid && **name != workload.name)
         {
-            return Err(RegisterError::invalid(
-                label,
-                format!("the UUID is that of workload {name}"),
-            ));
+            let why = format!("the UUID {} is that of workload {name}", workload.uuid);
+            let hint = Some("give it a `uuid` of its own, or delete the other first".to_owned());
+            return Err(RegisterError::invalid(label, why).because_of(workload.uuid, hint));
+        }
+        if let Some(other) = self.workloads.get(&workload.name).map(|w| w.workload.uuid)
+            && other != workload.uuid
+        {
+            let why = format!("the name is that of the workload with UUID {other}");
+            let hint = Some("delete that one first, or register it under another name".to_owned());
+            return Err(RegisterError::invalid(label, why).because_of(&workload.name, hint));
         }
         if let Some(policy) = workload.policy {
             for failed in floor::at_launch(&workload, SevPolicy(policy)) {

@@ -39,6 +39,7 @@ pub(super) fn owner_state(c: &Connection, owner: &Name) -> Result<OwnerState, Ro
         )?,
         workloads: workloads(c, owner)?,
         last_versions: last_versions(c, owner)?,
+        last_uuids: last_uuids(c, owner)?,
     })
 }
 
@@ -338,6 +339,10 @@ fn put_workload(c: &Connection, owner: &str, registered: &RegisteredWorkload) ->
             candidates
         ],
     )?;
+    c.execute(
+        "INSERT INTO workload_uuids VALUES (?1, ?2, ?3) ON CONFLICT (owner, name) DO UPDATE SET uuid = ?3",
+        params![owner, workload.name.as_str(), workload.uuid.as_bytes().as_slice()],
+    )?;
     Ok(())
 }
 
@@ -352,4 +357,17 @@ fn last_versions(c: &Connection, owner: &Name) -> Result<BTreeMap<Name, u64>, Ro
         );
     }
     Ok(versions)
+}
+
+fn last_uuids(c: &Connection, owner: &Name) -> Result<BTreeMap<Name, Uuid>, RowError> {
+    let mut statement = c.prepare_cached("SELECT name, uuid FROM workload_uuids WHERE owner = ?1")?;
+    let mut found = statement.query([owner.as_str()])?;
+    let mut uuids = BTreeMap::new();
+    while let Some(row) = found.next()? {
+        uuids.insert(
+            rows::name("a workload's name", row, 0)?,
+            rows::uuid("a workload's last UUID", row, 1)?,
+        );
+    }
+    Ok(uuids)
 }

@@ -39,6 +39,14 @@ CREATE TABLE secrets (
     PRIMARY KEY (owner, name)
 ) STRICT;
 
+-- The UUID that each workload's name had last, so that one made again under its name goes on with its counts.
+CREATE TABLE workload_uuids (
+    owner TEXT NOT NULL REFERENCES owners (name),
+    name  TEXT NOT NULL,
+    uuid  BLOB NOT NULL,
+    PRIMARY KEY (owner, name)
+) STRICT, WITHOUT ROWID;
+
 -- The last version of each secret that ever was, so that none is used twice.
 CREATE TABLE secret_versions (
     owner TEXT NOT NULL REFERENCES owners (name),
