@@ -186,3 +186,57 @@ fn a_policy_that_hangs_is_denied_and_the_command_ends() {
     let verdict: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(verdict["error"]["kind"], "time-limit");
 }
+
+const TESTS: &str = "package release.disk_test
+
+import data.release.disk
+
+good := {\"owner\": \"acme\", \"attested\": {\"launch_digest\": data.approved[0], \"build_id\": 9}}
+
+test_approved if disk.allow with input as good
+
+test_limit if disk.release_limit == 3
+
+test_closed if {
+\tclosed := object.union(good, {\"owner\": \"nobody\"})
+\tnot disk.allow with input as closed
+}
+
+todo_test_later if false
+";
+
+#[test]
+fn tests_are_run_as_opa_runs_them_in_every_form() {
+    let shell = shell();
+    shell.write("policy/release/disk_test.rego", TESTS);
+    let mut all = String::new();
+    let mut run = |arguments: &str, code: i32| {
+        let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(ran.code, code, "{arguments}: {}{}", ran.out, ran.err);
+        let timeless = regex::Regex::new(r#"(time="|"duration": )[0-9.]+"#).unwrap();
+        let out = timeless.replace_all(&ran.out, "${1}0");
+        all.push_str(&format!("$ keyward {arguments}\n{out}{}\n", ran.err));
+    };
+    run("policy test policy", 0);
+    run("policy test policy -v", 0);
+    run("policy test policy -v --run closed", 0);
+    run("policy test policy --run nothing", 0);
+    run("policy test policy --coverage --threshold 100", 0);
+    run("policy test policy --run limit --coverage --threshold 100", 2);
+    run("policy test policy --coverage -o json", 0);
+    let failing = "\ntest_wrong if {\n\tprint(\"limit\", disk.release_limit)\n\tdisk.release_limit == 4\n\tdisk.allow\n}\n\n\
+                   test_broken if to_number(\"x\") == 1\n";
+    shell.write("policy/release/disk_test.rego", format!("{TESTS}{failing}"));
+    for form in ["pretty", "json", "junit", "tap"] {
+        run(&format!("policy test policy -o {form}"), 2);
+    }
+    shell.write("policy/release/disk_test.rego", "package t\ntest_a if {\n");
+    run("policy test policy", 1);
+    transcript("policy-test.txt", &all);
+}
+
+#[test]
+fn the_example_s_tests_reach_all_of_its_policy() {
+    let ran = Shell::new().run(&["policy", "test", EXAMPLE, "--coverage", "--threshold", "100"]);
+    assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
+}

@@ -3,7 +3,7 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: [&str; 22] = [
+const VERBS: [&str; 23] = [
     "",
     "demo",
     "init",
@@ -15,6 +15,7 @@ const VERBS: [&str; 22] = [
     "policy",
     "policy check",
     "policy eval",
+    "policy test",
     "sev",
     "sev measure",
     "sev chain",

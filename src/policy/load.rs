@@ -99,6 +99,30 @@ pub(super) fn load(bundle: &Bundle) -> Result<Loaded, Vec<Diagnostic>> {
     finish(engine, modules, false, checked)
 }
 
+/// An engine with a bundle, its test files and the library's helpers; and what the test files say.
+pub(super) fn with_tests(bundle: &Bundle) -> Result<(Engine, Vec<Module>), Vec<Diagnostic>> {
+    let owned = |(path, text): (&str, &str)| (path.to_owned(), text.to_owned());
+    let mut engine = new_engine()?;
+    let own: Vec<_> = bundle.modules().map(owned).collect();
+    parse(&mut engine, &own)?;
+    let helpers: Vec<_> = library::HELPERS.iter().copied().map(owned).collect();
+    parse(&mut engine, &helpers)?;
+    let tests: Vec<_> = bundle.test_modules().map(owned).collect();
+    let modules = parse(&mut engine, &tests)?;
+    let failed = |error: String| {
+        vec![Diagnostic::on_file(
+            "",
+            format!("the tests can't be loaded: {error}"),
+        )]
+    };
+    let data = documents::merge(bundle.data_files()).map_err(|diagnostic| vec![diagnostic])?;
+    Value::from_json_str(&data.to_string())
+        .and_then(|value| engine.add_data(value))
+        .and_then(|()| engine.eval_query("true".to_owned(), false).map(|_| ()))
+        .map_err(|error| failed(error.to_string()))?;
+    Ok((engine, modules))
+}
+
 /// Loads the library alone, with the policies of the server.
 pub(super) fn load_library() -> Result<Loaded, Vec<Diagnostic>> {
     let mut engine = new_engine()?;

@@ -34,6 +34,7 @@ mod safety;
 mod scan;
 mod selection;
 mod syntax;
+mod test;
 mod unasked;
 pub mod worker;
 
@@ -54,3 +55,4 @@ pub use limits::{Limits, STACK};
 pub use load::PolicyFacts;
 pub use manifest::Manifest;
 pub use prepared::PreparedBundle;
+pub use test::{Covered, TestOutcome, TestReport, TestResult, run_tests};

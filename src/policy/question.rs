@@ -252,7 +252,7 @@ fn kind_of(value: &Value) -> String {
 
 /// An engine's error, which shows the place over several lines, in one: `file:line: message`. Its columns
 /// count a tab as four and point behind a call's name, so they are left out.
-fn one_line(error: &str) -> String {
+pub(super) fn one_line(error: &str) -> String {
     let place = error
         .split_once("--> ")
         .and_then(|(_, rest)| rest.lines().next()?.rsplit_once(':'));

@@ -2,6 +2,7 @@
 
 mod check;
 mod eval;
+mod test;
 mod worker;
 
 use std::path::Path;
@@ -24,6 +25,8 @@ const MEMORY: u32 = 512;
 pub(super) enum PolicyVerb {
     /// Check a policy repository as the server does when it is registered, without a server
     Check(check::Check),
+    /// Run the `test_` rules of a repository, as `opa test` does
+    Test(test::Test),
     /// Ask one policy of a repository about an input, as the server would
     Eval(eval::Eval),
     /// What the server evaluates policies in. It is started by the server and talks to nobody else
@@ -35,6 +38,7 @@ impl PolicyVerb {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         match self {
             Self::Check(check) => check.run(),
+            Self::Test(test) => test.run(),
             Self::Eval(eval) => eval.run(),
             Self::Worker(worker) => worker.run(),
         }

@@ -1,0 +1,181 @@
+//! `test_` rules of a repository, run as `opa test` runs them: one that is true passed, one whose name begins with
+//! `todo_` is skipped, all else failed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
+use std::time::{Duration, Instant};
+
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, Value};
+
+use super::bundle::Bundle;
+use super::diagnostic::Diagnostic;
+use super::limits::on_big_stack;
+use super::load;
+use super::syntax::Module;
+
+/// How one test ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TestOutcome {
+    /// Its rule is true.
+    Passed,
+    /// It is not; with the condition that did not hold, where that is known.
+    Failed(Option<String>),
+    /// It could not be evaluated.
+    Error(String),
+    /// Its name says that it is still to be written.
+    Skipped,
+}
+
+/// One test.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TestResult {
+    /// Its package, without `data.`.
+    pub package: String,
+    /// Its rule.
+    pub name: String,
+    /// Its file, as a path in the bundle.
+    pub file: String,
+    /// Line and column of the rule, from 1.
+    pub place: (u32, u32),
+    /// How it ended.
+    pub outcome: TestOutcome,
+    /// How long it took.
+    pub duration: Duration,
+    /// What it printed.
+    pub output: Vec<String>,
+}
+
+/// Lines of a policy that tests reached, and those that none did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Covered {
+    /// Reached.
+    pub covered: BTreeSet<u32>,
+    /// Not reached.
+    pub not_covered: BTreeSet<u32>,
+}
+
+/// All tests of a repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TestReport {
+    /// The tests, by file and line.
+    pub results: Vec<TestResult>,
+    /// Coverage of the policies, by file; test files are left out.
+    pub coverage: BTreeMap<String, Covered>,
+}
+
+/// Runs the tests whose `package.name` is `chosen`, each for at most `time`.
+///
+/// # Errors
+/// What is wrong with the bundle or its test files.
+pub fn run_tests(
+    bundle: &Bundle,
+    time: Duration,
+    chosen: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<TestReport, Vec<Diagnostic>> {
+    on_big_stack(|| run(bundle, time, chosen)).unwrap_or_else(|panic| {
+        let message = format!("the tests could not be run: {panic}");
+        Err(vec![Diagnostic::on_file("", message)])
+    })
+}
+
+fn run(
+    bundle: &Bundle,
+    time: Duration,
+    chosen: &dyn Fn(&str) -> bool,
+) -> Result<TestReport, Vec<Diagnostic>> {
+    // What the server would refuse is not tested.
+    load::load(bundle)?;
+    let (mut engine, modules) = load::with_tests(bundle)?;
+    engine.set_enable_coverage(true);
+    let mut report = TestReport::default();
+    for (path, _) in bundle.modules() {
+        report.coverage.insert(path.to_owned(), Covered::default());
+    }
+    for module in &modules {
+        let mut seen = BTreeSet::new();
+        for (at, rule) in module.rules.iter().enumerate() {
+            let Some(name) = rule.name.first() else { continue };
+            let skipped = name.starts_with("todo_test_");
+            let path = format!("{}.{name}", module.package.join("."));
+            if !(skipped || name.starts_with("test_")) || !seen.insert(name) || !chosen(&path) {
+                continue;
+            }
+            let place = Diagnostic::at_offset(&module.file, &module.text, rule.offset, "");
+            let mut result = TestResult {
+                package: module.package.join("."),
+                name: name.clone(),
+                file: module.file.clone(),
+                place: (place.line, place.column),
+                outcome: TestOutcome::Skipped,
+                duration: Duration::ZERO,
+                output: Vec::new(),
+            };
+            if !skipped {
+                let next = module.rules.get(at + 1).map(|rule| rule.offset);
+                one(
+                    &mut engine.clone(),
+                    module,
+                    next,
+                    time,
+                    &mut result,
+                    &mut report.coverage,
+                );
+            }
+            report.results.push(result);
+        }
+    }
+    for covered in report.coverage.values_mut() {
+        let reached = covered.covered.clone();
+        covered.not_covered.retain(|line| !reached.contains(line));
+    }
+    report
+        .results
+        .sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
+    Ok(report)
+}
+
+/// Runs one test; `next` is where the rule after it begins.
+fn one(
+    engine: &mut Engine,
+    module: &Module,
+    next: Option<usize>,
+    time: Duration,
+    result: &mut TestResult,
+    coverage: &mut BTreeMap<String, Covered>,
+) {
+    engine.set_execution_timer_config(ExecutionTimerConfig {
+        limit: time,
+        check_interval: NonZeroU32::MIN,
+    });
+    let begun = Instant::now();
+    let value = engine.eval_rule(format!("data.{}.{}", result.package, result.name));
+    result.duration = begun.elapsed();
+    result.output = engine.take_prints().unwrap_or_default();
+    let report = engine.get_coverage_report().unwrap_or_default();
+    result.outcome = match value {
+        Ok(Value::Bool(true)) => TestOutcome::Passed,
+        Ok(_) => {
+            let own = report.files.iter().find(|file| file.path == module.file);
+            let lines = own.map(|file| (&file.covered, &file.not_covered));
+            let last = next.map_or(u32::MAX, |offset| {
+                Diagnostic::at_offset(&module.file, &module.text, offset, "").line
+            });
+            TestOutcome::Failed(lines.and_then(|(covered, not_covered)| {
+                let first = result.place.0;
+                let end = not_covered.range(first..last).next().copied().unwrap_or(last);
+                let reached = covered.range(first..end).next_back().copied().unwrap_or(first);
+                let index = usize::try_from(reached).ok()?.checked_sub(1)?;
+                let text = module.text.lines().nth(index)?.trim();
+                Some(format!("line {reached} did not hold: {text}"))
+            }))
+        }
+        Err(error) => TestOutcome::Error(super::question::one_line(&error.to_string())),
+    };
+    for file in report.files {
+        if let Some(covered) = coverage.get_mut(&file.path) {
+            covered.covered.extend(&file.covered);
+            covered.not_covered.extend(&file.not_covered);
+        }
+    }
+}
