@@ -9,6 +9,7 @@
 
 mod architecture;
 mod bad_input;
+mod bad_input_body;
 mod bad_input_http;
 mod bad_input_random;
 mod cli_apply;
