@@ -24,6 +24,7 @@ mod crash;
 mod example;
 mod host_digest;
 mod host_flood;
+mod host_mailing;
 mod host_platform;
 mod host_policy;
 mod host_probing;

@@ -161,11 +161,26 @@ impl Service {
         on_conflict: OnConflict,
     ) -> Result<(Action, Applied), RegisterError> {
         let applied = self.register(owner, false, |draft| {
-            let changes = draft.put_mailing(uuid, workload)?;
-            let differs =
-                draft.had_workload(uuid) && changes.iter().any(|change| change.action != Action::Unchanged);
-            if differs && on_conflict == OnConflict::Refuse {
-                return Err(RegisterError::Conflict(format!("workload {uuid}")));
+            let changes = draft.put_mailing(uuid, workload, on_conflict)?;
+            // Of a workload that is there, a secret more is a difference too; of one that is not, a secret
+            // that was there already is one that POST would replace.
+            let known = draft.had_workload(uuid);
+            let differs = changes.iter().find(|change| match change.action {
+                Action::Updated => true,
+                Action::Created => known,
+                Action::Unchanged => false,
+            });
+            match differs {
+                Some(change) if on_conflict == OnConflict::Refuse => Err(RegisterError::Conflict(format!(
+                    "{} {} exists and differs; PUT replaces it",
+                    if known { "Workload" } else { &change.kind },
+                    if known {
+                        uuid.to_string()
+                    } else {
+                        change.name.clone()
+                    },
+                ))),
+                _ => Ok(changes),
             }
             Ok(changes)
         })?;
