@@ -39,7 +39,7 @@ pub enum RegisterError {
     #[error("the policy bundle does not load: {}", render(.0))]
     Bundle(Vec<Diagnostic>),
     /// It exists, and differs.
-    #[error("{0} exists and differs; PUT replaces it")]
+    #[error("{0}")]
     Conflict(String),
     /// There is no such object.
     #[error("there is no such object")]
@@ -62,13 +62,15 @@ impl RegisterError {
             why: why.to_string(),
             hint: None,
             about: None,
+            member: None,
         }))
     }
 
-    /// The same, because of something that the object says: a name, as it is written there.
-    fn because_of(self, about: impl ToString, hint: Option<String>) -> Self {
+    /// The same, because of something that a member of the object says: a name, as it is written there.
+    fn because_of(self, member: &'static str, about: impl ToString, hint: Option<String>) -> Self {
         match self {
             Self::Invalid(found) => Self::Invalid(Box::new(Unacceptable {
+                member: Some(member),
                 about: Some(about.to_string()),
                 hint: hint.or(found.hint),
                 ..*found
@@ -89,6 +91,8 @@ pub struct Unacceptable {
     pub hint: Option<String>,
     /// What it says that is wrong, as it is written in it, where one word of it is.
     pub about: Option<String>,
+    /// The member that says it, such as `policies`.
+    pub member: Option<&'static str>,
 }
 
 impl std::fmt::Display for Unacceptable {
@@ -182,7 +186,6 @@ impl Service {
                 ))),
                 _ => Ok(changes),
             }
-            Ok(changes)
         })?;
         let actions = applied.changes.iter().map(|change| change.action);
         let action = if actions.clone().all(|action| action == Action::Unchanged) {
