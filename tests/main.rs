@@ -45,6 +45,7 @@ mod psp_faults;
 mod psp_launch;
 mod psp_status;
 mod psp_stored;
+mod readme;
 mod release_flow;
 mod schemas;
 mod sealing;

@@ -97,7 +97,7 @@ fn platform(input: &Input) -> Vec<String> {
             "platform",
             &format!("{} under root {}", or_unknown(&platform.product), platform.root),
         ),
-        row("chip", &or_unknown(&platform.chip_id)),
+        row("chip", &halved(&or_unknown(&platform.chip_id))),
         row(
             "keys",
             &format!("CEK {}, OCA {}", short(&prints.cek), short(&prints.oca)),
@@ -149,7 +149,7 @@ fn claimed(input: &Input) -> Vec<String> {
     let claimed = &input.claimed;
     let said = [
         ("vCPUs", claimed.cpu_count.map(|count| count.to_string())),
-        ("cpu-id", claimed.cpu_id.clone()),
+        ("cpu-id", claimed.cpu_id.as_deref().map(halved)),
         ("firmware", claimed.firmware_hash.clone()),
         ("kernel", claimed.kernel_hash.clone()),
         ("initrd", claimed.initrd_hash.clone()),
@@ -203,6 +203,14 @@ fn policy(bound: &BoundVerdict) -> Vec<String> {
 
 fn short(digest: &str) -> &str {
     digest.get(..SHORT).unwrap_or(digest)
+}
+
+/// A chip's id has 128 digits, in which there is no place to break a line; it is given one.
+fn halved(id: &str) -> String {
+    match id.split_at_checked(64) {
+        Some((first, second)) if !second.is_empty() => format!("{first} {second}"),
+        _ => id.to_owned(),
+    }
 }
 
 fn row(label: &str, value: &str) -> Vec<String> {
