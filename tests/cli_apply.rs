@@ -4,7 +4,7 @@ use crate::support::Shell;
 use crate::support::cli::transcript;
 
 /// Manifests that are wrong before a server hears of them.
-const MISTAKES: [&str; 26] = [
+const MISTAKES: [&str; 31] = [
     "kind: Firmware\nname: ovmf\nfiel: guest.fd\n",
     "kind: Firmware\nname: ovmf\n",
     "kind: Firmware\nname: ovmf\nfile: nowhere.fd\n",
@@ -31,6 +31,11 @@ const MISTAKES: [&str; 26] = [
     "kind: Workload\nname: web\nname: web\nscheme: amd-sev\nsecrets: [disk]\n",
     "kind: Workload\nname: web\nscheme: amd-sev\nsecrets: [disk]\nimages:\n- {name: one, firmware: ovmf, kernel: nowhere}\n",
     "- kind: Workload\n",
+    "--- {kind: Secret, name: disk, type: opaque, value: {base64: aHVudGVyMg==, text: hunter2}}\n",
+    "\"kind\": \"Secret\"\n\"name\": \"disk\"\n\"type\": \"opaque\"\n\"passphrase\": \"hunter2\"\n",
+    "? kind\n: !!str \"S\\x65cret\"\n? name\n: disk\n? word\n: hunter2\n",
+    "{kind: secret, name: disk, word: hunter2}\n",
+    "{kind: Firmwear, name: ovmf, word: hunter2}\n",
 ];
 
 #[test]
@@ -179,7 +184,7 @@ fn what_can_t_be_registered_is_said_with_a_hint_and_nothing_else_is_registered_e
         (
             "launch_digests: ['8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c']",
             "images: [{name: one, firmware: ovmf}]",
-            "m.yaml:10:1",
+            "m.yaml:14:32",
         ),
         (
             "path: policy",
@@ -190,6 +195,21 @@ fn what_can_t_be_registered_is_said_with_a_hint_and_nothing_else_is_registered_e
             "secrets: [disk]",
             "secrets: [disk]\npolicies:\n  # release.web\n  - release.web",
             "m.yaml:18:5",
+        ),
+        (
+            "name: disk\ntype: luks-passphrase\nvalue: {env: PASSPHRASE}\npolicies: [release.disk]",
+            "name: database/disk\ntype: luks-passphrase\nvalue: {env: PASSPHRASE}\npolicies: [database]",
+            "m.yaml:8:12",
+        ),
+        (
+            "policies: [release.disk]",
+            "policies:\n- release.disk\n- release.dis",
+            "m.yaml:10:3",
+        ),
+        (
+            "launch_digests: ['8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c']",
+            "images: [{name: ovmf/1, firmware: ovmf}]",
+            "m.yaml:14:35",
         ),
     ] {
         let text = GOOD.replace(from, to);

@@ -48,8 +48,32 @@ fn decided() -> (Shell, Server) {
     let mut request = vm.measure(other);
     post(&vm.path(), &request).expect(422, "measurement-mismatch");
     request["launch-digest"] = digest(other).into();
+    let said = "a host's own words, ESC \u{1b}[2J and \u{202e}reordered; ".repeat(3);
+    request["description"] = said.into();
+    request["cpu-count"] = 2.into();
+    request["kernel-hash"] = digest(b"kernel").into();
     post(&vm.path(), &request).expect(403, "denied");
     (shell, server)
+}
+
+/// With the fingerprints of CEK and OCA replaced.
+fn keys_masked(text: &str) -> String {
+    let line = |line: &str| match line
+        .strip_prefix("keys       CEK ")
+        .map(|rest| rest.split(", OCA "))
+    {
+        Some(prints) => {
+            assert!(
+                prints
+                    .clone()
+                    .all(|print| print.len() == 12 && hex::decode(print).is_ok())
+            );
+            assert_eq!(prints.count(), 2);
+            "keys       CEK <short>, OCA <short>\n".to_owned()
+        }
+        None => format!("{line}\n"),
+    };
+    text.lines().map(line).collect()
 }
 
 #[test]
@@ -76,6 +100,8 @@ fn they_are_listed_and_shown_with_their_reasons() {
     for decision in all.iter().rev() {
         show(&["show", decision["id"].as_str().unwrap()], "show <uuid>");
     }
+    // Keys are made anew for each run.
+    let text = keys_masked(&text);
     transcript("decisions.txt", &text);
 }
 

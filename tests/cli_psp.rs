@@ -14,7 +14,7 @@ fn its_files_hold_keys_are_private_and_are_never_overwritten() {
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
     let said = shell.run(&["psp", "new", "one", "--bits", "2048"]).failed();
-    assert_eq!(said, "error: one: File exists (os error 17)\n");
+    assert_eq!(said, "error: one exists already; name another or remove it\n");
     assert_eq!(shell.read("one"), before);
 
     shell

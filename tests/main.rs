@@ -9,6 +9,7 @@
 
 mod architecture;
 mod bad_input;
+mod bad_input_body;
 mod bad_input_http;
 mod bad_input_random;
 mod cli_apply;
@@ -24,6 +25,7 @@ mod crash;
 mod example;
 mod host_digest;
 mod host_flood;
+mod host_mailing;
 mod host_platform;
 mod host_policy;
 mod host_probing;
@@ -47,6 +49,7 @@ mod psp_faults;
 mod psp_launch;
 mod psp_status;
 mod psp_stored;
+mod readme;
 mod register;
 mod release_flow;
 mod schemas;

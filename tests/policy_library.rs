@@ -60,6 +60,46 @@ fn the_librarys_own_tests_pass() {
     }
 }
 
+/// The rules of a module, without its private ones.
+fn public_rules(text: &str) -> std::collections::BTreeSet<String> {
+    let rules = text.lines().filter_map(|line| {
+        let rule = line.strip_prefix("default ").unwrap_or(line);
+        let begins = rule.starts_with(|c: char| c.is_ascii_lowercase());
+        let keyword = ["package ", "import "].iter().any(|word| rule.starts_with(word));
+        (begins && !keyword).then(|| {
+            let name = rule.chars().take_while(|c| c.is_alphanumeric() || *c == '_');
+            name.collect()
+        })
+    });
+    rules.collect()
+}
+
+#[test]
+fn every_public_rule_of_the_library_is_named_in_the_tests_beside_it() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("policies");
+    let (mut seen, mut untested) = (0, Vec::new());
+    for (path, text) in library_modules() {
+        let module = path
+            .rsplit('/')
+            .next()
+            .and_then(|name| name.strip_suffix(".rego"));
+        let module = module.expect("a module");
+        let tests = std::fs::read_to_string(folder.join(format!("{module}_test.rego"))).expect("its tests");
+        let code = tests.lines().filter(|line| !line.starts_with('#'));
+        let code = code.collect::<Vec<_>>().join("\n");
+        let words: std::collections::BTreeSet<&str> =
+            code.split(|c: char| !(c.is_alphanumeric() || c == '_')).collect();
+        for rule in public_rules(text) {
+            seen += 1;
+            if !words.contains(rule.as_str()) {
+                untested.push(format!("{module}.{rule}"));
+            }
+        }
+    }
+    assert!(seen >= 15, "only {seen} rules were found");
+    assert_eq!(untested, [""; 0], "rules that no test names");
+}
+
 #[test]
 fn every_rule_of_the_library_has_a_title_and_a_description() {
     for (path, text) in library_modules() {

@@ -60,6 +60,7 @@ struct Place {
     #[serde(default)]
     object: String,
     about: Option<String>,
+    member: Option<String>,
     file: String,
     line: u32,
     column: u32,
@@ -85,8 +86,9 @@ impl NotRegistered {
     fn text(&self, manifests: &Manifests) -> String {
         let places = self.places.iter().map(|place| {
             let complaint = place.diagnostic();
+            let said = place.member.as_deref().zip(place.about.as_deref());
             manifests
-                .shown(&place.object, place.about.as_deref(), &complaint)
+                .shown(&place.object, said, &complaint)
                 .unwrap_or_else(|| match complaint.file.is_empty() {
                     true => Diagnostic {
                         file: place.object.clone(),

@@ -5,6 +5,7 @@
 mod apply;
 mod client;
 mod decision;
+mod decision_text;
 mod demo;
 mod init;
 mod kds;

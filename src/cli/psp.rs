@@ -344,7 +344,12 @@ fn write_private(path: &Path, bytes: &[u8], new: bool) -> anyhow::Result<()> {
     } else {
         options.truncate(true)
     };
-    let mut file = options.open(path).with_context(|| path.display().to_string())?;
+    let mut file = options.open(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            anyhow::anyhow!("{} exists already; name another or remove it", path.display())
+        }
+        _ => anyhow::Error::new(error).context(path.display().to_string()),
+    })?;
     file.write_all(bytes).with_context(|| path.display().to_string())
 }
 

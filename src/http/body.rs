@@ -1,9 +1,20 @@
 //! Bodies: bounded in length and time, parsed wholly or refused with the member that is wrong.
+//!
+//! An owner's body holds secrets in the clear, so what is collected here lies in memory that is wiped, also
+//! where it had to grow. Not ours to wipe, and left to the allocator: the buffers in which TLS and
+//! actix-web read from the socket, the pieces that they hand on, and the scratch space of the JSON parser
+//! for a string with escapes in it (base64 has none).
 
+use std::future::poll_fn;
+use std::marker::PhantomData;
+use std::pin::pin;
 use std::time::Duration;
 
-use actix_web::web;
-use serde::de::DeserializeOwned;
+use actix_web::body::{BodyStream, MessageBody as _};
+use actix_web::http::header::CONTENT_LENGTH;
+use actix_web::{HttpRequest, web};
+use serde::de::{DeserializeOwned, DeserializeSeed};
+use zeroize::Zeroizing;
 
 use super::REQUEST_TIMEOUT;
 use super::problem::{Kind, Problem};
@@ -18,38 +29,79 @@ const MESSAGE: usize = 400;
 /// How long a caller with a token may take over a body: firmware is big and lines are slow.
 const OWNER_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// Reads a body of at most `limit` bytes.
-pub(super) async fn read(payload: web::Payload, limit: usize) -> Result<web::Bytes, Problem> {
+/// What is set aside for a body that does not say how long it is.
+const FIRST: usize = 16 << 10;
+
+/// Reads a body of at most `limit` bytes. One that says it is longer is refused before any of it is read.
+pub(super) async fn read(
+    request: &HttpRequest,
+    payload: web::Payload,
+    limit: usize,
+) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    let too_large = || Problem::new(Kind::TooLarge, format!("the body is longer than {limit} bytes"));
     let time = if limit == OWNER_LIMIT {
         OWNER_TIMEOUT
     } else {
         REQUEST_TIMEOUT
     };
-    let read = actix_web::rt::time::timeout(time, payload.to_bytes_limited(limit)).await;
-    match read {
-        Err(_) => Err(Problem::new(Kind::Malformed, "the body did not arrive in time")),
-        Ok(Err(_)) => Err(Problem::new(
-            Kind::TooLarge,
-            format!("the body is longer than {limit} bytes"),
-        )),
-        Ok(Ok(Err(_))) => Err(Problem::new(Kind::Malformed, "the body could not be read")),
-        Ok(Ok(Ok(bytes))) => Ok(bytes),
+    let said = request.headers().get(CONTENT_LENGTH);
+    let said = said.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    let said = said.map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+    if said.is_some_and(|length| length > limit) {
+        return Err(too_large());
     }
+    let collect = async {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(said.unwrap_or(FIRST.min(limit))));
+        // A payload is a stream; as a message body it can be polled without another crate.
+        let mut stream = pin!(BodyStream::new(payload));
+        while let Some(piece) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
+            let piece = piece.map_err(|_| Problem::new(Kind::Malformed, "the body could not be read"))?;
+            if piece.len() > limit - bytes.len() {
+                return Err(too_large());
+            }
+            append(&mut bytes, &piece, limit);
+        }
+        Ok(bytes)
+    };
+    let read = actix_web::rt::time::timeout(time, collect).await;
+    read.unwrap_or_else(|_| Err(Problem::new(Kind::Malformed, "the body did not arrive in time")))
+}
+
+/// Appends without leaving a copy behind: a `Vec` that grows by itself frees what it was in as it is.
+fn append(bytes: &mut Zeroizing<Vec<u8>>, piece: &[u8], limit: usize) {
+    let length = bytes.len() + piece.len();
+    if length > bytes.capacity() {
+        let mut grown = Zeroizing::new(Vec::with_capacity((length * 2).min(limit)));
+        grown.extend_from_slice(bytes);
+        *bytes = grown;
+    }
+    bytes.extend_from_slice(piece);
 }
 
 /// Parses a JSON body.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    parse_seed(bytes, PhantomData)
+}
+
+/// Parses a JSON body with what is known of it already.
+pub(super) fn parse_seed<'de, S: DeserializeSeed<'de>>(
+    bytes: &'de [u8],
+    seed: S,
+) -> Result<S::Value, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let message = without_values(&error.into_inner().to_string());
-        let detail = if path == "." {
-            message
-        } else {
-            format!("`{path}`: {message}")
-        };
-        Problem::new(Kind::Malformed, detail)
-    })?;
+    let mut track = serde_path_to_error::Track::new();
+    let value = seed
+        .deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
+        .map_err(|error| {
+            let path = track.path().to_string();
+            let message = without_values(&error.to_string());
+            let detail = if path == "." {
+                message
+            } else {
+                format!("`{path}`: {message}")
+            };
+            Problem::new(Kind::Malformed, detail)
+        })?;
     json.end()
         .map_err(|_| Problem::new(Kind::Malformed, "there is more than one JSON value"))?;
     Ok(value)

@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::peer::peer;
 use super::problem::{Kind, Problem};
-use super::{State, auth, body, peer};
+use super::{State, auth, body};
 use crate::domain::bytes::Flex;
 use crate::domain::object::{Action, SecretBytes, SecretKind, SecretValue};
 use crate::domain::{Base64, Base64Bytes, FlexDigest, Hex, Name, Time};
@@ -189,7 +190,7 @@ async fn do_launch(
     payload: web::Payload,
 ) -> Result<HttpResponse, Problem> {
     let (uuid, host) = (uuid(path)?, host(request, state)?);
-    let body: LaunchBody = body::parse(&body::read(payload, body::HOST_LIMIT).await?)?;
+    let body: LaunchBody = body::parse(&body::read(request, payload, body::HOST_LIMIT).await?)?;
     if body.cert_chain.0.len() > MAX_CHAIN {
         return Err(member(
             "cert-chain",
@@ -234,7 +235,7 @@ async fn do_validate(
 ) -> Result<HttpResponse, Problem> {
     let (uuid, host) = (uuid(path)?, host(request, state)?);
     let key = idempotency_key(request)?;
-    let bytes = body::read(payload, body::HOST_LIMIT).await?;
+    let bytes = body::read(request, payload, body::HOST_LIMIT).await?;
     let body: ValidateBody = body::parse(&bytes)?;
     if body
         .description
@@ -324,7 +325,7 @@ async fn do_register(
 ) -> Result<HttpResponse, Problem> {
     let caller = auth::caller(request, state).await?;
     let uuid = uuid(path)?;
-    let body: RegisterBody = body::parse(&body::read(payload, body::HOST_LIMIT).await?)?;
+    let body: RegisterBody = body::parse(&body::read(request, payload, body::HOST_LIMIT).await?)?;
     let workload = mailing(body)?;
     let (action, applied) = on_thread(state, move |service| {
         service
@@ -398,10 +399,8 @@ pub(super) fn uuid(path: &str) -> Result<Uuid, Problem> {
 }
 
 fn host(request: &HttpRequest, state: &web::Data<State>) -> Result<Host, Problem> {
-    let address = peer(request, &state.trusted_proxies);
-    address
-        .map(|address| Host { address })
-        .ok_or_else(|| Problem::new(Kind::Unavailable, "the peer has no address"))
+    let address = peer(request, &state.trusted_proxies)?;
+    Ok(Host { address })
 }
 
 fn member(name: &str, why: &str) -> Problem {

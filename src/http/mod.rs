@@ -4,10 +4,12 @@
 //! the member that is wrong. Everything that takes time runs on blocking threads, so that a slow
 //! evaluation never holds up the listener.
 
+mod apply;
 mod auth;
 mod body;
 mod host;
 mod owner;
+mod peer;
 mod problem;
 mod tls;
 
@@ -17,15 +19,16 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, Service as _};
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, web};
+use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, Resource, Route, guard, web};
 use uuid::Uuid;
 
 use crate::config::Tls;
 use crate::release::Service;
 use problem::{Kind, Problem};
 
+pub use apply::ApplyBody;
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
-pub use owner::{ApplyBody, BundleList, DecisionList};
+pub use owner::{BundleList, DecisionList};
 pub use tls::TlsError;
 
 /// How long a client may take over a request's head, and over its body.
@@ -35,7 +38,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct State {
     /// The use cases.
     pub service: Arc<Service>,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is believed. Each must append the address of its peer.
     pub trusted_proxies: Vec<IpAddr>,
 }
 
@@ -70,9 +73,9 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
             })
             .configure(host::routes)
             .configure(owner::routes)
-            .route("/livez", web::get().to(livez))
-            .route("/readyz", web::get().to(readyz))
-            .route("/problems/{name}", web::get().to(problem::page))
+            .service(readable("/livez").route(head_or_get().to(livez)))
+            .service(readable("/readyz").route(head_or_get().to(readyz)))
+            .service(readable("/problems/{name}").route(head_or_get().to(problem::page)))
             .default_service(web::to(|request: HttpRequest| async move {
                 Problem::new(Kind::NotFound, "there is nothing at this path").response(&request)
             }))
@@ -105,6 +108,16 @@ pub enum ServeError {
     Io(#[from] std::io::Error),
 }
 
+/// What is there to be read only.
+fn readable(path: &str) -> Resource {
+    web::resource(path.to_owned()).default_service(web::to(host::method_not_allowed))
+}
+
+/// HEAD is GET without the body, which the HTTP layer leaves out.
+fn head_or_get() -> Route {
+    web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
+}
+
 async fn livez() -> HttpResponse {
     HttpResponse::Ok().json(serde_json::json!({"status": "alive"}))
 }
@@ -118,27 +131,4 @@ async fn readyz(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
         }
         _ => Problem::new(Kind::Unavailable, "the store can't write").response(&request),
     }
-}
-
-/// The address that asks: the socket's peer, or what a trusted proxy says of it.
-fn peer(request: &HttpRequest, trusted: &[IpAddr]) -> Option<IpAddr> {
-    let mut address = request.peer_addr()?.ip().to_canonical();
-    let forwarded = request
-        .headers()
-        .get_all("x-forwarded-for")
-        .filter_map(|value| value.to_str().ok());
-    let mut hops: Vec<&str> = forwarded
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    while trusted.contains(&address) {
-        let Some(hop) = hops.pop() else { break };
-        // A proxy that is trusted and writes what is no address is broken: keep what is known.
-        let with_port = || hop.parse::<std::net::SocketAddr>().map(|address| address.ip());
-        let Ok(parsed) = hop.parse::<IpAddr>().or_else(|_| with_port()) else {
-            break;
-        };
-        address = parsed.to_canonical();
-    }
-    Some(address)
 }

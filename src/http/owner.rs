@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::host::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, auth, body};
+use super::{State, apply, auth, body};
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object, PolicyBundleObject};
 use crate::domain::state::{Kind as ObjectKind, OwnerState, RegisteredWorkload};
@@ -64,17 +64,6 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     );
 }
 
-/// `POST /v1/apply`.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ApplyBody {
-    /// The objects, in any order; all are registered or none.
-    pub objects: Vec<Object>,
-    /// Only says what would be done.
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
 /// A page of decisions, newest first.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct DecisionList {
@@ -106,9 +95,9 @@ pub struct BundleEntry {
 async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request, &state).await?;
-        let bytes = body::read(payload, body::OWNER_LIMIT).await?;
+        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let applied = on_thread(&state, move |service| {
-            let body: ApplyBody = body::parse(&bytes)?;
+            let body = apply::parse(&bytes)?;
             Ok(service.apply(&caller.owner, &body.objects, body.dry_run)?)
         });
         Ok(HttpResponse::Ok().json(applied.await?))
@@ -233,7 +222,7 @@ async fn put(
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request, &state).await?;
-        let bytes = body::read(payload, body::OWNER_LIMIT).await?;
+        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let applied = on_thread(&state, move |service| {
             let (inside, object) = parse(&bytes)?;
             if inside.is_some_and(|inside| inside.as_str() != *name) {

@@ -180,6 +180,8 @@ struct Place {
     object: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     about: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    member: Option<&'static str>,
     file: String,
     line: u32,
     column: u32,
@@ -193,6 +195,7 @@ impl From<Diagnostic> for Place {
         Self {
             object: "PolicyBundle".to_owned(),
             about: None,
+            member: None,
             file: d.file,
             line: d.line,
             column: d.column,
@@ -208,6 +211,7 @@ impl From<Unacceptable> for Place {
         Self {
             object: found.object,
             about: found.about,
+            member: found.member,
             file: String::new(),
             line: 0,
             column: 0,

@@ -6,6 +6,7 @@
 mod places;
 mod read;
 mod repository;
+mod words;
 
 use std::path::PathBuf;
 

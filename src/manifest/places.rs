@@ -3,8 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::words;
 use crate::domain::object::Object;
 use crate::policy::Diagnostic;
+
+/// Kinds whose documents hold no secret.
+const HARMLESS: [&str; 4] = ["PolicyBundle", "KeySet", "Firmware", "Workload"];
+/// What a document that may hold one has in it, whatever its letters' case. A backslash could spell any.
+const TELLING: [&str; 5] = ["value", "base64", "opaque", "passphrase", "\\"];
 
 /// What manifests say, and where.
 #[derive(Default)]
@@ -39,12 +45,17 @@ impl Manifests {
         self.places.extend(other.places);
     }
 
-    /// A complaint about an object (`Workload web`), shown where it is written: at `about`, a word of it, where one
-    /// is to blame. Complaints about a file of a policy bundle keep their place in it, below the bundle's folder.
+    /// A complaint about an object (`Workload web`), shown where it is written: at a word that one of its members
+    /// says, where one is to blame (`policies`, `release.web`). Complaints about a file of a policy bundle keep their place in it, below the bundle's folder.
     ///
     /// Nothing, if no manifest says such an object.
     #[must_use]
-    pub fn shown(&self, object: &str, about: Option<&str>, complaint: &Diagnostic) -> Option<Diagnostic> {
+    pub fn shown(
+        &self,
+        object: &str,
+        said: Option<(&str, &str)>,
+        complaint: &Diagnostic,
+    ) -> Option<Diagnostic> {
         let written = self.places.iter().find(|written| written.label == object)?;
         if !complaint.file.is_empty() {
             let folder = written.folder.as_ref()?;
@@ -54,9 +65,12 @@ impl Manifests {
             });
         }
         let message = format!("{object}: {}", complaint.message);
+        let text = &written.text;
+        let place = said.and_then(|(member, word)| words::place(text.lines(), member, word));
+        let (line, column) = place.unwrap_or((text.begin(), 1));
         Some(Diagnostic {
             hint: complaint.hint.clone(),
-            ..written.text.saying(about.unwrap_or_default(), message)
+            ..text.diagnostic(line, column, message)
         })
     }
 }
@@ -99,17 +113,24 @@ impl Text {
             .map_or(self.first, |(_, number)| number)
     }
 
-    /// The line itself is shown, except where it may hold a secret.
+    /// The line itself is shown, except where it may hold a secret: only of a document that says in so many
+    /// words that it is of another kind, and nowhere speaks of a secret's value. An escape could spell either.
     pub(super) fn diagnostic(&self, line: usize, column: usize, message: String) -> Diagnostic {
         let file = self.path.display().to_string();
         let mut found = Diagnostic::at_line(&file, &self.text, line, column, message);
-        // However the document is written: one that speaks of a secret or a value may hold one in any line.
+        let harmless = self
+            .lines()
+            .any(|(line, _)| HARMLESS.iter().any(|kind| words::has(line, kind)));
         let tells = |line: &str| {
-            ["Secret", "value", "base64"]
-                .iter()
-                .any(|word| line.contains(word))
+            let lower = line.to_lowercase();
+            line.contains("Secret") || TELLING.iter().any(|word| lower.contains(word))
         };
-        if self.lines().any(|(line, _)| tells(line)) {
+        // `kind: …` alone on its line says nothing else, whatever it is misspelt.
+        let kind_alone = found
+            .source_line
+            .as_deref()
+            .is_some_and(|line| line.strip_prefix("kind: ").is_some_and(words::is_one));
+        if !kind_alone && (!harmless || self.lines().any(|(line, _)| tells(line))) {
             found.source_line = None;
         }
         found

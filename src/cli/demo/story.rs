@@ -13,7 +13,7 @@ use uuid::{Uuid, uuid};
 
 use super::say;
 use crate::cli::client::Client;
-use crate::cli::{decision, init, output, psp, serve};
+use crate::cli::{decision_text, init, output, psp, serve};
 use crate::config::{Config, ExtraRoot, KdsConfig};
 use crate::domain::Base64;
 use crate::domain::decision::Decision;
@@ -260,8 +260,8 @@ impl Story {
     pub(super) fn show(&self, id: Uuid) -> anyhow::Result<()> {
         let recorded: Decision = self.client.get(&format!("/v1/decisions/{id}"))?;
         output::line("")?;
-        for line in decision::text(&recorded).lines() {
-            output::line(&format!("      {line}"))?;
+        for line in decision_text::text(&recorded).lines() {
+            output::line(format!("      {line}").trim_end())?;
         }
         Ok(())
     }

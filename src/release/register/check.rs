@@ -45,7 +45,7 @@ impl Draft<'_> {
                 .find(|image| !self.firmware.contains_key(&image.firmware))
             {
                 let why = format!("its image {} needs firmware {}", image.name, image.firmware);
-                return Err(RegisterError::invalid(label, why).because_of(&image.firmware, None));
+                return Err(RegisterError::invalid(label, why).because_of("firmware", &image.firmware, None));
             }
             for secret in &registered.workload.secrets {
                 self.reached(&label, registered, secret, &policies)?;
@@ -68,7 +68,7 @@ impl Draft<'_> {
         match names.iter().find(|name| !self.secrets.contains_key(name)) {
             Some(missing) => {
                 let why = format!("there is no secret {missing}");
-                Err(RegisterError::invalid(label, why).because_of(missing, None))
+                Err(RegisterError::invalid(label, why).because_of("secrets", missing, None))
             }
             None => Ok(()),
         }
@@ -100,7 +100,7 @@ impl Draft<'_> {
             let why = format!(
                 "no policy reaches its secret {secret}: bind one to the secret, a key set of it, the workload or the owner (`keyward.workload` holds it to what the workload names)"
             );
-            return Err(RegisterError::invalid(label, why).because_of(secret, None));
+            return Err(RegisterError::invalid(label, why).because_of("secrets", secret, None));
         }
         if workload.names_digests() {
             return Ok(());
@@ -182,12 +182,12 @@ impl Policies<'_> {
                 Some(bundle) => bundle.facts.resolve(policy),
                 None => {
                     let why = format!("policy `{policy}` is bound, but no policy bundle is registered");
-                    return Err(RegisterError::invalid(label, why).because_of(policy, None));
+                    return Err(RegisterError::invalid(label, why).because_of("policies", policy, None));
                 }
             }
         };
         found.map_err(|diagnostic| {
-            RegisterError::invalid(label, diagnostic.message).because_of(policy, diagnostic.hint)
+            RegisterError::invalid(label, diagnostic.message).because_of("policies", policy, diagnostic.hint)
         })
     }
 }

@@ -66,6 +66,7 @@ fn of_image(
                 "there is no firmware {}; register it first",
                 image.firmware
             ))
+            .because_of("firmware", &image.firmware, None)
         })?;
     let firmware = Firmware::parse(bytes).map_err(|e| invalid(e.to_string()))?;
     let hash = HexDigest::from(firmware.hash());

@@ -2,10 +2,10 @@
 
 use uuid::Uuid;
 
-use super::RegisterError;
 use super::draft::Draft;
 use super::secrets::NewSecret;
 use super::workloads;
+use super::{OnConflict, RegisterError};
 use crate::domain::object::{Change, SecretKind, SecretValue};
 use crate::domain::workload::{Image, Workload};
 use crate::domain::{HexDigest, Name};
@@ -54,6 +54,7 @@ impl Draft<'_> {
         &mut self,
         uuid: Uuid,
         new: &MailingWorkload,
+        on_conflict: OnConflict,
     ) -> Result<Vec<Change>, RegisterError> {
         let label = format!("Workload {uuid}");
         let name = |text: String| {
@@ -72,6 +73,7 @@ impl Draft<'_> {
                 );
                 return Err(RegisterError::invalid(label, why));
             }
+            self.bound_as_here(&secret_name, &built_in, on_conflict)?;
             changes.push(self.put(&NewSecret {
                 name: &secret_name,
                 kind: secret.kind,
@@ -113,6 +115,31 @@ impl Draft<'_> {
         };
         changes.push(self.put_workload(workload)?);
         Ok(changes)
+    }
+
+    /// A secret of this name may have been registered in another form, with policies that this one can't say:
+    /// replacing it would release it without them.
+    fn bound_as_here(
+        &self,
+        name: &Name,
+        policies: &[String],
+        on_conflict: OnConflict,
+    ) -> Result<(), RegisterError> {
+        let Some(old) = self.secrets.get(name).filter(|old| old.policies != policies) else {
+            return Ok(());
+        };
+        let bound = match old.policies.join(", ") {
+            none if none.is_empty() => "no policies of its own".to_owned(),
+            some => some,
+        };
+        let why = format!(
+            "is registered and bound to {bound}; this form binds {BUILT_IN} alone and would replace that. Change it with `keyward apply`, or delete it first"
+        );
+        let label = format!("Secret {name}");
+        Err(match on_conflict {
+            OnConflict::Refuse => RegisterError::Conflict(format!("{label}: {why}")),
+            OnConflict::Replace => RegisterError::invalid(label, why),
+        })
     }
 
     /// What the hashes name: firmware alone is its launch digest under plain SEV; with a kernel, or

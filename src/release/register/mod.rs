@@ -40,7 +40,7 @@ pub enum RegisterError {
     #[error("the policy bundle does not load: {}", render(.0))]
     Bundle(Vec<Diagnostic>),
     /// It exists, and differs.
-    #[error("{0} exists and differs; PUT replaces it")]
+    #[error("{0}")]
     Conflict(String),
     /// There is no such object.
     #[error("there is no such object")]
@@ -63,13 +63,15 @@ impl RegisterError {
             why: why.to_string(),
             hint: None,
             about: None,
+            member: None,
         }))
     }
 
-    /// The same, because of something that the object says: a name, as it is written there.
-    fn because_of(self, about: impl ToString, hint: Option<String>) -> Self {
+    /// The same, because of something that a member of the object says: a name, as it is written there.
+    fn because_of(self, member: &'static str, about: impl ToString, hint: Option<String>) -> Self {
         match self {
             Self::Invalid(found) => Self::Invalid(Box::new(Unacceptable {
+                member: Some(member),
                 about: Some(about.to_string()),
                 hint: hint.or(found.hint),
                 ..*found
@@ -90,6 +92,8 @@ pub struct Unacceptable {
     pub hint: Option<String>,
     /// What it says that is wrong, as it is written in it, where one word of it is.
     pub about: Option<String>,
+    /// The member that says it, such as `policies`.
+    pub member: Option<&'static str>,
 }
 
 impl std::fmt::Display for Unacceptable {
@@ -163,13 +167,27 @@ impl Service {
         on_conflict: OnConflict,
     ) -> Result<(Action, Applied), RegisterError> {
         let applied = self.register(owner, false, |draft| {
-            let changes = draft.put_mailing(uuid, workload)?;
-            let differs =
-                draft.had_workload(uuid) && changes.iter().any(|change| change.action != Action::Unchanged);
-            if differs && on_conflict == OnConflict::Refuse {
-                return Err(RegisterError::Conflict(format!("workload {uuid}")));
+            let changes = draft.put_mailing(uuid, workload, on_conflict)?;
+            // Of a workload that is there, a secret more is a difference too; of one that is not, a secret
+            // that was there already is one that POST would replace.
+            let known = draft.had_workload(uuid);
+            let differs = changes.iter().find(|change| match change.action {
+                Action::Updated => true,
+                Action::Created => known,
+                Action::Unchanged => false,
+            });
+            match differs {
+                Some(change) if on_conflict == OnConflict::Refuse => Err(RegisterError::Conflict(format!(
+                    "{} {} exists and differs; PUT replaces it",
+                    if known { "Workload" } else { &change.kind },
+                    if known {
+                        uuid.to_string()
+                    } else {
+                        change.name.clone()
+                    },
+                ))),
+                _ => Ok(changes),
             }
-            Ok(changes)
         })?;
         let actions = applied.changes.iter().map(|change| change.action);
         let action = if actions.clone().all(|action| action == Action::Unchanged) {
@@ -227,7 +245,7 @@ impl Service {
                     let hint = Some("give it another `uuid`".to_owned());
                     return Err(
                         RegisterError::invalid(format!("Workload {uuid}"), "this UUID is taken")
-                            .because_of(uuid, hint),
+                            .because_of("uuid", uuid, hint),
                     );
                 }
                 Err(ApplyError::Store(error)) => return Err(error.into()),

@@ -54,7 +54,7 @@ impl Draft<'_> {
         }
         // Whether there is a new value or not: the table is made of both when it is released.
         secret_table::check_guid(guid)
-            .map_err(|e| RegisterError::invalid(&label, e).because_of(guid, None))?;
+            .map_err(|e| RegisterError::invalid(&label, e).because_of("guid", guid, None))?;
         match new.value {
             SecretValue::Base64(value) => check(&label, new.kind, guid, &value.0)?,
             SecretValue::Generate(bytes) => fits(&label, generated_length(new.kind, *bytes))?,

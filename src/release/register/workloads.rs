@@ -78,14 +78,14 @@ impl Draft<'_> {
         {
             let why = format!("the UUID {} is that of workload {name}", workload.uuid);
             let hint = Some("give it a `uuid` of its own, or delete the other first".to_owned());
-            return Err(RegisterError::invalid(label, why).because_of(workload.uuid, hint));
+            return Err(RegisterError::invalid(label, why).because_of("uuid", workload.uuid, hint));
         }
         if let Some(other) = self.workloads.get(&workload.name).map(|w| w.workload.uuid)
             && other != workload.uuid
         {
             let why = format!("the name is that of the workload with UUID {other}");
             let hint = Some("delete that one first, or register it under another name".to_owned());
-            return Err(RegisterError::invalid(label, why).because_of(&workload.name, hint));
+            return Err(RegisterError::invalid(label, why).because_of("name", &workload.name, hint));
         }
         if let Some(policy) = workload.policy {
             for failed in floor::at_launch(&workload, SevPolicy(policy)) {

@@ -18,5 +18,13 @@ allow if {
 	vcpus.vcpus_proved_at_most(data.reference.max_vcpus)
 }
 
+# What is told in words is read in words: by `keyward decision show`, and by whoever is on call.
+deny contains sprintf("firmware build %d is older than %d, the oldest that we trust", [build, least]) if {
+	build := input.attested.build_id
+	least := data.reference.min_build
+	is_number(build)
+	build < least
+}
+
 # Beyond this many releases of one secret, the next waits for the owner.
 release_limit := data.reference.max_releases

@@ -24,6 +24,13 @@ test_old_firmware_is_not if {
 	not database.allow with input as with_attested({"api_major": 1, "api_minor": 49})
 }
 
+test_old_firmware_is_told_so if {
+	told := database.deny with input as with_attested({"build_id": 7})
+	told == {"firmware build 7 is older than 8, the oldest that we trust"}
+	count(database.deny) == 0 with input as good
+	count(database.deny) == 0 with input as with_attested({"build_id": null})
+}
+
 test_a_guest_that_can_be_debugged_is_not if {
 	not database.allow with input as with_attested({"policy_bits": {"no_debug": false}})
 }
