@@ -86,16 +86,16 @@ impl Workers {
         Ok((turn, process))
     }
 
-    /// Asks one policy; none where the worker did not survive it.
+    /// Asks one policy; its verdict, and whether the worker survived it.
     fn ask_one(
         &self,
         owner: &str,
         process: &mut Process,
         bundle: &Archived,
         question: Asked<'_>,
-    ) -> Result<Verdict, Verdict> {
+    ) -> (Verdict, bool) {
         let Asked { policy, phase, input } = question;
-        let failed = |kind, message: String| Err(Verdict::failed(policy, kind, message));
+        let failed = |kind, message: String| (Verdict::failed(policy, kind, message), false);
         if input.phase != phase {
             let message = format!(
                 "asked at {} about an input for {}",
@@ -114,7 +114,7 @@ impl Workers {
         // Twice at most: a worker that does not hold the bundle is given it, and asked again.
         for _ in 0..2 {
             match process.ask(&bundle.digest, policy, phase, &text, &self.limits) {
-                Ok(Answer::Verdict(verdict)) => return Ok(verdict),
+                Ok(Answer::Verdict(verdict)) => return (verdict, true),
                 Ok(Answer::NotLoaded) => {}
                 Err(Failure::TimedOut) => {
                     log::warn!(
@@ -194,20 +194,15 @@ impl Evaluator for Workers {
         };
         let mut verdicts = Vec::with_capacity(questions.len());
         for question in questions {
-            match self.ask_one(owner, &mut process, bundle, question) {
-                Ok(verdict) => {
-                    let timed_out =
-                        verdict.error.as_ref().map(|error| error.kind) == Some(ErrorKind::TimeLimit);
-                    verdicts.push(verdict);
-                    if timed_out {
-                        break;
-                    }
-                }
-                // The worker is ended with what it may still be doing; the next one starts anew.
-                Err(verdict) => {
-                    verdicts.push(verdict);
-                    return verdicts;
-                }
+            let (verdict, survived) = self.ask_one(owner, &mut process, bundle, question);
+            let timed_out = verdict.error.as_ref().map(|error| error.kind) == Some(ErrorKind::TimeLimit);
+            verdicts.push(verdict);
+            if !survived {
+                // It is ended with what it may still be doing; the next one starts anew.
+                return verdicts;
+            }
+            if timed_out {
+                break;
             }
         }
         turn.give_back(process);

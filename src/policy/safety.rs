@@ -141,10 +141,8 @@ impl Walk<'_, '_> {
 /// Names in a place that binds them.
 fn pattern(expression: &Ref<Expr>, bound: &mut Bound) {
     match expression.as_ref() {
-        Expr::Var { span, .. } => {
-            if span.text() != "_" {
-                bound.insert(span.text().to_owned());
-            }
+        Expr::Var { span, .. } if span.text() != "_" => {
+            bound.insert(span.text().to_owned());
         }
         Expr::Array { items, .. } => items.iter().for_each(|item| pattern(item, bound)),
         Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| pattern(value, bound)),

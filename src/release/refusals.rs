@@ -81,7 +81,7 @@ impl Refusals {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
             match records.count(group, refused, now) {
                 Counted::Again(id) => return Ok(id),
-                Counted::First(decision) => decision,
+                Counted::First(decision) => *decision,
             }
         };
         store.record_refusals(std::slice::from_ref(&first))?;
@@ -109,7 +109,7 @@ impl Refusals {
 }
 
 enum Counted {
-    First(Decision),
+    First(Box<Decision>),
     Again(Uuid),
 }
 
@@ -135,7 +135,7 @@ impl Records {
             };
             reasons.insert(reason, record);
         }
-        Counted::First(decision)
+        Counted::First(Box::new(decision))
     }
 
     /// Forgets past minutes, but what has a higher count than was written.

@@ -130,13 +130,15 @@ fn sarif(report: &Report) -> Value {
             Some(hint) => format!("{}. {hint}", error.message),
             None => error.message.clone(),
         };
-        let mut result = json!({"level": "error", "message": {"text": message}});
-        if !error.file.is_empty() {
-            let region = json!({"startLine": error.line.max(1), "startColumn": error.column.max(1)});
-            let place = json!({"artifactLocation": {"uri": error.file}, "region": region});
-            result["locations"] = json!([{"physicalLocation": place}]);
-        }
-        result
+        let places = match error.file.as_str() {
+            "" => Vec::new(),
+            file => {
+                let region = json!({"startLine": error.line.max(1), "startColumn": error.column.max(1)});
+                let place = json!({"artifactLocation": {"uri": file}, "region": region});
+                vec![json!({"physicalLocation": place})]
+            }
+        };
+        json!({"level": "error", "message": {"text": message}, "locations": places})
     });
     let warnings = report
         .warnings

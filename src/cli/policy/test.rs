@@ -156,25 +156,44 @@ impl Test {
             return json!({"files": files, "coverage": percent(report.coverage.values())});
         }
         let tests = report.results.iter().map(|result| {
+            use base64::Engine as _;
             let (row, col) = result.place;
-            let mut test = json!({
-                "location": {"file": result.file, "row": row, "col": col},
-                "package": format!("data.{}", result.package),
-                "name": result.name,
-                "duration": u64::try_from(result.duration.as_nanos()).unwrap_or(u64::MAX),
-            });
-            match &result.outcome {
-                TestOutcome::Passed => {}
-                TestOutcome::Failed(_) => test["fail"] = true.into(),
-                TestOutcome::Skipped => test["skip"] = true.into(),
-                TestOutcome::Error(error) => test["error"] = json!({"message": error}),
-            }
-            if !result.output.is_empty() {
-                use base64::Engine as _;
-                let text = result.output.join("\n");
-                test["output"] = base64::engine::general_purpose::STANDARD.encode(text).into();
-            }
-            test
+            let output = (!result.output.is_empty())
+                .then(|| base64::engine::general_purpose::STANDARD.encode(result.output.join("\n")));
+            let error = match &result.outcome {
+                TestOutcome::Error(error) => Some(json!({"message": error})),
+                _ => None,
+            };
+            let members = [
+                (
+                    "location",
+                    Some(json!({"file": result.file, "row": row, "col": col})),
+                ),
+                ("package", Some(format!("data.{}", result.package).into())),
+                ("name", Some(result.name.clone().into())),
+                (
+                    "duration",
+                    Some(
+                        u64::try_from(result.duration.as_nanos())
+                            .unwrap_or(u64::MAX)
+                            .into(),
+                    ),
+                ),
+                (
+                    "fail",
+                    matches!(result.outcome, TestOutcome::Failed(_)).then(|| true.into()),
+                ),
+                (
+                    "skip",
+                    (result.outcome == TestOutcome::Skipped).then(|| true.into()),
+                ),
+                ("error", error),
+                ("output", output.map(Value::from)),
+            ];
+            let said = members
+                .into_iter()
+                .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+            Value::Object(said.collect())
         });
         Value::Array(tests.collect())
     }

@@ -19,6 +19,9 @@ use crate::sev::launch_digest::Firmware;
 /// The largest firmware file.
 const MAX_FIRMWARE: usize = 32 << 20;
 
+/// What is to be written, what the owner is told of it, and the new bundle.
+pub(super) type Finished = (ChangeSet, Vec<String>, Option<Arc<Loaded>>);
+
 pub(super) struct Draft<'a> {
     pub(super) service: &'a Service,
     pub(super) before: OwnerState,
@@ -230,7 +233,7 @@ impl<'a> Draft<'a> {
     }
 
     /// What differs from what is stored, to be written at once.
-    pub(super) fn finish(mut self) -> Result<(ChangeSet, Vec<String>, Option<Arc<Loaded>>), RegisterError> {
+    pub(super) fn finish(mut self) -> Result<Finished, RegisterError> {
         let mut set = ChangeSet {
             removed: std::mem::take(&mut self.removed),
             ..ChangeSet::default()
