@@ -195,3 +195,27 @@ fn pages_that_are_only_read_have_a_head_and_no_other_methods() {
         }
     }
 }
+
+#[test]
+fn every_kind_of_problem_has_a_page_that_says_what_it_is() {
+    let app = App::new();
+    let kinds = "malformed unauthorized denied confirmation-required not-found method-not-allowed launch-used \
+                 conflict launch-expired too-large chain-invalid measurement-mismatch invalid too-many-requests \
+                 unavailable";
+    for kind in kinds.split_whitespace() {
+        let page = app.request("GET", &format!("/problems/{kind}"), &[], b"");
+        assert_eq!(
+            (page.status, page.headers["content-type"].as_str()),
+            (200, "text/html; charset=utf-8")
+        );
+        let text = page.body.as_str().unwrap();
+        assert!(
+            text.contains(&format!("<title>{kind} · Keyward</title>")),
+            "{text}"
+        );
+        assert_eq!(text.matches("<h1>").count(), 1);
+        assert!(!text.contains('`'), "a code span is open: {text}");
+    }
+    app.request("GET", "/problems/nothing", &[], b"")
+        .expect(404, "not-found");
+}

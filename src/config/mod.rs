@@ -31,7 +31,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// Lets the server listen without TLS on an address that is not loopback.
     pub danger_plaintext_http: bool,
-    /// Proxies whose `X-Forwarded-For` is believed.
+    /// Proxies whose `X-Forwarded-For` is believed. Each must append the address of its peer: a hop that is none is
+    /// refused.
     pub trusted_proxies: Vec<IpAddr>,
     /// Trust roots besides AMD's. A platform under one proves nothing about hardware.
     pub danger_extra_roots: Vec<ExtraRoot>,

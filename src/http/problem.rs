@@ -59,7 +59,7 @@ impl Kind {
                 "malformed",
                 400,
                 "The request is malformed",
-                "The body is not JSON, or a member is missing, unknown, of another type or out of range. `detail` names it. Binary members are standard base64.",
+                "The body is not JSON, or a member or a header is missing, unknown, of another type or out of range. `detail` names it. Binary members are standard base64.",
             ),
             Self::Unauthorized => (
                 "unauthorized",
@@ -101,7 +101,7 @@ impl Kind {
                 "conflict",
                 409,
                 "It exists and differs",
-                "POST registers what is not there yet; PUT replaces.",
+                "POST registers what is not there yet; PUT replaces. A secret that is bound to other policies than this form can say is replaced by neither: `detail` says what to do.",
             ),
             Self::LaunchExpired => (
                 "launch-expired",

@@ -1,7 +1,8 @@
 //! Manifests: YAML documents that say what an owner wants registered, with files named by path.
 //!
 //! Read here, on the owner's machine: paths are relative to the manifest, files are read in (a
-//! kernel and an initrd only as their SHA-256), and what travels to the server is [`Object`]s.
+//! kernel and an initrd only as their SHA-256), and what travels to the server is
+//! [`Object`](crate::domain::object::Object)s.
 
 mod places;
 mod read;
