@@ -199,6 +199,34 @@ fn failed_requests_are_one_record_a_minute_however_many_they_are() {
 }
 
 #[test]
+fn a_host_is_led_to_the_record_of_its_own_reason_and_many_reasons_share_one() {
+    let app = bounded(|_| {});
+    let platform = platform();
+    let asked = |policy: u32| {
+        let mut request = launch_request(&platform);
+        request["policy"] = json!(policy);
+        app.ask_launch(&request).expect(403, "denied")
+    };
+    let said = |policy: u32| format!("the host asked for SEV policy {policy:#06x}, the workload's is 0x0003");
+    let first = asked(0x100);
+    for policy in 0x100..0x110 {
+        assert_eq!(app.reason(&asked(policy)), said(policy));
+    }
+    let others = asked(0x110);
+    assert_eq!(app.reason(&others), "other reasons");
+    for policy in 0x111..0x120 {
+        assert_eq!(asked(policy).body["decision"], others.body["decision"]);
+    }
+    assert_eq!(asked(0x100).body["decision"], first.body["decision"]);
+    app.service.tidy().unwrap();
+    let count = |reply: &Reply| app.decision(&reply.body["decision"])["count"].clone();
+    assert_eq!((count(&first), count(&others)), (json!(3), json!(16)));
+    assert_eq!(app.decisions().len(), 17);
+    app.clock.advance(Duration::from_secs(60));
+    assert_eq!(app.reason(&asked(0x110)), said(0x110));
+}
+
+#[test]
 fn each_waiting_launch_has_a_bounded_number_of_tries() {
     let app = bounded(|s| s.launch_tries = 3);
     let platform = platform();
