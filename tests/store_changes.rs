@@ -207,6 +207,51 @@ fn a_decision_that_was_taken_in_time_stands_though_the_commit_came_late() {
 }
 
 #[test]
+fn a_launch_that_ended_while_others_had_their_turn_is_not_decided() {
+    type Change = fn(&App);
+    let table: [(Change, u16, &str); 3] = [
+        (
+            |app| app.clock.advance(std::time::Duration::from_secs(600)),
+            410,
+            "launch-expired",
+        ),
+        (
+            |app| {
+                app.sql("UPDATE launches SET state = 'evicted'");
+            },
+            410,
+            "launch-expired",
+        ),
+        (
+            |app| {
+                app.sql("UPDATE launches SET state = 'used'");
+            },
+            409,
+            "launch-used",
+        ),
+    ];
+    for (change, status, problem) in table {
+        let pair = Pair::new();
+        // A policy that looks at how many releases there were, so that its decisions are taken in turn.
+        let policy = "package release.any\n\nallow if input.releases.total == 7\n";
+        pair.app.bundle(&[("release/any.rego", policy)]);
+        let mut vm = pair.app.start(&platform());
+        let request = vm.measure(IMAGE);
+        let (beside, mut found) = (pair.beside.clone(), 0);
+        // The launch is looked up when it is asked for, and again when its turn has come.
+        pair.hook.set(move |called| {
+            found += usize::from(called == "launch");
+            if called == "launch" && found == 2 {
+                change(&beside);
+            }
+            Fate::Done
+        });
+        pair.app.post(&vm.path(), &request).expect(status, problem);
+        assert_eq!(pair.app.decisions().len(), 0, "{problem}");
+    }
+}
+
+#[test]
 fn registrations_and_releases_at_once_neither_lose_nor_mix_anything() {
     let (app, platform) = (App::new(), platform());
     app.standard();

@@ -1,7 +1,5 @@
 //! One decision about one launch: measure, evaluate, count and record, and only then release.
 
-use std::sync::PoisonError;
-
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -10,10 +8,11 @@ use super::facts::{Attested, Facts, Source};
 use super::floor;
 use super::host::{Host, ReleaseAnswer, ValidateRequest};
 use super::launch::Releases;
+use super::turns::Turn;
 use super::validate::candidates;
 use super::{Refusal, Service};
 use crate::domain::decision::{Decision, Outcome, SecretVersion, WorkloadRef};
-use crate::domain::launch::{BoundVerdict, Launch};
+use crate::domain::launch::{BoundVerdict, Launch, LaunchState};
 use crate::domain::state::{SecretInfo, WorkloadContext};
 use crate::domain::{Name, Time};
 use crate::policy::{Input, Phase};
@@ -49,6 +48,15 @@ impl Service {
             .secrets
             .as_ref()
             .unwrap_or(&context.registered.workload.secrets);
+        let admitted = self.admitted(&context, launch, &attested, names);
+        let looked = match &admitted {
+            Ok((_, questions)) => self.reads_releases(&context, questions)?,
+            Err(_) => false,
+        };
+        // Decisions that depend on how many releases there were can't be taken side by side: each one
+        // that is committed would undo the others.
+        let turn = looked.then(|| self.turn(launch, asked)).transpose()?;
+        let now = turn.as_ref().map_or(now, |(_, since)| *since);
         let facts = Facts {
             context: &context,
             launch: &launch.facts,
@@ -69,17 +77,13 @@ impl Service {
             now,
         };
 
-        let (secrets, questions) = match self.admitted(&context, launch, &attested, names) {
+        let (secrets, questions) = match admitted {
             Ok(admitted) => admitted,
             Err(why) => {
                 let input = facts.input(Phase::Release, None, ReleaseCounts::default());
                 return Err(draft.deny(why, input, Vec::new()));
             }
         };
-        let looked = self.reads_releases(&context, &questions)?;
-        // Decisions that depend on how many releases there were can't be taken side by side: each one
-        // that is committed would undo the others.
-        let _turn = looked.then(|| self.turns.lock().unwrap_or_else(PoisonError::into_inner));
         let releases = Releases::read(self, &context, &secrets, now)?;
         let input = |secret: Option<&Name>| facts.input(Phase::Release, secret, releases.of(secret));
         let answers = self.ask(&context, questions, Phase::Release, &input)?;
@@ -145,6 +149,21 @@ impl Service {
             }),
             Committed::Gone => Err(self.gone(launch.id, asked)),
         }
+    }
+
+    /// The launch's turn to be decided, and since when it is; while others had it, the launch may have ended.
+    fn turn(&self, launch: &Launch, asked: Uuid) -> Result<(Turn<'_>, Time), Refusal> {
+        let Some(turn) = self.turns.take(launch.workload) else {
+            return Err(Refusal::unavailable(
+                "too many releases of this workload are being decided",
+            ));
+        };
+        let state = self.store().launch(launch.id)?.map(|launch| launch.state);
+        let now = self.parts.clock.now();
+        if state != Some(LaunchState::Pending) || now >= launch.expires {
+            return Err(self.gone(launch.id, asked));
+        }
+        Ok((turn, now))
     }
 
     /// What is asked for and whom to ask, if the guest is above the floor; otherwise why it is not.

@@ -15,9 +15,10 @@ mod launch;
 mod platform;
 mod refusals;
 pub mod register;
+mod turns;
 mod validate;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -33,8 +34,12 @@ use crate::store::{Store, StoreError};
 use budget::Budgets;
 use bundles::Bundles;
 use refusals::Refusals;
+use turns::Turns;
 
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
+
+/// How long a decision waits for those before it about the same workload.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Rules that a server is run under; every value has its key in the configuration.
 #[derive(Clone, Debug)]
@@ -83,8 +88,8 @@ pub struct Service {
     library: Arc<PreparedBundle>,
     budgets: Budgets,
     refusals: Refusals,
-    /// Held while a decision is taken that depends on how many releases there were.
-    turns: Mutex<()>,
+    /// Taken by decisions that depend on how many releases there were.
+    turns: Turns,
 }
 
 /// The server can't be started with what it ships.
@@ -104,7 +109,7 @@ impl Service {
             bundles: Bundles::new(settings.cached_bundles, parts.evaluator.clone()),
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
-            turns: Mutex::new(()),
+            turns: Turns::new(PATIENCE),
             library,
             parts,
             settings,
