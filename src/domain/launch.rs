@@ -33,6 +33,16 @@ pub struct Launch {
     pub tries_left: u32,
 }
 
+/// The network that an address, or an IPv6 /64, of a bucket is in: the /48 around the /64, as one customer can
+/// have a whole one; an IPv4 address itself.
+#[must_use]
+pub fn network(bucket: &str) -> String {
+    let prefix = bucket
+        .strip_suffix("::/64")
+        .and_then(|prefix| prefix.rsplit_once(':'));
+    prefix.map_or_else(|| bucket.to_owned(), |(network, _)| format!("{network}::/48"))
+}
+
 /// What was established when a launch began; the second call uses this, never what it is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LaunchFacts {

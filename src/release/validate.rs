@@ -129,7 +129,8 @@ impl Service {
             why: "too many launches to search",
             retry_after,
         };
-        self.budgets.check(&bucket, now).map_err(too_many)?;
+        // Given back on every way out but that of a failure.
+        let search = self.budgets.begin(&bucket, now).map_err(too_many)?;
         let uuid = context.registered.workload.uuid;
         let policy = request.policy.bits();
         let launches = self
@@ -154,7 +155,7 @@ impl Service {
         if self.given_before(uuid, request)?.is_some() {
             return Err(Refusal::MeasurementMismatch);
         }
-        self.budgets.charge(&bucket, now);
+        search.failed();
         let reason =
             "the measurement matches no waiting launch with any launch digest of the workload".to_owned();
         self.note_refused(context, host, Phase::Release, "search", reason, now);
