@@ -122,6 +122,41 @@ fn a_flooded_workload_still_launches_for_its_other_hosts() {
 }
 
 #[test]
+fn a_workload_flooded_from_many_addresses_still_launches_for_its_other_hosts() {
+    let flood_of_a_chip: fn(usize) -> String = |n| format!("198.51.{n}.7");
+    let flood_of_a_network: fn(usize) -> String = |n| format!("2001:db8:66:{n:x}::1");
+    for (chips, address) in [(1, flood_of_a_chip), (8, flood_of_a_network)] {
+        let app = bounded(|s| s.bounds.per_workload = 10);
+        // Two at one address: of all addresses it is the one that holds most.
+        let other = platform();
+        let mut early: Vec<Vm> = (0..2).map(|_| started(&app, OTHER, &other)).collect();
+        let flooding: Vec<Platform> = (0..chips).map(|_| platform()).collect();
+        let mut flood: Vec<Vm> = (0..8)
+            .map(|n| started(&app, &address(n), &flooding[n % chips]))
+            .collect();
+        if chips > 1 {
+            // The network that has what there is gets no more.
+            told_to_wait(launch(&app, &address(8), &platform()));
+        }
+        let mut late: Vec<(String, Vm)> = [OTHER, "203.0.113.9", "2001:db8:67:1::1"]
+            .into_iter()
+            .map(|address| (address.to_owned(), started(&app, address, &platform())))
+            .collect();
+        for (address, vm) in &mut late {
+            let request = vm.measure(IMAGE);
+            search(&app, address, &request).ok();
+        }
+        for vm in &mut early {
+            let request = vm.measure(IMAGE);
+            app.post_from(OTHER, &vm.path(), &request).ok();
+        }
+        let request = flood[0].measure(IMAGE);
+        app.post_from(&address(0), &flood[0].path(), &request)
+            .expect(410, "launch-expired");
+    }
+}
+
+#[test]
 fn a_host_that_searches_by_the_workload_finds_its_own_launch_first() {
     let app = bounded(|_| {});
     let mut digests: Vec<String> = (0..1023_u32).map(|n| digest(&n.to_le_bytes())).collect();

@@ -8,7 +8,8 @@ use openssl::sha::sha256;
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-use crate::support::host::{IMAGE, WORKLOAD, standard};
+use crate::support::app::Options;
+use crate::support::host::{IMAGE, WORKLOAD, launch_request, standard};
 use crate::support::{App, platform};
 
 const OTHER: &str = "22222222-2222-4333-8444-555555555555";
@@ -157,7 +158,7 @@ fn launches_without_number_are_swept_a_part_at_a_time_until_none_is_left() {
     {
         let database = Connection::open(app.folder.path().join(FILE)).unwrap();
         let many = "INSERT INTO launches
-            SELECT randomblob(16), owner, workload, state, policy, bucket, randomblob(32), facts, keys, created,
+            SELECT randomblob(16), owner, workload, state, policy, bucket, randomblob(32), cek, facts, keys, created,
                    expires, tries_left, answer_key, answer_request, answer
             FROM launches, generate_series";
         let series = "WITH RECURSIVE generate_series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM generate_series LIMIT 1200)";
@@ -176,6 +177,49 @@ fn launches_without_number_are_swept_a_part_at_a_time_until_none_is_left() {
     app.service.tidy().unwrap();
     assert_eq!(count(&app, "true"), 0);
     assert!(app.service.store().launch(id).unwrap().is_none());
+}
+
+#[test]
+fn of_launches_that_ended_before_their_time_only_so_many_are_remembered() {
+    let (app, platform) = (App::new(), platform());
+    app.standard();
+    let (oldest, waiting) = (app.start(&platform).id, app.start(&platform).id);
+    let end = format!(
+        "UPDATE launches SET state = 'used' WHERE id = x'{}'",
+        oldest.simple()
+    );
+    assert_eq!(app.sql(&end), 1);
+    // As many as are remembered besides, each a little younger, and none expired.
+    let many = "INSERT INTO launches
+        SELECT randomblob(16), owner, workload, CASE n % 2 WHEN 0 THEN 'used' ELSE 'exhausted' END, policy, bucket,
+               pdh, cek, '{}', x'', created, expires + n, tries_left, NULL, NULL, NULL
+        FROM launches, generate_series WHERE state = 'used'";
+    let series = "WITH RECURSIVE generate_series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM generate_series LIMIT 200000)";
+    assert_eq!(app.sql(&format!("{series} {many}")), 200_000);
+    app.service.tidy().unwrap();
+    assert_eq!(count(&app, "state <> 'pending'"), 200_000);
+    let store = app.service.store();
+    assert!(store.launch(oldest).unwrap().is_none(), "the oldest goes first");
+    assert!(store.launch(waiting).unwrap().is_some());
+}
+
+#[test]
+fn a_flood_on_one_chain_leaves_a_bounded_number_of_evicted_launches() {
+    let mut options = Options::default();
+    options.settings.bounds.per_pdh = 2;
+    let app = App::with(options);
+    app.standard();
+    let (flooded, other) = (platform(), platform());
+    let first = app.start(&flooded).id;
+    for _ in 0..70 {
+        app.ask_launch(&launch_request(&flooded)).ok();
+    }
+    for _ in 0..4 {
+        app.ask_launch(&launch_request(&other)).ok();
+    }
+    assert_eq!(count(&app, "state = 'pending'"), 4);
+    assert_eq!(count(&app, "state = 'evicted'"), 64 + 2);
+    assert!(app.service.store().launch(first).unwrap().is_none());
 }
 
 fn count(app: &App, condition: &str) -> i64 {

@@ -111,7 +111,7 @@ pub struct LaunchBounds {
     pub per_address: u32,
     /// For one platform Diffie-Hellman key; beyond it the platform's own oldest gives way.
     pub per_pdh: u32,
-    /// For one workload; beyond it the oldest of the address that holds the most gives way.
+    /// For one workload; beyond it the oldest of the address, chip or network that holds the most gives way.
     pub per_workload: u32,
 }
 

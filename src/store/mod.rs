@@ -253,13 +253,14 @@ pub trait Store: Send + Sync {
 
     /// Remembers a launch, within the bounds: a full bucket of a platform key evicts its own oldest;
     /// a full workload evicts the oldest of the address that holds most, if that is well above the
-    /// newcomer's own; a full address is told to wait.
+    /// newcomer's own, or else of the chip, or of the IPv6 /48, that does; a full address is told to wait.
     ///
     /// # Errors
     /// When the store fails.
     fn begin_launch(&self, launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, StoreError>;
 
-    /// A launch by its id, whatever its state; the ended are forgotten a day after they expire.
+    /// A launch by its id, whatever its state; the ended are forgotten a day after they expire, or earlier
+    /// where there are very many of them.
     ///
     /// # Errors
     /// When the store fails, or what is stored is damaged.

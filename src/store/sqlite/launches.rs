@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
+use super::crowd::{self, Group, Waiting, full};
 use super::rows;
 use super::{LaunchBegun, RowError};
 use crate::domain::launch::{Launch, LaunchBounds, LaunchState};
@@ -12,6 +13,8 @@ use crate::domain::{HexDigest, Name, Time};
 const REMEMBERED: i64 = 24 * 3600 * 1000;
 /// Ended launches that are remembered at most: anybody can begin one, and the disk is finite.
 const ENDED: i64 = 200_000;
+/// Launches of one platform key that gave way and are remembered: whoever has its chain can begin them without end.
+const EVICTED: i64 = 64;
 /// Rows that one sweep touches, so that it never holds up the writer for long.
 const SWEEP: i64 = 500;
 
@@ -38,113 +41,47 @@ pub(super) fn begin(c: &Connection, launch: &Launch, bounds: LaunchBounds) -> Re
         bound: bounds.per_workload,
     };
 
-    // A platform's own launches give way; whoever floods its bucket, as chains are public, loses its
-    // own first.
     let mut victim = None;
     if by_pdh.is_full(c, now)? {
-        let waiting = by_pdh.waiting(c, now)?;
-        let own = || waiting.iter().find(|launch| launch.bucket == bucket).cloned();
-        victim = heaviest(&waiting, bucket)
-            .or_else(own)
-            .or_else(|| waiting.first().cloned());
+        victim = crowd::of_platform(&by_pdh.waiting(c, now)?, launch);
     }
     let frees = |group_has: &dyn Fn(&Waiting) -> bool| victim.as_ref().is_some_and(group_has);
     if by_address.is_full(c, now)? && !frees(&|victim| victim.bucket == bucket) {
-        return Ok(full(by_address.waiting(c, now)?));
+        return Ok(full(&by_address.waiting(c, now)?));
     }
     let mut second = None;
     if by_workload.is_full(c, now)? && !frees(&|victim| victim.workload == workload) {
         let waiting = by_workload.waiting(c, now)?;
-        second = heaviest(&waiting, bucket);
+        second = crowd::of_workload(&waiting, launch);
         if second.is_none() {
-            return Ok(full(waiting));
+            return Ok(full(&waiting));
         }
     }
     for victim in victim.iter().chain(&second) {
-        c.execute(
-            "UPDATE launches SET state = 'evicted', keys = x'' WHERE id = ?1",
-            [victim.id.as_slice()],
-        )?;
+        evict(c, victim)?;
     }
-    insert(c, launch, &pdh)?;
+    insert(c, launch)?;
     Ok(LaunchBegun::Stored)
 }
 
-/// Waiting launches that share a bound.
-struct Group<'a> {
-    condition: &'static str,
-    value: &'a dyn rusqlite::ToSql,
-    bound: u32,
-}
-
-impl Group<'_> {
-    fn is_full(&self, c: &Connection, now: i64) -> Result<bool, RowError> {
-        let sql = format!(
-            "SELECT count(*) FROM launches WHERE {} AND state = 'pending' AND expires > ?2",
-            self.condition
-        );
-        let count: i64 = c
-            .prepare_cached(&sql)?
-            .query_row(params![self.value, now], |row| row.get(0))?;
-        Ok(count >= i64::from(self.bound))
-    }
-
-    /// All of them, oldest first.
-    fn waiting(&self, c: &Connection, now: i64) -> Result<Vec<Waiting>, RowError> {
-        let sql = format!(
-            "SELECT id, bucket, workload, expires FROM launches
-             WHERE {} AND state = 'pending' AND expires > ?2 ORDER BY expires, rowid",
-            self.condition
-        );
-        let mut statement = c.prepare_cached(&sql)?;
-        let found = statement.query_map(params![self.value, now], |row| {
-            Ok(Waiting {
-                id: row.get(0)?,
-                bucket: row.get(1)?,
-                workload: row.get(2)?,
-                expires: row.get(3)?,
-            })
-        })?;
-        Ok(found.collect::<Result<_, _>>()?)
-    }
-}
-
-#[derive(Clone)]
-struct Waiting {
-    id: Vec<u8>,
-    bucket: String,
-    workload: Vec<u8>,
-    expires: i64,
-}
-
-fn full(waiting: Vec<Waiting>) -> LaunchBegun {
-    let until = waiting.first().map_or(0, |oldest| oldest.expires);
-    LaunchBegun::Full {
-        until: Time::from_millis(until),
-    }
-}
-
-/// The oldest launch of the address that holds most of a full group, if that is at least two more
-/// than the newcomer's own: one flooding address can't keep the others out, and among equals nobody
-/// displaces anybody.
-fn heaviest(waiting: &[Waiting], newcomer: &str) -> Option<Waiting> {
-    let mut held = std::collections::HashMap::new();
-    for launch in waiting {
-        *held.entry(launch.bucket.as_str()).or_insert(0_usize) += 1;
-    }
-    let own = held.get(newcomer).copied().unwrap_or(0);
-    let (bucket, most) = held.into_iter().max_by_key(|(bucket, count)| (*count, *bucket))?;
-    if most < own + 2 {
-        return None;
-    }
-    waiting.iter().find(|launch| launch.bucket == bucket).cloned()
-}
-
-fn insert(c: &Connection, launch: &Launch, pdh: &[u8; 32]) -> Result<(), RowError> {
-    let facts = rows::to_json("a launch", &launch.facts)?;
+/// Ends a launch that gives way, and forgets the oldest that gave way before it.
+fn evict(c: &Connection, victim: &Waiting) -> Result<(), RowError> {
+    c.prepare_cached("UPDATE launches SET state = 'evicted', keys = x'' WHERE id = ?1")?
+        .execute([victim.id.as_slice()])?;
     c.prepare_cached(
-        "INSERT INTO launches (id, owner, workload, state, policy, bucket, pdh, facts, keys, created, expires, tries_left)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "DELETE FROM launches WHERE id IN (SELECT id FROM launches
+           WHERE pdh = ?1 AND state = 'evicted' ORDER BY expires DESC, rowid DESC LIMIT -1 OFFSET ?2)",
+    )?
+    .execute(params![victim.pdh, EVICTED])?;
+    Ok(())
+}
+
+fn insert(c: &Connection, launch: &Launch) -> Result<(), RowError> {
+    let facts = rows::to_json("a launch", &launch.facts)?;
+    let fingerprints = launch.facts.platform.fingerprints();
+    c.prepare_cached(
+        "INSERT INTO launches (id, owner, workload, state, policy, bucket, pdh, cek, facts, keys, created, expires, tries_left)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?
     .execute(params![
         launch.id.as_bytes().as_slice(),
@@ -153,7 +90,8 @@ fn insert(c: &Connection, launch: &Launch, pdh: &[u8; 32]) -> Result<(), RowErro
         launch.state.as_str(),
         launch.facts.policy,
         launch.bucket,
-        pdh.as_slice(),
+        fingerprints.pdh.as_slice(),
+        fingerprints.cek.as_slice(),
         facts,
         launch.sealed_keys,
         launch.created.millis(),
@@ -293,21 +231,37 @@ pub(super) fn sweep(c: &Connection, now: Time) -> Result<bool, RowError> {
            WHERE expires <= ?1 AND (length(keys) > 0 OR answer_key IS NOT NULL) LIMIT ?2)",
         params![now.millis(), SWEEP],
     )?;
-    let ended: i64 = c.query_row(
-        "SELECT count(*) FROM launches WHERE expires <= ?1",
-        [now.millis()],
-        |row| row.get(0),
-    )?;
-    let until = if ended > ENDED {
-        now.millis()
-    } else {
-        now.millis() - REMEMBERED
-    };
-    let forgotten = c.execute(
-        "DELETE FROM launches WHERE id IN (SELECT id FROM launches WHERE expires <= ?1 ORDER BY expires LIMIT ?2)",
-        params![until, SWEEP],
-    )?;
+    let forgotten = forget(c, now.millis())?;
     let counted = super::releases::forget(c, now, SWEEP)?;
     let full = usize::try_from(SWEEP).unwrap_or(usize::MAX);
     Ok(wiped >= full || forgotten >= full || counted >= full)
+}
+
+/// Forgets launches that ended long ago, and the oldest of those that ended beyond [`ENDED`]; how many.
+fn forget(c: &Connection, now: i64) -> Result<usize, RowError> {
+    let of_old = delete(c, "expires <= ?1", now - REMEMBERED, SWEEP)?;
+    // INVARIANT: the first condition is that of the index launches_ended, to the letter.
+    let ended: i64 = c.query_row(
+        "SELECT (SELECT count(*) FROM launches WHERE state <> 'pending')
+           + (SELECT count(*) FROM launches WHERE state = 'pending' AND expires <= ?1)",
+        [now],
+        |row| row.get(0),
+    )?;
+    let beyond = (ended - ENDED).clamp(0, SWEEP);
+    // What expired is older than whatever ended before its time.
+    let expired = delete(c, "expires <= ?1", now, beyond)?;
+    let rest = beyond - i64::try_from(expired).unwrap_or(i64::MAX);
+    let early = delete(c, "state <> 'pending' AND expires > ?1", now, rest.max(0))?;
+    Ok(of_old.max(expired + early))
+}
+
+/// Deletes the oldest launches of which the condition holds.
+fn delete(c: &Connection, condition: &str, time: i64, most: i64) -> Result<usize, RowError> {
+    if most == 0 {
+        return Ok(0);
+    }
+    let sql = format!(
+        "DELETE FROM launches WHERE id IN (SELECT id FROM launches WHERE {condition} ORDER BY expires LIMIT ?2)"
+    );
+    Ok(c.prepare_cached(&sql)?.execute(params![time, most])?)
 }

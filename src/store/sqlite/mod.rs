@@ -4,6 +4,7 @@
 //! [`writer`]; reads use connections of their own and never wait for a writer.
 
 mod ceks;
+mod crowd;
 mod decisions;
 mod launches;
 mod migrations;

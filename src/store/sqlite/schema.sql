@@ -87,6 +87,7 @@ CREATE TABLE launches (
     policy         INTEGER NOT NULL,
     bucket         TEXT NOT NULL,
     pdh            BLOB NOT NULL,
+    cek            BLOB NOT NULL,
     facts          TEXT NOT NULL,
     keys           BLOB NOT NULL,
     created        INTEGER NOT NULL,
@@ -100,6 +101,8 @@ CREATE TABLE launches (
 CREATE INDEX launches_by_bucket ON launches (bucket, expires) WHERE state = 'pending';
 CREATE INDEX launches_by_pdh ON launches (pdh, expires) WHERE state = 'pending';
 CREATE INDEX launches_by_workload ON launches (workload, expires, policy, bucket) WHERE state = 'pending';
+CREATE INDEX launches_ended ON launches (expires) WHERE state <> 'pending';
+CREATE INDEX launches_evicted ON launches (pdh, expires) WHERE state = 'evicted';
 CREATE INDEX launches_by_expiry ON launches (expires);
 CREATE INDEX launches_to_wipe ON launches (expires) WHERE length(keys) > 0 OR answer_key IS NOT NULL;
 CREATE INDEX launches_by_answer ON launches (answer_key) WHERE answer_key IS NOT NULL;
