@@ -3,10 +3,13 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: [&str; 23] = [
+const VERBS: [&str; 26] = [
     "",
     "demo",
     "init",
+    "owner",
+    "owner create",
+    "owner list",
     "serve",
     "apply",
     "decision",
@@ -72,6 +75,9 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "serve --data-dir data --listen nowhere",
         "serve --data-dir data --verbose",
         "init --data-dir data",
+        "owner create --data-dir data",
+        "owner create b",
+        "owner list",
         "apply",
         "apply manifests.yaml",
         "apply -f x -o xml",

@@ -26,7 +26,7 @@ pub(super) struct Init {
     /// Folder to make, or one without a database
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
-    /// Name of the owner whose secrets are served
+    /// Name of the first owner; `owner create` makes others
     #[arg(long, value_name = "NAME")]
     owner: String,
     /// Where to put the key file; best on another disk than the data. Default: in the data folder
@@ -95,7 +95,7 @@ pub(super) fn create(
     if database.exists() {
         bail!("{} is initialised already; nothing was changed", folder.display());
     }
-    let mut made = Undo(Vec::new());
+    let mut made = Undo::default();
     made.folder(folder)
         .with_context(|| format!("data folder {}", folder.display()))?;
     let token = Token::from_random(&new_key(&SystemRandom)?);
@@ -119,15 +119,16 @@ pub(super) fn create(
     // The usual place moves with the folder.
     let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path);
     store.set_meta("key_file", &recorded.to_string_lossy())?;
-    if let OwnerCreated::AnotherExists(other) = store.create_owner(owner, token.hash(), SystemClock.now())? {
-        bail!("the data folder belongs to owner {other} already");
+    if store.create_owner(owner, token.hash(), SystemClock.now())? == OwnerCreated::Exists {
+        bail!("the data folder has an owner {owner} already");
     }
-    made.0.clear();
+    made.keep();
     Ok((token, key_path))
 }
 
 /// What was made so far, removed on the way out unless it is forgotten.
-struct Undo(Vec<Made>);
+#[derive(Default)]
+pub(super) struct Undo(Vec<Made>);
 
 enum Made {
     Folder(PathBuf),
@@ -135,6 +136,11 @@ enum Made {
 }
 
 impl Undo {
+    /// Nothing failed: all of it stays.
+    pub(super) fn keep(mut self) {
+        self.0.clear();
+    }
+
     fn folder(&mut self, folder: &Path) -> std::io::Result<()> {
         let missing: Vec<_> = folder
             .ancestors()
@@ -148,7 +154,8 @@ impl Undo {
         Ok(())
     }
 
-    fn private_file(&mut self, path: &Path, text: &str) -> std::io::Result<()> {
+    /// Makes a file that only its owner may read.
+    pub(super) fn private_file(&mut self, path: &Path, text: &str) -> std::io::Result<()> {
         let mut options = fs::OpenOptions::new();
         let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
         self.0.push(Made::File(path.to_owned()));

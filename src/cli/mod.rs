@@ -10,6 +10,7 @@ mod demo;
 mod init;
 mod kds;
 mod output;
+mod owner;
 mod policy;
 mod psp;
 mod serve;
@@ -33,6 +34,9 @@ enum Verb {
     Demo(demo::Demo),
     /// Make a data folder: database, key file, owner and first token
     Init(init::Init),
+    /// Make and list the owners of a data folder
+    #[command(subcommand)]
+    Owner(owner::OwnerVerb),
     /// Run the server on a data folder that `init` made
     Serve(serve::Serve),
     /// Register what manifests say: policies, secrets, firmware, workloads
@@ -86,6 +90,7 @@ pub fn run() -> ExitCode {
     let ended = match keyward.verb {
         Verb::Demo(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
+        Verb::Owner(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),

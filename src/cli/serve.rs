@@ -219,7 +219,13 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
     };
-    Ok(Service::new(parts, settings(config, root_owners))?)
+    let service = Service::new(parts, settings(config, root_owners))?;
+    if let Some(root) = service.ownerless_roots()?.first() {
+        bail!(
+            "the extra root {root} names no owners, and the data folder has several: say for whom it counts with `owners: [NAME, …]` in danger_extra_roots"
+        );
+    }
+    Ok(service)
 }
 
 fn settings(config: &Config, root_owners: Vec<(String, Vec<String>)>) -> Settings {

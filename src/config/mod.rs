@@ -64,7 +64,8 @@ pub struct ExtraRoot {
     pub name: String,
     /// Its ARK certificate in AMD's CA format.
     pub file: PathBuf,
-    /// Owners for whom it counts; left out: the only owner.
+    /// Owners for whom it counts. Left out: the only owner; where there are several, it counts for nobody and the
+    /// server does not start.
     #[serde(default)]
     pub owners: Vec<String>,
 }

@@ -48,7 +48,8 @@ impl Service {
             .secrets
             .as_ref()
             .unwrap_or(&context.registered.workload.secrets);
-        let admitted = self.admitted(&context, launch, &attested, names);
+        let trusted = self.trusts(launch.facts.platform.root(), &context.owner)?;
+        let admitted = admitted(&context, launch, trusted, &attested, names);
         let looked = match &admitted {
             Ok((_, questions)) => self.reads_releases(&context, questions)?,
             Err(_) => false,
@@ -166,31 +167,6 @@ impl Service {
         Ok((turn, now))
     }
 
-    /// What is asked for and whom to ask, if the guest is above the floor; otherwise why it is not.
-    fn admitted<'a>(
-        &self,
-        context: &'a WorkloadContext,
-        launch: &Launch,
-        attested: &Attested<'_>,
-        names: &[Name],
-    ) -> Result<(Vec<&'a SecretInfo>, Vec<binding::Question>), String> {
-        let platform = &launch.facts.platform;
-        let mut failed =
-            floor::at_release(&context.registered.workload, &attested.launch, platform.product());
-        if !self.trusts(platform.root(), &context.owner) {
-            failed.push(format!(
-                "the platform's root {} is not trusted any more",
-                platform.root()
-            ));
-        }
-        if !failed.is_empty() {
-            return Err(failed.join("; "));
-        }
-        let secrets = asked_for(context, names)?;
-        let questions = binding::questions(context, &secrets)?;
-        Ok((secrets, questions))
-    }
-
     /// Whether one of the policies asked looks at how many releases there were.
     fn reads_releases(
         &self,
@@ -267,6 +243,30 @@ impl From<PacketError> for Unpacked {
             other => Self::Never(other.to_string()),
         }
     }
+}
+
+/// What is asked for and whom to ask, if the guest is above the floor; otherwise why it is not.
+fn admitted<'a>(
+    context: &'a WorkloadContext,
+    launch: &Launch,
+    trusted: bool,
+    attested: &Attested<'_>,
+    names: &[Name],
+) -> Result<(Vec<&'a SecretInfo>, Vec<binding::Question>), String> {
+    let platform = &launch.facts.platform;
+    let mut failed = floor::at_release(&context.registered.workload, &attested.launch, platform.product());
+    if !trusted {
+        failed.push(format!(
+            "the platform's root {} is not trusted any more",
+            platform.root()
+        ));
+    }
+    if !failed.is_empty() {
+        return Err(failed.join("; "));
+    }
+    let secrets = asked_for(context, names)?;
+    let questions = binding::questions(context, &secrets)?;
+    Ok((secrets, questions))
 }
 
 /// The secrets by these names. What the workload does not have reads the same as what nobody has.

@@ -18,7 +18,7 @@ pub mod register;
 mod turns;
 mod validate;
 
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -58,7 +58,8 @@ pub struct Settings {
     pub cek_miss: Duration,
     /// Loaded bundles kept in memory.
     pub cached_bundles: usize,
-    /// For an extra trust root, the owners for whom it counts; a root that is not here counts for all.
+    /// For an extra trust root, the owners for whom it counts; a root that is not here counts for the only
+    /// owner, and for nobody where there are more.
     pub root_owners: Vec<(String, Vec<String>)>,
 }
 
@@ -90,6 +91,8 @@ pub struct Service {
     refusals: Refusals,
     /// Taken by decisions that depend on how many releases there were.
     turns: Turns,
+    /// Whether it was logged that an extra root counts for nobody.
+    warned: Once,
 }
 
 /// The server can't be started with what it ships.
@@ -110,6 +113,7 @@ impl Service {
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
             turns: Turns::new(PATIENCE),
+            warned: Once::new(),
             library,
             parts,
             settings,
@@ -129,10 +133,39 @@ impl Service {
     }
 
     /// Whether platforms under this root count for this owner.
-    fn trusts(&self, root: &str, owner: &Name) -> bool {
-        let known = root == authority::AMD || self.parts.roots.extra_names().any(|name| name == root);
-        let owners = self.settings.root_owners.iter().find(|(name, _)| name == root);
-        known && owners.is_none_or(|(_, owners)| owners.iter().any(|name| name == owner.as_str()))
+    fn trusts(&self, root: &str, owner: &Name) -> Result<bool, StoreError> {
+        if root == authority::AMD {
+            return Ok(true);
+        }
+        if !self.parts.roots.extra_names().any(|name| name == root) {
+            return Ok(false);
+        }
+        match self.settings.root_owners.iter().find(|(name, _)| name == root) {
+            Some((_, owners)) => Ok(owners.iter().any(|name| name == owner.as_str())),
+            // Asked each time: another owner can come while the server runs.
+            None if self.store().owners()?.as_slice() == std::slice::from_ref(owner) => Ok(true),
+            None => {
+                self.warned.call_once(|| {
+                    log::warn!(
+                        "the extra root {root} counts for nobody: there are several owners and it names none; say for whom it counts with `owners` in danger_extra_roots"
+                    );
+                });
+                Ok(false)
+            }
+        }
+    }
+
+    /// Extra trust roots that count for nobody, as they name no owners and there are several.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn ownerless_roots(&self) -> Result<Vec<String>, StoreError> {
+        if self.store().owners()?.len() <= 1 {
+            return Ok(Vec::new());
+        }
+        let mut names = self.extra_roots();
+        names.retain(|name| self.settings.root_owners.iter().all(|(root, _)| root != name));
+        Ok(names)
     }
 
     /// Forgets what has had its time and writes down refusals that were only counted so far.

@@ -44,7 +44,7 @@ impl Service {
     /// The platform of a chain that is complete, under a root that counts for `owner`.
     fn verified(&self, chain: &PresentedChain, owner: &Name) -> Result<VerifiedPlatform, Refusal> {
         let verified = chain.verify(&self.parts.roots).map_err(invalid)?;
-        if !self.trusts(verified.root(), owner) {
+        if !self.trusts(verified.root(), owner)? {
             let why = "ARK: the root is not trusted for this workload";
             return Err(Refusal::ChainInvalid(why.to_owned()));
         }

@@ -81,10 +81,10 @@ impl Refusals {
             let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
             match records.count(group, refused, now) {
                 Counted::Again(id) => return Ok(id),
-                Counted::First(decision) => *decision,
+                Counted::First(decision) => decision,
             }
         };
-        store.record_refusals(std::slice::from_ref(&first))?;
+        store.record_refusals(std::slice::from_ref(first.as_ref()))?;
         Ok(first.id)
     }
 

@@ -59,8 +59,8 @@ pub enum ApplyError {
 pub enum OwnerCreated {
     /// It is there now.
     Created,
-    /// The server has an owner already; one is served for now.
-    AnotherExists(Name),
+    /// There is one of this name already.
+    Exists,
 }
 
 /// What may come of remembering a launch.
@@ -187,7 +187,7 @@ pub struct CekOfKey {
 
 /// See the module.
 pub trait Store: Send + Sync {
-    /// Creates the owner and its first token.
+    /// Creates an owner, beside those there are, and its first token.
     ///
     /// # Errors
     /// When the store fails; then neither is there.

@@ -13,13 +13,13 @@ pub(super) fn create(
     token: TokenHash,
     now: Time,
 ) -> Result<OwnerCreated, RowError> {
-    if let Some(other) = list(c)?.into_iter().next() {
-        return Ok(OwnerCreated::AnotherExists(other));
-    }
-    c.execute(
-        "INSERT INTO owners (name, created) VALUES (?1, ?2)",
+    let created = c.execute(
+        "INSERT INTO owners (name, created) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
         params![owner.as_str(), now.millis()],
     )?;
+    if created == 0 {
+        return Ok(OwnerCreated::Exists);
+    }
     c.execute(
         "INSERT INTO tokens (hash, id, owner, name, created) VALUES (?1, ?2, ?3, 'init', ?4)",
         params![
