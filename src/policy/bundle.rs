@@ -169,7 +169,7 @@ impl Bundle {
         hex::encode(self.inner.digest)
     }
 
-    /// The canonical bytes: what is stored and what the digest covers. [`archive`](super::archive) has the format.
+    /// The canonical bytes: what is stored and what the digest covers. The module `archive` has the format.
     pub fn to_archive(&self) -> Vec<u8> {
         archive::write(&self.inner.files)
     }

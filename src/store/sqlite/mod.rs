@@ -1,7 +1,7 @@
 //! The store on SQLite: one file, one writer with group commit, readers beside it.
 //!
 //! WAL with `synchronous=FULL`: what is committed has reached the disk. Changes go through
-//! [`writer`]; reads use connections of their own and never wait for a writer.
+//! the writer's thread; reads use connections of their own and never wait for a writer.
 
 mod ceks;
 mod crowd;
