@@ -215,6 +215,24 @@ fn many_hosts_with_one_chip_make_one_request() {
 }
 
 #[test]
+fn a_chip_that_another_launch_had_fetched_between_two_looks_is_no_foreign_one() {
+    let platform = platform();
+    let kds = knows(&[&platform]);
+    let hook = Hook::default();
+    let app = App::with(Options {
+        ceks: asking(&kds).ceks,
+        ..hook.options()
+    });
+    app.standard();
+    let other = app.again(asking(&kds));
+    let request = unsigned(&platform);
+    let same = request.clone();
+    hook.before("cek_of_key", move || drop(launch(&other, &same).ok()));
+    launch(&app, &request).ok();
+    assert_eq!(kds.asked().len(), 1);
+}
+
+#[test]
 fn whichever_call_to_the_store_fails_there_is_no_session_and_the_next_launch_gets_one() {
     for fate in [Fate::FailsUndone, Fate::FailsDone] {
         let platforms: Vec<Platform> = (0..16).map(|_| platform()).collect();

@@ -97,6 +97,11 @@ impl Service {
                 chip: None,
                 certificate,
             }) => return Ok((with_cek(&chain, &certificate)?, None)),
+            // Another launch of this chip had it fetched between the two looks.
+            Some(CekOfKey {
+                chip: Some(known),
+                certificate,
+            }) if known == chip.0 => return Ok((with_cek(&chain, &certificate)?, Some(chip))),
             Some(CekOfKey { chip: Some(_), .. }) => return Err(foreign()),
             None => {}
         }
