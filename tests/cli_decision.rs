@@ -113,11 +113,18 @@ fn programs_get_the_same_document_as_json_and_as_yaml() {
         .json();
     assert_eq!(list.as_array().unwrap().len(), 1);
     let id = list[0]["id"].as_str().unwrap();
-    let json = shell.run(&["decision", "show", id, "-o", "json"]).json();
+    let mut json = shell.run(&["decision", "show", id, "-o", "json"]).json();
     let yaml: Value =
         serde_yaml::from_str(&shell.run(&["decision", "show", id, "-o", "yaml"]).done()).unwrap();
-    assert_eq!(json, list[0]);
     assert_eq!(yaml, json);
+    // What is shown is what is listed, with its explanation.
+    let explanation = json.as_object_mut().unwrap().remove("explanation").unwrap();
+    assert_eq!(explanation["decision"], json["id"]);
+    assert_eq!(
+        explanation["policies"].as_array().unwrap().len(),
+        json["policies"].as_array().unwrap().len()
+    );
+    assert_eq!(json, list[0]);
     for (workload, expected) in [(WORKLOAD, 3), ("00000000-0000-4000-8000-000000000000", 0)] {
         let found = shell
             .run(&["decision", "list", "-o", "json", "--workload", workload])

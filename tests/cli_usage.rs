@@ -3,7 +3,7 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 27] = [
     "",
     "demo",
     "init",
@@ -18,6 +18,7 @@ const VERBS: [&str; 26] = [
     "policy",
     "policy check",
     "policy eval",
+    "policy explain",
     "policy test",
     "sev",
     "sev measure",

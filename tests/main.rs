@@ -39,6 +39,7 @@ mod kds_import;
 mod limits;
 mod owners;
 mod policy_bundle;
+mod policy_explain;
 mod policy_hostile;
 mod policy_input;
 mod policy_library;

@@ -2,20 +2,22 @@
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::Ended;
 use super::client::Connection;
-use super::decision_text::{printable, text};
+use super::decision_text::{printable, text, why};
 use super::output::{self, Format};
 use crate::domain::decision::{Decision, Outcome};
 use crate::http::DecisionList;
+use crate::release::DecisionExplanation;
 
 #[derive(Subcommand)]
 pub(super) enum DecisionVerb {
     /// List decisions, newest first
     List(List),
-    /// Show one decision: who asked, what was attested, what every policy said
+    /// Show one decision: who asked, what was attested, what every policy said and why
     Show(Show),
 }
 
@@ -118,15 +120,31 @@ fn first_words(reason: &str) -> String {
     reason.chars().take(79).chain(['…']).collect()
 }
 
+/// A decision with its explanation, for programs.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    decision: Decision,
+    explanation: DecisionExplanation,
+}
+
 impl Show {
     fn run(self) -> anyhow::Result<Ended> {
-        let decision: Decision = self
-            .connection
-            .client()?
-            .get(&format!("/v1/decisions/{}", self.id))
-            .with_context(|| format!("decision {}", self.id))?;
-        if !output::structured(self.output, &decision)? {
-            output::line(&text(&decision))?;
+        let client = self.connection.client()?;
+        let path = format!("/v1/decisions/{}", self.id);
+        let what = || format!("decision {}", self.id);
+        let decision: Decision = client.get(&path).with_context(what)?;
+        let explanation: DecisionExplanation =
+            client.get(&format!("{path}/explanation")).with_context(what)?;
+        let shown = Shown {
+            decision,
+            explanation,
+        };
+        if !output::structured(self.output, &shown)? {
+            output::line(&text(&shown.decision))?;
+            for line in why(&shown.explanation) {
+                output::line(&line)?;
+            }
         }
         Ok(Ended::Done)
     }

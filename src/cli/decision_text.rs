@@ -5,7 +5,8 @@
 
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::launch::BoundVerdict;
-use crate::policy::{DigestSource, Input, Scheme};
+use crate::policy::{DigestSource, Input, Scheme, explanation_lines};
+use crate::release::DecisionExplanation;
 
 /// The columns that a decision is written in.
 const WIDTH: usize = 100;
@@ -201,6 +202,45 @@ fn policy(bound: &BoundVerdict) -> Vec<String> {
     lines
 }
 
+/// Why, for people: the policies that denied, or, where none did, the owner's own.
+pub(super) fn why(explanation: &DecisionExplanation) -> Vec<String> {
+    let denied = explanation.policies.iter().any(|policy| !policy.allow);
+    let told = explanation.policies.iter().filter(|policy| {
+        if denied {
+            !policy.allow
+        } else {
+            !policy.policy.starts_with("keyward.")
+        }
+    });
+    let mut lines = Vec::new();
+    for policy in told {
+        let problem = policy
+            .problem
+            .iter()
+            .map(|problem| format!("  not as recorded: {problem}"));
+        let explained = policy.explanation.iter().flat_map(explanation_lines);
+        let secret = policy
+            .secret
+            .iter()
+            .map(|secret| format!("  asked for the secret {secret}"));
+        // The first line is the policy's name and its verdict.
+        let mut all: Vec<String> = explained.collect();
+        if all.is_empty() {
+            all.push(policy.policy.clone());
+        }
+        all.splice(1..1, secret.chain(problem));
+        lines.extend(all);
+    }
+    if !lines.is_empty() {
+        lines = ["", "why"]
+            .into_iter()
+            .map(str::to_owned)
+            .chain(lines.into_iter().map(|line| format!("  {}", printable(&line))))
+            .collect();
+    }
+    lines
+}
+
 fn short(digest: &str) -> &str {
     digest.get(..SHORT).unwrap_or(digest)
 }
@@ -231,7 +271,7 @@ fn wrapped(first: &str, text: &str) -> Vec<String> {
 
 /// A text without control characters, and without those that reorder or hide what stands beside them: part
 /// of it may be a host's own words.
-pub(super) fn printable(text: &str) -> String {
+pub(in crate::cli) fn printable(text: &str) -> String {
     let hides = |c| matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {

@@ -60,6 +60,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .service(resource("/bundles/{digest}").route(web::get().to(bundle)))
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
+            .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
             .service(resource("/holds").route(web::get().to(holds))),
     );
 }
@@ -438,6 +439,15 @@ async fn decision(path: web::Path<String>, state: web::Data<State>, request: Htt
             .store()
             .decision(&caller.owner, uuid(&path)?)?
             .ok_or_else(nothing)
+    })
+    .await
+}
+
+/// Why a decision was taken: [`Service::explanation`].
+async fn explanation(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    read(state, request, move |service, caller| {
+        let found = service.explanation(&caller.owner, uuid(&path)?)?;
+        found.ok_or_else(nothing)
     })
     .await
 }

@@ -12,9 +12,10 @@ mod turns;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::policy::worker::Answer;
+use crate::policy::worker::{Answer, Explained};
 use crate::policy::{
-    Archived, Asked, BundleFacts, Diagnostic, ErrorKind, Evaluator, Input, Limits, LoadError, Verdict,
+    Archived, Asked, BundleFacts, Diagnostic, ErrorKind, Evaluator, Explanation, Input, Limits, LoadError,
+    Verdict,
 };
 use process::{Failure, Process};
 use turns::{Turn, Turns};
@@ -207,5 +208,49 @@ impl Evaluator for Workers {
         }
         turn.give_back(process);
         verdicts
+    }
+
+    fn explain(&self, owner: &str, bundle: &Archived, question: Asked<'_>) -> Result<Explanation, Verdict> {
+        let Asked { policy, phase, input } = question;
+        let failed = |kind, why: String| Verdict::failed(policy, kind, why);
+        let (turn, mut process) = self
+            .take(owner, &bundle.digest)
+            .map_err(|why| failed(ErrorKind::Busy, why))?;
+        let input = Input {
+            registration: None,
+            ..input
+        };
+        let text = serde_json::to_vec(&input)
+            .map_err(|_| failed(ErrorKind::Internal, "the input can't be written".to_owned()))?;
+        // Twice at most: a worker that does not hold the bundle is given it, and asked again.
+        for _ in 0..2 {
+            match process.explain(&bundle.digest, policy, phase, &text, &self.limits) {
+                Ok(Explained::Policy(explained)) => {
+                    turn.give_back(process);
+                    return explained;
+                }
+                Ok(Explained::NotLoaded) => {}
+                Err(Failure::TimedOut) => {
+                    return Err(failed(ErrorKind::TimeLimit, not_decided(self.limits.time)));
+                }
+                Err(failure) => return Err(failed(ErrorKind::Crashed, failure.text())),
+            }
+            match process.load(bundle, false, &self.limits) {
+                Ok(Ok(_)) => {}
+                Ok(Err(found)) => {
+                    turn.give_back(process);
+                    let why = found.first().map(ToString::to_string).unwrap_or_default();
+                    return Err(failed(
+                        ErrorKind::MissingPolicy,
+                        format!("the bundle does not load: {why}"),
+                    ));
+                }
+                Err(failure) => return Err(failed(ErrorKind::Crashed, failure.text())),
+            }
+        }
+        Err(failed(
+            ErrorKind::Internal,
+            "the worker does not keep the bundle".to_owned(),
+        ))
     }
 }

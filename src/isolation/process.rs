@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Launcher;
-use crate::policy::worker::{self, Answer, Loaded, Request};
+use crate::policy::worker::{self, Answer, Explained, Loaded, Request};
 use crate::policy::{Archived, Limits, Phase};
 
 /// When a worker is ended: the engine's own timer has ended the evaluation by then, unless it hangs in a built-in.
@@ -118,6 +118,27 @@ impl Process {
             self.holds.remove(digest);
         }
         Ok(answer)
+    }
+
+    pub(super) fn explain(
+        &mut self,
+        digest: &[u8; 32],
+        policy: &str,
+        phase: Phase,
+        input: &[u8],
+        limits: &Limits,
+    ) -> Result<Explained, Failure> {
+        let request = Request::Explain {
+            digest: *digest,
+            policy: policy.to_owned(),
+            phase,
+            limits: limits.clone(),
+        };
+        let explained = self.call(&request, input, limits.load_time)?;
+        if matches!(explained, Explained::NotLoaded) {
+            self.holds.remove(digest);
+        }
+        Ok(explained)
     }
 
     fn call<T: serde::de::DeserializeOwned>(

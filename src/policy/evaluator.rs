@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bundle::Bundle;
 use super::decision::{Phase, Verdict};
 use super::diagnostic::{Diagnostic, nearest};
+use super::explain::Explanation;
 use super::input::Input;
 use super::load::PolicyFacts;
 use super::prepared::PreparedBundle;
@@ -112,6 +113,13 @@ pub trait Evaluator: Send + Sync {
     /// After one that took all its time, or crashed, or could not be asked, no other is asked: there are fewer
     /// verdicts than questions then, and the last one denies.
     fn ask(&self, owner: &str, bundle: &Archived, questions: Vec<Asked<'_>>) -> Vec<Verdict>;
+
+    /// Explains what a policy of a bundle says: [`Explanation`].
+    ///
+    /// # Errors
+    /// The verdict alone, where it can't be explained: the policy took all its time, or crashed, or there is none
+    /// of its name.
+    fn explain(&self, owner: &str, bundle: &Archived, question: Asked<'_>) -> Result<Explanation, Verdict>;
 }
 
 /// Names under `keyward` are the server's own.

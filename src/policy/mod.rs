@@ -17,6 +17,7 @@ mod diagnostic;
 mod documents;
 mod evaluator;
 mod example;
+mod explain;
 mod graph;
 mod guards;
 mod input;
@@ -46,6 +47,10 @@ pub use bundle::{
 pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
 pub use diagnostic::Diagnostic;
 pub use evaluator::{Archived, Asked, BundleFacts, Evaluator, LoadError};
+pub use explain::{
+    ConditionOutcome, ExplainedCondition, ExplainedDefinition, ExplainedRule, Explanation, LookedAt,
+    explanation_lines,
+};
 pub use input::{
     Attested, Claimed, DigestSource, Fingerprints, Host, INPUT_VERSION, Image, Input, Platform, PolicyBits,
     Registration, Releases, Scheme, Workload, input_schema,

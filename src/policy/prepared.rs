@@ -13,6 +13,7 @@ use super::bundle::Bundle;
 use super::decision::{ErrorKind, Phase, Verdict};
 use super::diagnostic::Diagnostic;
 use super::evaluator::{BundleFacts, is_builtin};
+use super::explain::{self, Explanation};
 use super::input::Input;
 use super::limits::{Deadline, Limits, on_big_stack, text_of};
 use super::load::{self, Loaded, PolicyFacts};
@@ -157,6 +158,57 @@ impl PreparedBundle {
         });
         on_big_stack(|| self.ask_here(policy, phase, &input, &self.limits))
             .unwrap_or_else(|panic| crashed(policy, &panic))
+    }
+
+    /// Explains what a policy says, on a thread with a big stack: [`Explanation`].
+    ///
+    /// # Errors
+    /// The verdict, where there is none but that the evaluator failed.
+    pub fn explain(&self, policy: &str, phase: Phase, input: &Input) -> Result<Explanation, Verdict> {
+        if is_builtin(policy) && !self.facts.policies.contains_key(policy) {
+            let library = PreparedBundle::library().map_err(|_| {
+                Verdict::failed(
+                    policy,
+                    ErrorKind::Internal,
+                    "the built-in policies can't be loaded",
+                )
+            })?;
+            return library.explain(policy, phase, input);
+        }
+        let registration = input.registration.clone().filter(|_| is_builtin(policy));
+        let input = text(&Input {
+            registration,
+            ..input.clone()
+        });
+        on_big_stack(|| self.explain_here(policy, phase, &input, &self.limits))
+            .unwrap_or_else(|panic| Err(crashed(policy, &panic)))
+    }
+
+    /// The same on this thread, about an input that is JSON text. Takes no longer than the limits' time to load.
+    pub(super) fn explain_here(
+        &self,
+        policy: &str,
+        phase: Phase,
+        input: &str,
+        limits: &Limits,
+    ) -> Result<Explanation, Verdict> {
+        let deadline = Deadline::after(limits.load_time / 2);
+        let verdict = self.ask_here(policy, phase, input, limits);
+        let Some(facts) = self.facts.policies.get(policy) else {
+            return Err(verdict);
+        };
+        let mut engine = self.engine.clone();
+        if let Err(error) = engine.set_input_json(input) {
+            return Err(Verdict::failed(
+                policy,
+                ErrorKind::Internal,
+                format!("the input can't be read: {error}"),
+            ));
+        }
+        catch_unwind(AssertUnwindSafe(|| {
+            explain::explain(engine, facts, &verdict, phase, deadline)
+        }))
+        .map_err(|panic| crashed(policy, &text_of(&*panic)))
     }
 
     /// Asks a policy on this thread, about an input that is JSON text. Takes no longer than the limits' time, unless

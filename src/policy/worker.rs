@@ -15,6 +15,7 @@ use super::bundle::Bundle;
 use super::decision::{ErrorKind, Phase, Verdict};
 use super::diagnostic::Diagnostic;
 use super::evaluator::BundleFacts;
+use super::explain::Explanation;
 use super::limits::Limits;
 use super::prepared::PreparedBundle;
 
@@ -46,6 +47,17 @@ pub enum Request {
         /// How much it may take.
         limits: Limits,
     },
+    /// Explain what a policy says about the input that is the body. Answered by [`Explained`].
+    Explain {
+        /// The bundle's digest.
+        digest: [u8; 32],
+        /// The policy.
+        policy: String,
+        /// The phase.
+        phase: Phase,
+        /// How much it may take: the time to load.
+        limits: Limits,
+    },
 }
 
 /// What came of loading.
@@ -56,6 +68,15 @@ pub type Loaded = Result<BundleFacts, Vec<Diagnostic>>;
 pub enum Answer {
     /// What the policy says.
     Verdict(Verdict),
+    /// The worker does not hold the bundle, or no longer; it must be loaded first.
+    NotLoaded,
+}
+
+/// What came of explaining.
+#[derive(Serialize, Deserialize)]
+pub enum Explained {
+    /// Why the policy says what it says; or only what it says.
+    Policy(Result<Explanation, Verdict>),
     /// The worker does not hold the bundle, or no longer; it must be loaded first.
     NotLoaded,
 }
@@ -142,6 +163,26 @@ pub fn serve(
                     }),
                 };
                 send(&mut output, &answer, &[])?;
+            }
+            Request::Explain {
+                digest,
+                policy,
+                phase,
+                limits,
+            } => {
+                allow(limits.load_time);
+                let explained = match held.get(&digest) {
+                    None => Explained::NotLoaded,
+                    Some(bundle) => Explained::Policy(match std::str::from_utf8(&body) {
+                        Ok(input) => bundle.explain_here(&policy, phase, input, &limits),
+                        Err(_) => Err(Verdict::failed(
+                            &policy,
+                            ErrorKind::Internal,
+                            "the input is not text",
+                        )),
+                    }),
+                };
+                send(&mut output, &explained, &[])?;
             }
         }
     }

@@ -8,6 +8,7 @@ mod binding;
 mod budget;
 mod bundles;
 mod decide;
+mod explanation;
 mod facts;
 pub mod floor;
 pub mod host;
@@ -36,6 +37,7 @@ use bundles::Bundles;
 use refusals::Refusals;
 use turns::Turns;
 
+pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 
 /// How long a decision waits for those before it about the same workload.

@@ -98,7 +98,7 @@ impl Eval {
     }
 }
 
-fn read(path: &Path) -> anyhow::Result<Input> {
+pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
     let mut text = String::new();
     let shown = if path == Path::new("-") {
         let stdin = std::io::stdin().lock();
@@ -130,7 +130,7 @@ fn read(path: &Path) -> anyhow::Result<Input> {
     })
 }
 
-fn refused(found: Vec<Diagnostic>) -> anyhow::Error {
+pub(super) fn refused(found: Vec<Diagnostic>) -> anyhow::Error {
     let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     anyhow!(found.join("\n\n"))
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod eval;
+mod explain;
 mod test;
 mod worker;
 
@@ -29,6 +30,8 @@ pub(super) enum PolicyVerb {
     Test(test::Test),
     /// Ask one policy of a repository about an input, as the server would
     Eval(eval::Eval),
+    /// Tell why policies of a repository decide on an input as they do: which conditions failed, and on what
+    Explain(explain::Explain),
     /// What the server evaluates policies in. It is started by the server and talks to nobody else
     #[command(hide = true)]
     Worker(worker::Worker),
@@ -40,6 +43,7 @@ impl PolicyVerb {
             Self::Check(check) => check.run(),
             Self::Test(test) => test.run(),
             Self::Eval(eval) => eval.run(),
+            Self::Explain(explain) => explain.run(),
             Self::Worker(worker) => worker.run(),
         }
     }

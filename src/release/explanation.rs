@@ -1,0 +1,124 @@
+//! Why a recorded decision was taken: its policies explained on the input that they saw, under the bundle that was
+//! active then.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::bundles::BundleError;
+use super::{Refusal, Service, binding};
+use crate::domain::decision::Decision;
+use crate::domain::launch::{Binding, BoundVerdict};
+use crate::domain::{HexDigest, Name};
+use crate::policy::{Asked, Explanation, Input};
+
+/// A decision, explained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DecisionExplanation {
+    /// The decision.
+    pub decision: Uuid,
+    /// Why, as it was recorded.
+    pub reason: String,
+    /// Each policy that was asked. Empty where none was: then the reason says it all.
+    pub policies: Vec<ExplainedPolicy>,
+}
+
+/// One policy that was asked, explained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ExplainedPolicy {
+    /// The policy.
+    pub policy: String,
+    /// What it was bound to.
+    pub binding: Binding,
+    /// The bundle it was in; null: the server's library.
+    pub bundle: Option<HexDigest>,
+    /// The secret it was asked for; null: the release as a whole.
+    pub secret: Option<Name>,
+    /// What it said then.
+    pub allow: bool,
+    /// Why; null where `problem` says why there is no explanation.
+    pub explanation: Option<Explanation>,
+    /// Why there is no explanation, or why it tells another story than the record: the server's library is another
+    /// by now, or a limit of time was hit then and not now.
+    pub problem: Option<String>,
+}
+
+impl Service {
+    /// Explains a decision of this owner; none where there is no such decision.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn explanation(&self, owner: &Name, id: Uuid) -> Result<Option<DecisionExplanation>, Refusal> {
+        let Some(decision) = self.store().decision(owner, id)? else {
+            return Ok(None);
+        };
+        let mut policies = Vec::with_capacity(decision.policies.len());
+        for bound in &decision.policies {
+            policies.push(self.explained(&decision, bound)?);
+        }
+        Ok(Some(DecisionExplanation {
+            decision: decision.id,
+            reason: decision.reason,
+            policies,
+        }))
+    }
+
+    fn explained(&self, decision: &Decision, bound: &BoundVerdict) -> Result<ExplainedPolicy, Refusal> {
+        let mut explained = ExplainedPolicy {
+            policy: bound.verdict.policy.clone(),
+            binding: bound.binding.clone(),
+            bundle: bound.bundle,
+            secret: bound.secret.clone(),
+            allow: bound.verdict.allow,
+            explanation: None,
+            problem: None,
+        };
+        let answer = match &decision.input {
+            None => Err("no input was recorded".to_owned()),
+            Some(input) => self.explain(decision, bound, input)?,
+        };
+        match answer {
+            Err(why) => explained.problem = Some(why),
+            Ok(explanation) => {
+                if explanation.allow != bound.verdict.allow {
+                    explained.problem = Some(format!("recorded was: {}", bound.verdict.reason));
+                }
+                explained.explanation = Some(explanation);
+            }
+        }
+        Ok(explained)
+    }
+
+    fn explain(
+        &self,
+        decision: &Decision,
+        bound: &BoundVerdict,
+        input: &Input,
+    ) -> Result<Result<Explanation, String>, Refusal> {
+        let policy = bound.verdict.policy.as_str();
+        let input = Input {
+            secret: bound.secret.as_ref().map(ToString::to_string),
+            ..input.clone()
+        };
+        if policy.starts_with(binding::LIBRARY) {
+            let explained = self.library.explain(policy, decision.phase, &input);
+            return Ok(explained.map_err(|verdict| verdict.reason));
+        }
+        let Some(digest) = bound.bundle else {
+            return Ok(Err("no bundle was active".to_owned()));
+        };
+        let loaded = match self.bundles.load(self.store(), &decision.owner, digest) {
+            Ok(loaded) => loaded,
+            Err(BundleError::Store(error)) => return Err(error.into()),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let asked = Asked {
+            policy,
+            phase: decision.phase,
+            input,
+        };
+        let evaluator = self.parts.evaluator.as_ref();
+        let explained = evaluator.explain(decision.owner.as_str(), &loaded.bundle, asked);
+        Ok(explained.map_err(|verdict| verdict.reason))
+    }
+}
