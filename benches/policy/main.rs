@@ -94,7 +94,9 @@ impl Ways {
     }
 
     fn in_process(&self) {
-        let verdict = self.prepared.ask_here(NAME, Phase::Release, &self.input, &limits());
+        let verdict = self
+            .prepared
+            .ask_here(NAME, Phase::Release, &self.input, &limits());
         assert!(black_box(verdict).allow);
     }
 
@@ -107,14 +109,20 @@ impl Ways {
     fn round_trip(&self) {
         let mut asked = asked();
         asked[0].policy = "release.nothing";
-        assert!(black_box(self.workers.ask("acme", &self.archived, asked))[0].error.is_some());
+        assert!(
+            black_box(self.workers.ask("acme", &self.archived, asked))[0]
+                .error
+                .is_some()
+        );
     }
 
     /// A new engine, the text parsed, the rules asked.
     fn anew(&self) {
         let mut engine = regorus::Engine::new();
         engine.set_strict_builtin_errors(true);
-        engine.add_policy("database.rego".to_owned(), POLICY.to_owned()).expect("a policy");
+        engine
+            .add_policy("database.rego".to_owned(), POLICY.to_owned())
+            .expect("a policy");
         let data = format!("{{\"approved\": {DATA}}}");
         engine.add_data_json(&data).expect("data");
         engine.set_input_json(&self.input).expect("an input");
@@ -142,12 +150,9 @@ fn compared(rounds: usize) {
     let ways = Ways::warm();
     let mut times = [const { Vec::new() }; 4];
     for _ in 0..rounds {
-        let runs: [&dyn Fn(); 4] = [
-            &|| ways.in_process(),
-            &|| ways.worker(),
-            &|| ways.anew(),
-            &|| ways.round_trip(),
-        ];
+        let runs: [&dyn Fn(); 4] = [&|| ways.in_process(), &|| ways.worker(), &|| ways.anew(), &|| {
+            ways.round_trip()
+        }];
         for (run, times) in runs.iter().zip(&mut times) {
             let begun = Instant::now();
             run();
@@ -165,7 +170,10 @@ fn compared(rounds: usize) {
     ] {
         println!("  {way:<28} {:>8.1} µs  {:.2}", micros(time), ratio(time));
     }
-    println!("  a worker's cost beyond the evaluation: {:.1} µs", micros(worker) - micros(in_process));
+    println!(
+        "  a worker's cost beyond the evaluation: {:.1} µs",
+        micros(worker) - micros(in_process)
+    );
 }
 
 /// Owners one after the other, each with a bundle of its own, through as many workers as a server has.
@@ -173,7 +181,10 @@ fn many_owners(count: usize) {
     let bundles: Vec<_> = (0..count).map(|owner| Archived::from(&bundle(owner))).collect();
     let names: Vec<_> = (0..count).map(|owner| format!("owner-{owner}")).collect();
     let workers = workers(Workers::usual_count());
-    println!("{count} owners in turn, {} workers at most:", Workers::usual_count());
+    println!(
+        "{count} owners in turn, {} workers at most:",
+        Workers::usual_count()
+    );
     for round in ["first", "second", "third"] {
         let begun = Instant::now();
         let times = names.iter().zip(&bundles).map(|(name, bundle)| {
@@ -211,10 +222,12 @@ fn resident() -> Vec<(String, String)> {
         let entry = entry.ok()?;
         let status = fs::read_to_string(entry.path().join("status")).ok()?;
         let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        status
-            .lines()
-            .any(|line| line == own)
-            .then(|| (entry.file_name().to_string_lossy().into_owned(), resident.trim().to_owned()))
+        status.lines().any(|line| line == own).then(|| {
+            (
+                entry.file_name().to_string_lossy().into_owned(),
+                resident.trim().to_owned(),
+            )
+        })
     });
     processes.collect()
 }
