@@ -36,6 +36,7 @@ use bundles::Bundles;
 use refusals::Refusals;
 use turns::Turns;
 
+pub(crate) use facts::policy_bits;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 
 /// How long a decision waits for those before it about the same workload.
