@@ -240,3 +240,38 @@ fn the_example_s_tests_reach_all_of_its_policy() {
     let ran = Shell::new().run(&["policy", "test", EXAMPLE, "--coverage", "--threshold", "100"]);
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
 }
+
+#[test]
+fn tests_side_by_side_print_what_they_print_one_after_the_other() {
+    let shell = shell();
+    let mut tests = TESTS.to_owned();
+    for n in 0..40 {
+        tests.push_str(&format!(
+            "\ntest_{n} if {{\n\tprint(\"number\", {n})\n\tinput.version + {n} == {}\n\tdisk.allow\n}}\n",
+            n % 3
+        ));
+    }
+    shell.write("policy/release/disk_test.rego", tests);
+    let timeless = regex::Regex::new(r#"(time="|"duration": )[0-9.]+"#).unwrap();
+    let printed = |options: &str| {
+        let arguments = format!("policy test policy {options}");
+        let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());
+        assert_eq!(ran.code, 2, "{options}: {}", ran.err);
+        timeless.replace_all(&ran.out, "${1}0").into_owned()
+    };
+    for form in [
+        "-v --coverage",
+        "-o json",
+        "-o json --coverage",
+        "-o junit",
+        "-o tap",
+    ] {
+        let alone = printed(&format!("{form} --parallel 1"));
+        assert!(!alone.is_empty());
+        for parallel in ["", "-p 2", "-p 7", "--parallel 0"] {
+            assert_eq!(printed(&format!("{form} {parallel}")), alone, "{form} {parallel}");
+        }
+    }
+    let refused = shell.run(&["policy", "test", "policy", "--parallel", "many"]);
+    assert_eq!(refused.code, 64, "{}", refused.err);
+}

@@ -2,6 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use keyward::policy::Input;
+use serde_json::{Value, json};
+
+use crate::support::cli::transcript;
 use crate::support::{Shell, platform};
 
 #[test]
@@ -117,4 +121,135 @@ fn a_refusal_in_place_of_an_answer_is_told_as_what_it_is() {
         .run(&["psp", "secret", "p", "--reply", "problem.json"])
         .failed();
     assert!(said.starts_with("error: p: "), "a platform is no guest: {said}");
+}
+
+/// What `psp input` with these options prints, which must be an input in full.
+fn input(shell: &Shell, options: &str) -> Value {
+    let arguments: Vec<_> = ["psp", "input"]
+        .into_iter()
+        .chain(options.split_whitespace())
+        .collect();
+    let printed = shell.run(&arguments).json();
+    let read: Input = serde_json::from_value(printed.clone()).expect("an input, every member present");
+    assert_eq!(serde_json::to_value(read).unwrap(), printed);
+    printed
+}
+
+#[test]
+fn it_makes_the_input_that_a_policy_would_read() {
+    let shell = Shell::new();
+    let made = input(
+        &shell,
+        "--vcpus 4 --image web --owner acme --workload api --secret a --secret b --about b",
+    );
+    assert_eq!(made["workload"]["name"], "api");
+    assert_eq!(
+        (&made["secrets"], &made["secret"]),
+        (&json!(["a", "b"]), &json!("b"))
+    );
+    assert_eq!(made["attested"]["digest_source"], "image");
+    assert_eq!(made["attested"]["image"]["vcpus"], 4);
+    assert_eq!(
+        (&made["workload"]["policy"], &made["attested"]["policy"]),
+        (&json!(7), &json!(7))
+    );
+
+    let made = input(
+        &shell,
+        "--scheme amd-sev --policy 0x13 --hint --product rome --releases 12,1,3",
+    );
+    assert_eq!(made["platform"]["root"], "amd");
+    assert_eq!(made["platform"]["product"], "rome");
+    assert_eq!(made["attested"]["digest_source"], "hint");
+    assert_eq!(made["attested"]["policy_bits"]["es"], false);
+    assert_eq!(made["attested"]["policy_bits"]["domain"], true);
+    assert_eq!(
+        made["releases"],
+        json!({"total": 12, "last_hour": 1, "last_day": 3})
+    );
+
+    let digest = "ab".repeat(32);
+    let made = input(
+        &shell,
+        &format!("--launch-digest {digest} --claim kernel-hash={digest} --claim cpu-count=3"),
+    );
+    assert_eq!(made["attested"]["launch_digest"], digest);
+    assert_eq!(made["claimed"]["kernel_hash"], digest);
+    assert_eq!(made["claimed"]["cpu_count"], 3);
+
+    let made = input(&shell, "--phase launch");
+    let leaves = |value: &Value| value.as_object().unwrap().values().cloned().collect::<Vec<_>>();
+    let attested = &made["attested"];
+    let open = leaves(attested).into_iter().filter(|leaf| !leaf.is_object());
+    let nested = leaves(&attested["policy_bits"])
+        .into_iter()
+        .chain(leaves(&attested["image"]));
+    assert!(open.chain(nested).all(|leaf| leaf.is_null()), "{attested}");
+}
+
+#[test]
+fn an_input_has_the_fingerprints_and_versions_of_its_platform_and_is_evaluated() {
+    let shell = Shell::new();
+    let made = platform();
+    shell.write("platform", made.to_bytes().unwrap().as_slice());
+    shell.run(&["psp", "chain", "platform", "--out", "d"]).done();
+    let chain = "sev chain d/chain.cert --danger-extra-root d/ark.cert -o json";
+    let verified = shell.run(&chain.split_whitespace().collect::<Vec<_>>()).json();
+    let input = input(&shell, "platform");
+    assert_eq!(input["platform"]["fingerprints"], verified["fingerprints"]);
+    assert_eq!(input["platform"]["product"], Value::Null);
+    assert_eq!(input["attested"]["build_id"], made.build().build_id);
+
+    let text = format!(
+        "package p\n\nallow if {{\n\tinput.platform.fingerprints.oca == \"{}\"\n\tinput.attested.build_id == 9\n}}\n",
+        verified["fingerprints"]["oca"].as_str().unwrap()
+    );
+    shell.write("policy/p.rego", text);
+    for (build, code) in [("9", 0), ("8", 2)] {
+        let piped =
+            "\"$0\" psp input platform --build-id \"$1\" | \"$0\" policy eval policy --policy p --input -";
+        let mut bash = shell.command("bash");
+        let keyward = env!("CARGO_BIN_EXE_keyward");
+        let ran = crate::support::cli::ran(bash.args(["-c", piped, keyward, build]));
+        assert_eq!(ran.code, code, "{}{}", ran.out, ran.err);
+    }
+}
+
+#[test]
+fn an_input_that_no_server_would_make_is_refused() {
+    let shell = Shell::new();
+    shell.write("junk", "{}");
+    let mut all = String::new();
+    for arguments in [
+        "psp input --policy 3",
+        "psp input --scheme amd-sev --policy 7",
+        "psp input --phase launch --build-id 9",
+        "psp input --about other",
+        "psp input --claim speed=9",
+        "psp input --claim kernel-hash=c2c0",
+        "psp input --claim cpu-id=00",
+        "psp input --time yesterday",
+        "psp input --launch-digest c2c0",
+        "psp input --product zen",
+        "psp input --api 155",
+        "psp input --releases 1,2,0",
+        "psp input --claim cpu-count",
+        "psp input nowhere",
+        "psp input junk",
+    ] {
+        let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());
+        let expected = if arguments.ends_with("where") || arguments.ends_with("junk") {
+            1
+        } else {
+            64
+        };
+        assert_eq!(
+            (ran.code, ran.out.as_str()),
+            (expected, ""),
+            "{arguments}: {}",
+            ran.err
+        );
+        all.push_str(&format!("$ keyward {arguments}\n{}\n", ran.err));
+    }
+    transcript("psp-input.txt", &all);
 }

@@ -29,6 +29,7 @@ const VERBS: [&str; 27] = [
     "psp launch-start",
     "psp measure",
     "psp secret",
+    "psp input",
     "kds",
     "kds import",
 ];
@@ -95,6 +96,10 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "psp new",
         "psp new p --bits 1024",
         "psp new p --api 155",
+        "psp input --launch-digest c2c0",
+        "psp input --scheme snp",
+        "psp input --releases 1,2,0",
+        "psp input --hint --image web",
         "kds import --data-dir data",
     ] {
         let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());

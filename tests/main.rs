@@ -32,6 +32,8 @@ mod host_policy;
 mod host_probing;
 mod host_register;
 mod host_rego;
+mod hostile_at_request;
+mod hostile_at_upload;
 mod isolation;
 mod kds_answers;
 mod kds_completion;

@@ -7,76 +7,13 @@ use keyward::sev::SystemRandom;
 use keyward::store::OwnerCreated;
 use serde_json::{Value, json};
 
-use crate::support::app::Options;
 use crate::support::host::{IMAGE, WORKLOAD, launch_request, standard};
-use crate::support::{App, Reply, Vm, platform, vectors};
-
-const OTHERS_WORKLOAD: &str = "77777777-2222-4333-8444-555555555555";
-
-/// A second owner of a server.
-struct Other<'a> {
-    app: &'a App,
-    bearer: String,
-}
-
-impl<'a> Other<'a> {
-    fn of(app: &'a App) -> Self {
-        let token = Token::from_random(&new_key(&SystemRandom).unwrap());
-        let name = "umbra".parse().unwrap();
-        let created = app
-            .service
-            .store()
-            .create_owner(&name, token.hash(), app.clock.now());
-        assert_eq!(created.unwrap(), OwnerCreated::Created);
-        let bearer = format!("Bearer {}", token.expose());
-        Self { app, bearer }
-    }
-
-    fn send(&self, method: &str, path: &str, body: &Value) -> Reply {
-        let body = if body.is_null() {
-            Vec::new()
-        } else {
-            body.to_string().into_bytes()
-        };
-        let headers = [
-            ("authorization", self.bearer.as_str()),
-            ("content-type", "application/json"),
-        ];
-        self.app.request(method, path, &headers, &body)
-    }
-
-    fn get(&self, path: &str) -> Reply {
-        self.send("GET", path, &Value::Null)
-    }
-
-    #[track_caller]
-    fn items(&self, path: &str) -> Vec<Value> {
-        self.get(path).ok().body["items"].as_array().unwrap().clone()
-    }
-}
-
-/// A server whose extra root counts for both.
-fn shared() -> App {
-    let mut options = Options::default();
-    let owners = ["acme", "umbra"].map(str::to_owned).to_vec();
-    options.settings.root_owners = vec![("test".to_owned(), owners)];
-    App::with(options)
-}
-
-fn run(app: &App, uuid: &str) -> (Vm, Reply) {
-    let platform = platform();
-    let reply = app
-        .post(&format!("/vm/{uuid}/launch"), &launch_request(&platform))
-        .ok();
-    let mut vm = Vm::start(&platform, &reply);
-    let request = vm.measure(IMAGE);
-    let reply = app.post(&vm.path(), &request);
-    (vm, reply)
-}
+use crate::support::other::{OTHERS_WORKLOAD, Other, run, shared};
+use crate::support::{App, Reply, platform, vectors};
 
 #[test]
 fn one_sees_and_changes_nothing_of_the_other_s() {
-    let app = shared();
+    let app = App::with(shared());
     let other = Other::of(&app);
     app.apply(standard(json!({"max_releases": 1})));
     let set = json!({"kind": "KeySet", "name": "set", "secrets": ["disk"], "policies": ["release.any"]});
@@ -136,7 +73,7 @@ fn one_sees_and_changes_nothing_of_the_other_s() {
 
 #[test]
 fn equal_names_of_two_owners_neither_mix_nor_count_together() {
-    let app = shared();
+    let app = App::with(shared());
     let other = Other::of(&app);
     app.apply(standard(json!({"max_releases": 1})));
     let mut theirs = standard(json!({"max_releases": 1, "uuid": OTHERS_WORKLOAD}));

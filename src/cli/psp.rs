@@ -1,6 +1,8 @@
 //! `psp`: the software PSP on the command line, in files. Its JSON fits the host API as it is, so that
 //! `curl` between two of these commands plays a whole launch.
 
+mod input;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -32,6 +34,8 @@ pub(super) enum PspVerb {
     Measure(Measure),
     /// Give the guest the server's packet; prints what it finds in it
     Secret(Secret),
+    /// Print what a policy would read about a guest, for `policy eval --input -`
+    Input(Box<input::MakeInput>),
 }
 
 #[derive(Args)]
@@ -138,6 +142,7 @@ impl PspVerb {
             Self::LaunchStart(verb) => verb.run(),
             Self::Measure(verb) => verb.run(),
             Self::Secret(verb) => verb.run(),
+            Self::Input(verb) => verb.run(),
         }
     }
 }

@@ -67,12 +67,12 @@ impl Workers {
         std::thread::available_parallelism().map_or(2, usize::from) + 1
     }
 
-    /// A worker for this owner, if one comes free in time; best one that holds the bundle.
-    fn take(&self, owner: &str, digest: &[u8; 32]) -> Result<(Turn<'_, Process>, Process), String> {
+    /// A worker for this owner, if one comes free in time; best one that holds the bundle, or has room for it.
+    fn take(&self, owner: &str, bundle: &Archived) -> Result<(Turn<'_, Process>, Process), String> {
         let taken = self
             .turns
             .take(owner, self.limits.queue_time, |process: &Process| {
-                process.holds(digest)
+                process.fits(bundle)
             });
         let Some((turn, idle)) = taken else {
             return Err("every worker is taken, and none came free in time".to_owned());
@@ -164,7 +164,7 @@ fn not_decided(time: Duration) -> String {
 
 impl Evaluator for Workers {
     fn load(&self, owner: &str, bundle: &Archived, trial: bool) -> Result<BundleFacts, LoadError> {
-        let (turn, mut process) = self.take(owner, &bundle.digest).map_err(LoadError::NotNow)?;
+        let (turn, mut process) = self.take(owner, bundle).map_err(LoadError::NotNow)?;
         match process.load(bundle, trial, &self.limits) {
             Ok(loaded) => {
                 turn.give_back(process);
@@ -189,7 +189,7 @@ impl Evaluator for Workers {
         let Some(first) = questions.first().map(|question| question.policy) else {
             return Vec::new();
         };
-        let (turn, mut process) = match self.take(owner, &bundle.digest) {
+        let (turn, mut process) = match self.take(owner, bundle) {
             Ok(taken) => taken,
             Err(why) => return vec![Verdict::failed(first, ErrorKind::Busy, why)],
         };
@@ -214,7 +214,7 @@ impl Evaluator for Workers {
         let Asked { policy, phase, input } = question;
         let failed = |kind, why: String| Verdict::failed(policy, kind, why);
         let (turn, mut process) = self
-            .take(owner, &bundle.digest)
+            .take(owner, bundle)
             .map_err(|why| failed(ErrorKind::Busy, why))?;
         let input = Input {
             registration: None,

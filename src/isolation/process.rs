@@ -1,6 +1,6 @@
 //! One worker process and the pipe to it.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Launcher;
+use super::turns::Fit;
 use crate::policy::worker::{self, Answer, Explained, Loaded, Request};
 use crate::policy::{Archived, Limits, Phase};
 
@@ -22,8 +23,10 @@ fn patience(time: Duration) -> Duration {
 pub(super) struct Process {
     child: Child,
     pipe: BufReader<Timed>,
-    /// Bundles that it was given. It may have forgotten some.
-    holds: HashSet<[u8; 32]>,
+    /// Bundles that it was given, and what each takes by estimate. It may have forgotten some.
+    holds: HashMap<[u8; 32], usize>,
+    /// What bundles may take.
+    room: usize,
 }
 
 /// Why a worker gave no answer. It is of no use any more.
@@ -64,11 +67,14 @@ impl Process {
         let pipe = Timed {
             stream: ours,
             end: Instant::now(),
+            read: Duration::ZERO,
+            write: Duration::ZERO,
         };
         Ok(Self {
             child,
             pipe: BufReader::new(pipe),
-            holds: HashSet::new(),
+            holds: HashMap::new(),
+            room: worker::room(u64::from(launcher.memory_mib) << 20),
         })
     }
 
@@ -77,8 +83,17 @@ impl Process {
         matches!(self.child.try_wait(), Ok(None)).then_some(self)
     }
 
-    pub(super) fn holds(&self, digest: &[u8; 32]) -> bool {
-        self.holds.contains(digest)
+    /// How well this bundle fits it.
+    pub(super) fn fits(&self, bundle: &Archived) -> Fit {
+        if self.holds.contains_key(&bundle.digest) {
+            return Fit::Held;
+        }
+        let taken = self.holds.values().sum::<usize>();
+        if taken.saturating_add(worker::cost(&bundle.bytes)) > self.room {
+            Fit::Full
+        } else {
+            Fit::Room
+        }
     }
 
     pub(super) fn load(
@@ -94,7 +109,7 @@ impl Process {
         };
         let loaded: Loaded = self.call(&request, &bundle.bytes, limits.load_time)?;
         if loaded.is_ok() {
-            self.holds.insert(bundle.digest);
+            self.holds.insert(bundle.digest, worker::cost(&bundle.bytes));
         }
         Ok(loaded)
     }
@@ -182,6 +197,15 @@ impl Drop for Process {
 struct Timed {
     stream: UnixStream,
     end: Instant,
+    /// The time-outs that the system was told last.
+    read: Duration,
+    write: Duration,
+}
+
+/// Whether what the system was told still serves: it waits a sixteenth longer at most, so that one message after
+/// another needs no telling, and the caller still has its denial in time.
+fn serves(told: Duration, left: Duration) -> bool {
+    left <= told && told - left <= told / 16
 }
 
 impl Timed {
@@ -205,14 +229,22 @@ fn timed_out(error: io::Error) -> io::Error {
 
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.set_read_timeout(Some(self.left()?))?;
+        let left = self.left()?;
+        if !serves(self.read, left) {
+            self.read = left + left / 32;
+            self.stream.set_read_timeout(Some(self.read))?;
+        }
         self.stream.read(buffer).map_err(timed_out)
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.stream.set_write_timeout(Some(self.left()?))?;
+        let left = self.left()?;
+        if !serves(self.write, left) {
+            self.write = left + left / 32;
+            self.stream.set_write_timeout(Some(self.write))?;
+        }
         self.stream.write(buffer).map_err(timed_out)
     }
 

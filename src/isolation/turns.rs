@@ -37,6 +37,17 @@ struct Ticket {
     granted: Arc<AtomicBool>,
 }
 
+/// How well what was left in a place serves who comes next; the best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fit {
+    /// It has what is asked for.
+    Held,
+    /// It has room for it.
+    Room,
+    /// Something would have to give way; an empty place is better.
+    Full,
+}
+
 /// A place that is held. Given back empty when dropped.
 pub(super) struct Turn<'a, T> {
     turns: &'a Turns<T>,
@@ -69,13 +80,13 @@ impl<T> Turns<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, and what was left in it; of those that are free, best one with what `prefers` likes. None if the
-    /// queue is full, or no place comes free in time.
+    /// A place, and what was left in it; of those that are free, the one that fits best. None if the queue is full,
+    /// or no place comes free in time.
     pub(super) fn take(
         &self,
         owner: &str,
         wait: Duration,
-        prefers: impl Fn(&T) -> bool,
+        fits: impl Fn(&T) -> Fit,
     ) -> Option<(Turn<'_, T>, Option<T>)> {
         let mut state = self.lock();
         // One owner's requests leave half of the queue to others.
@@ -110,12 +121,17 @@ impl<T> Turns<T> {
             state.left(owner, |owner| owner.waits -= 1);
             return None;
         }
-        let liked = state.idle.iter().position(prefers);
-        let idle = match liked {
-            Some(at) => Some(state.idle.swap_remove(at)),
-            // One that was never started costs nothing yet; what is idle is warm.
-            None => state.idle.pop(),
-        };
+        let best = state
+            .idle
+            .iter()
+            .map(fits)
+            .enumerate()
+            .min_by_key(|(_, fit)| *fit);
+        // What was left in places is warm; a place with nothing in it is taken only where nothing else has room.
+        let empty = state.idle.len() + state.taken <= self.places;
+        let idle = best
+            .filter(|(_, fit)| !(*fit == Fit::Full && empty))
+            .map(|(at, _)| state.idle.swap_remove(at));
         let turn = Turn {
             turns: self,
             owner: owner.to_owned(),
@@ -193,29 +209,47 @@ mod tests {
     const LONG: Duration = Duration::from_secs(30);
 
     fn now(turns: &Turns<u32>, owner: &str) -> bool {
-        turns.take(owner, Duration::ZERO, |_| false).is_some()
+        turns.take(owner, Duration::ZERO, |_| Fit::Room).is_some()
     }
 
     #[test]
     fn a_place_comes_with_what_was_left_in_it_best_what_is_preferred() {
         let turns = Turns::new(3, 8);
         for left in [1, 2] {
-            let (turn, idle) = turns.take("a", LONG, |_| false).unwrap();
+            let (turn, idle) = turns.take("a", LONG, |_| Fit::Room).unwrap();
             assert_eq!(idle, None);
-            let (other, _) = turns.take("a", LONG, |_| false).unwrap();
+            let (other, _) = turns.take("a", LONG, |_| Fit::Room).unwrap();
             other.give_back(left);
             drop(turn);
             turns.lock().idle.clear();
         }
         turns.lock().idle.extend([1, 2, 3]);
-        let (_turn, idle) = turns.take("a", LONG, |left| *left == 2).unwrap();
+        let held = |left: &u32| if *left == 2 { Fit::Held } else { Fit::Full };
+        let (_turn, idle) = turns.take("a", LONG, held).unwrap();
         assert_eq!(idle, Some(2));
+    }
+
+    #[test]
+    fn a_place_with_nothing_in_it_is_better_than_one_that_is_full() {
+        let turns = Turns::new(3, 8);
+        turns.lock().idle.extend([1, 2]);
+        let room = |left: &u32| if *left == 1 { Fit::Room } else { Fit::Full };
+        let (first, idle) = turns.take("a", LONG, room).unwrap();
+        assert_eq!(idle, Some(1), "what is warm and has room");
+        let (second, idle) = turns.take("a", LONG, room).unwrap();
+        assert_eq!(idle, None, "the third place");
+        let (_third, idle) = turns.take("b", LONG, room).unwrap();
+        assert_eq!(idle, Some(2), "there is no other");
+        drop((first, second));
     }
 
     #[test]
     fn one_owner_leaves_a_place_to_others() {
         let turns = Turns::new(3, 8);
-        let held = [turns.take("a", LONG, |_| false), turns.take("a", LONG, |_| false)];
+        let held = [
+            turns.take("a", LONG, |_| Fit::Room),
+            turns.take("a", LONG, |_| Fit::Room),
+        ];
         assert!(held.iter().all(Option::is_some));
         assert!(!now(&turns, "a"));
         assert!(now(&turns, "b"));
@@ -227,7 +261,7 @@ mod tests {
     #[test]
     fn a_single_place_is_for_everybody_in_turn() {
         let turns = Turns::new(1, 8);
-        let (first, _) = turns.take("a", LONG, |_: &u32| false).unwrap();
+        let (first, _) = turns.take("a", LONG, |_: &u32| Fit::Room).unwrap();
         let (told, order) = channel();
         thread::scope(|scope| {
             // Two of the same owner wait, then one of another, who is served before the second.
@@ -235,7 +269,7 @@ mod tests {
                 let told = told.clone();
                 let turns = &turns;
                 scope.spawn(move || {
-                    let turn = turns.take(owner, LONG, |_| false);
+                    let turn = turns.take(owner, LONG, |_| Fit::Room);
                     told.send((number, owner)).unwrap();
                     drop(turn);
                 });
@@ -253,17 +287,17 @@ mod tests {
     #[test]
     fn a_queue_that_is_full_and_a_place_that_does_not_come_free_are_told() {
         let turns: Turns<u32> = Turns::new(1, 2);
-        let held = turns.take("a", LONG, |_| false);
-        assert!(turns.take("b", Duration::from_millis(1), |_| false).is_none());
+        let held = turns.take("a", LONG, |_| Fit::Room);
+        assert!(turns.take("b", Duration::from_millis(1), |_| Fit::Room).is_none());
         assert!(turns.lock().queue.is_empty(), "who gave up does not wait");
         thread::scope(|scope| {
             let turns = &turns;
-            let waiting = scope.spawn(move || turns.take("b", LONG, |_| false).is_some());
+            let waiting = scope.spawn(move || turns.take("b", LONG, |_| Fit::Room).is_some());
             while turns.lock().queue.is_empty() {
                 thread::yield_now();
             }
             // Half of the queue is one owner's at most.
-            assert!(turns.take("b", LONG, |_| false).is_none());
+            assert!(turns.take("b", LONG, |_| Fit::Room).is_none());
             drop(held);
             assert!(waiting.join().unwrap());
         });

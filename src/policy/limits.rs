@@ -1,7 +1,8 @@
 //! How much loading and evaluating may take, and the stack that owners' text needs.
 
 use std::any::Any;
-use std::thread;
+use std::io;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -64,16 +65,33 @@ impl Deadline {
 /// # Errors
 /// The text of its panic, or why the system gave no thread.
 pub(super) fn on_big_stack<T: Send>(job: impl FnOnce() -> T + Send) -> Result<T, String> {
+    thread::scope(|scope| joined(spawned(scope, job)))
+}
+
+/// The same with so many threads, each of which runs the job.
+pub(super) fn on_big_stacks<T: Send>(count: usize, job: impl Fn() -> T + Sync) -> Vec<Result<T, String>> {
+    let job = &job;
     thread::scope(|scope| {
-        let spawned = thread::Builder::new()
-            .name("policy".to_owned())
-            .stack_size(STACK)
-            .spawn_scoped(scope, job);
-        match spawned {
-            Ok(thread) => thread.join().map_err(|panic| text_of(&*panic)),
-            Err(error) => Err(format!("there is no thread for it: {error}")),
-        }
+        let threads: Vec<_> = (0..count).map(|_| spawned(scope, job)).collect();
+        threads.into_iter().map(joined).collect()
     })
+}
+
+fn spawned<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    job: impl FnOnce() -> T + Send + 'scope,
+) -> io::Result<ScopedJoinHandle<'scope, T>> {
+    thread::Builder::new()
+        .name("policy".to_owned())
+        .stack_size(STACK)
+        .spawn_scoped(scope, job)
+}
+
+fn joined<T>(spawned: io::Result<ScopedJoinHandle<'_, T>>) -> Result<T, String> {
+    match spawned {
+        Ok(thread) => thread.join().map_err(|panic| text_of(&*panic)),
+        Err(error) => Err(format!("there is no thread for it: {error}")),
+    }
 }
 
 /// What a panic said.

@@ -211,9 +211,9 @@ impl PreparedBundle {
         .map_err(|panic| crashed(policy, &text_of(&*panic)))
     }
 
-    /// Asks a policy on this thread, about an input that is JSON text. Takes no longer than the limits' time, unless
-    /// a built-in hangs; a panic is a verdict that denies.
-    pub(super) fn ask_here(&self, policy: &str, phase: Phase, input: &str, limits: &Limits) -> Verdict {
+    /// Asks a policy on this thread, which must have a [big stack](super::STACK), about an input that is JSON text.
+    /// Takes no longer than the limits' time, unless a built-in hangs; a panic is a verdict that denies.
+    pub fn ask_here(&self, policy: &str, phase: Phase, input: &str, limits: &Limits) -> Verdict {
         let Some(facts) = self.facts.policies.get(policy) else {
             let message = format!("the bundle has no policy `{policy}`");
             return Verdict::failed(policy, ErrorKind::MissingPolicy, message);

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use regorus::utils::limits::ExecutionTimerConfig;
@@ -10,7 +11,7 @@ use regorus::{Engine, Value};
 
 use super::bundle::Bundle;
 use super::diagnostic::Diagnostic;
-use super::limits::on_big_stack;
+use super::limits::{on_big_stack, on_big_stacks};
 use super::load;
 use super::syntax::Module;
 
@@ -64,16 +65,18 @@ pub struct TestReport {
     pub coverage: BTreeMap<String, Covered>,
 }
 
-/// Runs the tests whose `package.name` is `chosen`, each for at most `time`.
+/// Runs the tests whose `package.name` is `chosen`, each for at most `time`, `parallel` of them at once. The report
+/// is the same whatever their number, but for durations.
 ///
 /// # Errors
 /// What is wrong with the bundle or its test files.
 pub fn run_tests(
     bundle: &Bundle,
     time: Duration,
+    parallel: usize,
     chosen: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<TestReport, Vec<Diagnostic>> {
-    on_big_stack(|| run(bundle, time, chosen)).unwrap_or_else(|panic| {
+    on_big_stack(|| run(bundle, time, parallel, chosen)).unwrap_or_else(|panic| {
         let message = format!("the tests could not be run: {panic}");
         Err(vec![Diagnostic::on_file("", message)])
     })
@@ -82,6 +85,7 @@ pub fn run_tests(
 fn run(
     bundle: &Bundle,
     time: Duration,
+    parallel: usize,
     chosen: &dyn Fn(&str) -> bool,
 ) -> Result<TestReport, Vec<Diagnostic>> {
     // What the server would refuse is not tested.
@@ -92,6 +96,7 @@ fn run(
     for (path, _) in bundle.modules() {
         report.coverage.insert(path.to_owned(), Covered::default());
     }
+    let mut jobs = Vec::new();
     for module in &modules {
         let mut seen = BTreeSet::new();
         for (at, rule) in module.rules.iter().enumerate() {
@@ -102,7 +107,7 @@ fn run(
                 continue;
             }
             let place = Diagnostic::at_offset(&module.file, &module.text, rule.offset, "");
-            let mut result = TestResult {
+            let result = TestResult {
                 package: module.package.join("."),
                 name: name.clone(),
                 file: module.file.clone(),
@@ -111,20 +116,15 @@ fn run(
                 duration: Duration::ZERO,
                 output: Vec::new(),
             };
-            if !skipped {
-                let next = module.rules.get(at + 1).map(|rule| rule.offset);
-                one(
-                    &mut engine.clone(),
-                    module,
-                    next,
-                    time,
-                    &mut result,
-                    &mut report.coverage,
-                );
+            if skipped {
+                report.results.push(result);
+                continue;
             }
-            report.results.push(result);
+            let next = module.rules.get(at + 1).map(|rule| rule.offset);
+            jobs.push(Job { module, next, result });
         }
     }
+    side_by_side(&engine, jobs, time, parallel, &mut report)?;
     for covered in report.coverage.values_mut() {
         let reached = covered.covered.clone();
         covered.not_covered.retain(|line| !reached.contains(line));
@@ -133,6 +133,62 @@ fn run(
         .results
         .sort_by(|a, b| (&a.file, a.place).cmp(&(&b.file, b.place)));
     Ok(report)
+}
+
+/// A test to be run.
+struct Job<'m> {
+    module: &'m Module,
+    /// Where the rule after it begins.
+    next: Option<usize>,
+    /// What is known of it already.
+    result: TestResult,
+}
+
+/// Runs the tests on so many threads, each of which takes one after the other.
+fn side_by_side(
+    engine: &Engine,
+    jobs: Vec<Job<'_>>,
+    time: Duration,
+    parallel: usize,
+    report: &mut TestReport,
+) -> Result<(), Vec<Diagnostic>> {
+    let threads = parallel.clamp(1, jobs.len().max(1));
+    let files = report.coverage.clone();
+    let waiting = Mutex::new(jobs.into_iter());
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let run = || {
+        let (mut results, mut coverage) = (Vec::new(), files.clone());
+        while let Some(Job {
+            module,
+            next,
+            mut result,
+        }) = next()
+        {
+            one(
+                &mut engine.clone(),
+                module,
+                next,
+                time,
+                &mut result,
+                &mut coverage,
+            );
+            results.push(result);
+        }
+        (results, coverage)
+    };
+    for done in on_big_stacks(threads, run) {
+        let (results, coverage) = done.map_err(|panic| {
+            let message = format!("the tests could not be run: {panic}");
+            vec![Diagnostic::on_file("", message)]
+        })?;
+        report.results.extend(results);
+        for (file, covered) in coverage {
+            let all = report.coverage.entry(file).or_default();
+            all.covered.extend(covered.covered);
+            all.not_covered.extend(covered.not_covered);
+        }
+    }
+    Ok(())
 }
 
 /// Runs one test; `next` is where the rule after it begins.

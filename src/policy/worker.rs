@@ -24,6 +24,17 @@ const MAX_PART: usize = 32 << 20;
 /// What a loaded bundle takes at least, and for each byte of its archive; measured: 155 KiB for 7 KB of text.
 const BUNDLE_COST: (usize, usize) = (128 << 10, 32);
 
+/// What holding a bundle takes, in bytes, by estimate.
+pub(crate) fn cost(archive: &[u8]) -> usize {
+    let (least, each) = BUNDLE_COST;
+    archive.len().saturating_mul(each).saturating_add(least)
+}
+
+/// What a worker with so much address space may take for bundles, in bytes.
+pub(crate) fn room(memory: u64) -> usize {
+    usize::try_from(memory / 2).unwrap_or(usize::MAX)
+}
+
 /// What a worker is told.
 #[derive(Serialize, Deserialize)]
 pub enum Request {
@@ -212,8 +223,7 @@ impl Held {
     }
 
     fn load(&mut self, digest: [u8; 32], trial: bool, limits: &Limits, archive: &[u8]) -> Loaded {
-        let (least, each) = BUNDLE_COST;
-        let cost = archive.len().saturating_mul(each).saturating_add(least);
+        let cost = cost(archive);
         self.make_room(cost);
         let bundle = Bundle::from_archive(archive)
             .map_err(|error| vec![Diagnostic::on_file("", format!("the bundle is damaged: {error}"))])?;

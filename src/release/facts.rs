@@ -39,7 +39,7 @@ impl Attested<'_> {
         policy::Attested {
             digest_source: Some(source),
             policy: Some(self.launch.policy().bits()),
-            policy_bits: bits(self.launch.policy()),
+            policy_bits: policy_bits(self.launch.policy()),
             api_major: Some(build.api_major),
             api_minor: Some(build.api_minor),
             build_id: Some(build.build_id),
@@ -49,7 +49,7 @@ impl Attested<'_> {
     }
 }
 
-fn bits(policy: SevPolicy) -> policy::PolicyBits {
+pub(crate) fn policy_bits(policy: SevPolicy) -> policy::PolicyBits {
     policy::PolicyBits {
         no_debug: Some(policy.no_debug()),
         no_key_sharing: Some(policy.no_key_sharing()),

@@ -38,6 +38,7 @@ use refusals::Refusals;
 use turns::Turns;
 
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
+pub(crate) use facts::policy_bits;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 
 /// How long a decision waits for those before it about the same workload.

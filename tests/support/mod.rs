@@ -6,6 +6,7 @@ pub(crate) mod command;
 pub(crate) mod hooked;
 pub(crate) mod host;
 pub(crate) mod kds;
+pub(crate) mod other;
 pub(crate) mod server;
 pub(crate) mod vectors;
 

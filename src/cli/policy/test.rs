@@ -33,6 +33,9 @@ pub(in crate::cli) struct Test {
     /// Time that one test may take, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 5_000, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     time_limit_ms: u64,
+    /// Tests that run at once; 0 is as many as there are processors
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=256))]
+    parallel: u16,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "pretty", value_name = "FORMAT")]
     output: Form,
@@ -58,8 +61,17 @@ impl Test {
         };
         let bundle = bundle(&self.folder)?.map_err(refused)?;
         let chosen = |path: &str| self.run.as_ref().is_none_or(|run| run.is_match(path));
-        let report = run_tests(&bundle, Duration::from_millis(self.time_limit_ms), &chosen)
-            .map_err(|found| refused(in_folder(found, &self.folder)))?;
+        let parallel = match self.parallel {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => usize::from(count),
+        };
+        let report = run_tests(
+            &bundle,
+            Duration::from_millis(self.time_limit_ms),
+            parallel,
+            &chosen,
+        )
+        .map_err(|found| refused(in_folder(found, &self.folder)))?;
         match self.output {
             Form::Pretty => self.pretty(&report)?,
             Form::Json => output::line(&serde_json::to_string_pretty(&self.json(&report))?)?,

@@ -1,7 +1,8 @@
 //! `policy worker`: a process that policies are evaluated in, behind walls that it puts up itself.
 
+use std::cell::Cell;
 use std::io::{BufReader, stdin, stdout};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
@@ -26,11 +27,15 @@ impl Worker {
         limit(Resource::Core, 0)?;
         limit(Resource::Fsize, 0)?;
         limit(Resource::Nofile, 8)?;
-        let bundles = usize::try_from(memory / 2).unwrap_or(usize::MAX);
+        let (bundles, allowance) = (worker::room(memory), Allowance::default());
         let serving = std::thread::Builder::new()
             .name("worker".to_owned())
             .stack_size(STACK)
-            .spawn(move || worker::serve(BufReader::new(stdin()), stdout(), bundles, allow))
+            .spawn(move || {
+                worker::serve(BufReader::new(stdin()), stdout(), bundles, |time| {
+                    allowance.allow(time)
+                })
+            })
             .context("the worker's thread")?;
         serving
             .join()
@@ -48,11 +53,31 @@ fn limit(resource: Resource, most: u64) -> anyhow::Result<()> {
     setrlimit(resource, limit).with_context(|| format!("{resource:?}"))
 }
 
-/// Allows this much more processor time and a little. Whoever asked ends a worker that hangs; if it is gone by then,
-/// the system does.
+/// Processor time that is allowed, beyond what a piece of work may take: seconds.
+const SLACK: u64 = 3;
+/// How long an allowance stands. One thread works, so that it is not used up by then.
+const STANDS: Duration = Duration::from_secs(1);
+
+/// The processor time that this worker may take.
+#[derive(Default)]
+struct Allowance(Cell<Option<(Instant, Duration)>>);
+
+impl Allowance {
+    /// Allows this much more processor time and a little. Whoever asked ends a worker that hangs; if it is gone by
+    /// then, the system does. What was allowed a moment ago still is, so that a busy worker need not ask the system
+    /// at each request.
+    fn allow(&self, time: Duration) {
+        let stands = |(since, allowed): (Instant, Duration)| allowed == time && since.elapsed() < STANDS;
+        if !self.0.get().is_some_and(stands) {
+            self.0.set(Some((Instant::now(), time)));
+            allow(time);
+        }
+    }
+}
+
 fn allow(time: Duration) {
     let used = u64::try_from(clock_gettime(ClockId::ProcessCPUTime).tv_sec).unwrap_or(0);
-    let current = used.saturating_add(time.as_secs()).saturating_add(3);
+    let current = used.saturating_add(time.as_secs()).saturating_add(SLACK);
     let maximum = getrlimit(Resource::Cpu).maximum;
     // A limit that can't be raised ends this worker early, which denies.
     let _ = setrlimit(
