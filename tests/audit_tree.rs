@@ -55,8 +55,16 @@ impl Hashes for Memory {
 
     fn read(&self, level: u8, first: u64, count: u64) -> Result<Vec<HexDigest>, Infallible> {
         assert!(level % STEP == 0 && count <= 128);
-        let row = self.levels.get(usize::from(level / STEP)).map_or(&[][..], Vec::as_slice);
-        Ok(row.iter().skip(first as usize).take(count as usize).copied().collect())
+        let row = self
+            .levels
+            .get(usize::from(level / STEP))
+            .map_or(&[][..], Vec::as_slice);
+        Ok(row
+            .iter()
+            .skip(first as usize)
+            .take(count as usize)
+            .copied()
+            .collect())
     }
 }
 
@@ -71,9 +79,18 @@ fn digest(text: &str) -> HexDigest {
 /// The leaves and roots of the tests of Certificate Transparency's reference implementation
 /// (github.com/google/certificate-transparency, cpp/merkletree/merkle_tree_test.cc).
 fn reference_leaves() -> Vec<Vec<u8>> {
-    ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"]
-        .map(|text| hex::decode(text).unwrap())
-        .to_vec()
+    [
+        "",
+        "00",
+        "10",
+        "2021",
+        "3031",
+        "40414243",
+        "5051525354555657",
+        "606162636465666768696a6b6c6d6e6f",
+    ]
+    .map(|text| hex::decode(text).unwrap())
+    .to_vec()
 }
 
 const REFERENCE_ROOTS: [&str; 9] = [
@@ -120,7 +137,11 @@ fn roots_are_those_of_the_reference_implementation() {
     }
     assert_eq!(roots, REFERENCE_ROOTS.map(digest));
     for (size, root) in REFERENCE_ROOTS.iter().enumerate() {
-        assert_eq!(memory.head(size as u64).root, digest(root), "of {size} leaves, read back");
+        assert_eq!(
+            memory.head(size as u64).root,
+            digest(root),
+            "of {size} leaves, read back"
+        );
     }
 }
 
@@ -190,10 +211,10 @@ proptest! {
         for leaf in &leaves {
             ct.push(leaf.clone());
         }
-        prop_assert_eq!(&new.root.0[..], ct.root().as_bytes().as_slice());
-        prop_assert_eq!(flat(&inclusion), ct.prove_inclusion(index).as_bytes());
+        prop_assert_eq!(new.root.0.to_vec(), ct.root().as_bytes().to_vec());
+        prop_assert_eq!(flat(&inclusion), ct.prove_inclusion(index).as_bytes().to_vec());
         if old < size {
-            prop_assert_eq!(flat(&consistency), ct.prove_consistency(size - old).as_bytes());
+            prop_assert_eq!(flat(&consistency), ct.prove_consistency(size - old).as_bytes().to_vec());
         }
 
         let dense = Dense::of(&leaves);
@@ -261,26 +282,54 @@ fn a_proof_with_one_bit_changed_or_a_hash_more_or_less_is_refused() {
     let leaves = leaves(21);
     let memory = Memory::of(&leaves);
     for (size, index) in [(1, 0), (2, 1), (7, 6), (8, 3), (21, 0), (21, 11), (21, 20)] {
-        let (head, proof) = (memory.head(size), Tree::new(&memory, size).inclusion(index).unwrap());
+        let (head, proof) = (
+            memory.head(size),
+            Tree::new(&memory, size).inclusion(index).unwrap(),
+        );
         let leaf = leaf_hash(&leaves[index as usize]);
         verify_inclusion(head, index, leaf, &proof).unwrap();
         for wrong in tampered(&proof) {
-            assert!(verify_inclusion(head, index, leaf, &wrong).is_err(), "{index} of {size}");
+            assert!(
+                verify_inclusion(head, index, leaf, &wrong).is_err(),
+                "{index} of {size}"
+            );
         }
         for other in (0..=size).filter(|&other| other != index) {
-            assert!(verify_inclusion(head, other, leaf, &proof).is_err(), "{index} as {other} of {size}");
+            assert!(
+                verify_inclusion(head, other, leaf, &proof).is_err(),
+                "{index} as {other} of {size}"
+            );
         }
         assert!(verify_inclusion(head, index, node_hash(&leaf, &leaf), &proof).is_err());
     }
-    for (old, new) in [(1, 2), (1, 21), (3, 7), (4, 8), (6, 8), (16, 21), (20, 21), (21, 21), (0, 21)] {
+    for (old, new) in [
+        (1, 2),
+        (1, 21),
+        (3, 7),
+        (4, 8),
+        (6, 8),
+        (16, 21),
+        (20, 21),
+        (21, 21),
+        (0, 21),
+    ] {
         let (before, after) = (memory.head(old), memory.head(new));
         let proof = Tree::new(&memory, new).consistency(old).unwrap();
         verify_consistency(before, after, &proof).unwrap();
         for wrong in tampered(&proof) {
-            assert!(verify_consistency(before, after, &wrong).is_err(), "{old} to {new}");
+            assert!(
+                verify_consistency(before, after, &wrong).is_err(),
+                "{old} to {new}"
+            );
         }
-        let other = Head { size: old, root: leaf_hash(b"another history") };
-        assert!(verify_consistency(other, after, &proof).is_err(), "{old} to {new}, forked");
+        let other = Head {
+            size: old,
+            root: leaf_hash(b"another history"),
+        };
+        assert!(
+            verify_consistency(other, after, &proof).is_err(),
+            "{old} to {new}, forked"
+        );
     }
 }
 
@@ -292,17 +341,39 @@ fn a_tree_never_shrinks_and_equal_sizes_have_equal_roots() {
         verify_consistency(five, four, &[]),
         Err(ProofError::Shrunk { old: 5, new: 4 })
     );
-    let forked = Head { size: 5, root: four.root };
-    assert!(matches!(verify_consistency(five, forked, &[]), Err(ProofError::OtherRoot { .. })));
-    let nothing = Head { size: 0, root: five.root };
-    assert!(matches!(verify_consistency(nothing, five, &[]), Err(ProofError::OtherRoot { .. })));
+    let forked = Head {
+        size: 5,
+        root: four.root,
+    };
+    assert!(matches!(
+        verify_consistency(five, forked, &[]),
+        Err(ProofError::OtherRoot { .. })
+    ));
+    let nothing = Head {
+        size: 0,
+        root: five.root,
+    };
+    assert!(matches!(
+        verify_consistency(nothing, five, &[]),
+        Err(ProofError::OtherRoot { .. })
+    ));
     verify_consistency(memory.head(0), five, &[]).unwrap();
     assert_eq!(
         Tree::new(&memory, 4).consistency(5),
-        Err(TreeError::Outside { size: 4, most: 4, got: 5 })
+        Err(TreeError::Outside {
+            size: 4,
+            most: 4,
+            got: 5
+        })
     );
-    assert!(matches!(Tree::new(&memory, 5).inclusion(5), Err(TreeError::Outside { most: 4, .. })));
-    assert!(matches!(Tree::new(&memory, 0).inclusion(0), Err(TreeError::Outside { .. })));
+    assert!(matches!(
+        Tree::new(&memory, 5).inclusion(5),
+        Err(TreeError::Outside { most: 4, .. })
+    ));
+    assert!(matches!(
+        Tree::new(&memory, 0).inclusion(0),
+        Err(TreeError::Outside { .. })
+    ));
 }
 
 #[test]
@@ -310,10 +381,18 @@ fn a_frontier_that_was_read_back_goes_on_as_if_nothing_had_happened() {
     let mut memory = Memory::default();
     for leaf in leaves(600) {
         let size = memory.frontier.size();
-        assert_eq!(Tree::new(&memory, size).frontier().unwrap(), memory.frontier, "{size}");
+        assert_eq!(
+            Tree::new(&memory, size).frontier().unwrap(),
+            memory.frontier,
+            "{size}"
+        );
         memory.push(leaf_hash(&leaf));
     }
-    assert_eq!(memory.levels[1].len(), 2, "one hash is stored for each 256 leaves");
+    assert_eq!(
+        memory.levels[1].len(),
+        2,
+        "one hash is stored for each 256 leaves"
+    );
 }
 
 #[test]
@@ -349,20 +428,34 @@ fn proofs_from_a_hundred_million_records_take_few_reads() {
         let last = rows[rows.len() - 1];
         rows.push(node_hash(&last, &last));
     }
-    let store = Alike { rows, reads: Cell::new(0) };
+    let store = Alike {
+        rows,
+        reads: Cell::new(0),
+    };
     let leaf = Hex(store.rows[0].0);
     for size in [100_000_000, (1 << 32) - 1, u64::MAX] {
-        let head = |size| Head { size, root: Tree::new(&store, size).root().unwrap() };
+        let head = |size| Head {
+            size,
+            root: Tree::new(&store, size).root().unwrap(),
+        };
         let (whole, tree) = (head(size), Tree::new(&store, size));
         for at in [0, 1, size / 3, size / 2, size - 2, size - 1] {
             store.reads.set(0);
             let proof = tree.inclusion(at).unwrap();
-            assert!(store.reads.get() <= 128, "{} reads for {at} of {size}", store.reads.get());
+            assert!(
+                store.reads.get() <= 128,
+                "{} reads for {at} of {size}",
+                store.reads.get()
+            );
             assert!(size > 100_000_000 || store.reads.get() <= 54);
             verify_inclusion(whole, at, leaf, &proof).unwrap();
             store.reads.set(0);
             let proof = tree.consistency(at).unwrap();
-            assert!(store.reads.get() <= 128, "{} reads from {at} to {size}", store.reads.get());
+            assert!(
+                store.reads.get() <= 128,
+                "{} reads from {at} to {size}",
+                store.reads.get()
+            );
             verify_consistency(head(at), whole, &proof).unwrap();
         }
     }

@@ -65,7 +65,9 @@ pub enum LineError {
     #[error("expected a header, a record or a checkpoint as one JSON object: {0}")]
     Read(#[from] serde_json::Error),
     /// Its members belong to different kinds of lines, or some are left out.
-    #[error("expected the members of a header (export, origin), a record (index, leaf, record) or a checkpoint (checkpoint)")]
+    #[error(
+        "expected the members of a header (export, origin), a record (index, leaf, record) or a checkpoint (checkpoint)"
+    )]
     Members,
     /// It was written by a later version.
     #[error("this export has format {0}, this version of Keyward reads format {EXPORT_VERSION}")]

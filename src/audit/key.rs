@@ -29,13 +29,19 @@ pub struct KeyName(String);
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// The name of a key is not one.
-    #[error("a key's name has 1 to 255 bytes and neither spaces nor `+`; a log is called like `example.com/keyward`")]
+    #[error(
+        "a key's name has 1 to 255 bytes and neither spaces nor `+`; a log is called like `example.com/keyward`"
+    )]
     Name,
     /// The text is not laid out as a verifier key.
-    #[error("not a verifier key: expected NAME+HASH+KEY, with 8 lower-case hexadecimal digits and the base64 of 33 bytes")]
+    #[error(
+        "not a verifier key: expected NAME+HASH+KEY, with 8 lower-case hexadecimal digits and the base64 of 33 bytes"
+    )]
     Verifier,
     /// The text is not laid out as a signer key.
-    #[error("not a signer key: expected PRIVATE+KEY+NAME+HASH+KEY, with 8 lower-case hexadecimal digits and the base64 of 33 bytes")]
+    #[error(
+        "not a signer key: expected PRIVATE+KEY+NAME+HASH+KEY, with 8 lower-case hexadecimal digits and the base64 of 33 bytes"
+    )]
     Signer,
     /// The key is for another signature algorithm.
     #[error("expected an Ed25519 key (type 1), got type {0}")]
@@ -201,7 +207,14 @@ impl SignerKey {
         let mut material = Zeroizing::new(vec![ED25519]);
         material.extend_from_slice(self.seed.as_slice());
         let key = Zeroizing::new(STANDARD.encode(&*material));
-        let head = [PRIVATE, self.verifier.name(), "+", &hex::encode(self.verifier.id), "+"].concat();
+        let head = [
+            PRIVATE,
+            self.verifier.name(),
+            "+",
+            &hex::encode(self.verifier.id),
+            "+",
+        ]
+        .concat();
         let mut text = Zeroizing::new(String::with_capacity(head.len() + key.len()));
         text.push_str(&head);
         text.push_str(&key);

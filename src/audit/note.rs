@@ -58,7 +58,9 @@ pub enum NoteError {
         signers: String,
     },
     /// A signature in the signer's name does not verify.
-    #[error("the signature of {0} does not verify: the text was changed, or the key is not the one that signed it")]
+    #[error(
+        "the signature of {0} does not verify: the text was changed, or the key is not the one that signed it"
+    )]
     Forged(String),
     /// It could not be signed.
     #[error(transparent)]

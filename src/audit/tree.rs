@@ -129,7 +129,9 @@ pub enum TreeError<E> {
     #[error(transparent)]
     Read(E),
     /// The store has not all hashes that a tree of this size has.
-    #[error("the tree of {size} records is damaged: of {count} hashes on level {level} from {first} on, {found} are there")]
+    #[error(
+        "the tree of {size} records is damaged: of {count} hashes on level {level} from {first} on, {found} are there"
+    )]
     Missing {
         /// The tree's size.
         size: u64,
@@ -263,10 +265,7 @@ impl<'a, H: Hashes> Tree<'a, H> {
     fn subtree(&self, level: u8, index: u64) -> Result<HexDigest, TreeError<H::Error>> {
         let above = level % STEP;
         let (level, first, count) = (level - above, index << above, 1 << above);
-        let mut row = self
-            .hashes
-            .read(level, first, count)
-            .map_err(TreeError::Read)?;
+        let mut row = self.hashes.read(level, first, count).map_err(TreeError::Read)?;
         let missing = TreeError::Missing {
             size: self.size,
             level,

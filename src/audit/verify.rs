@@ -147,7 +147,9 @@ pub enum VerifyError {
         error: CheckpointError,
     },
     /// A checkpoint counts other records than stand before it.
-    #[error("the checkpoint on line {line} is of {size} records, {found} stand before it: record {first} is the first that is missing or too many")]
+    #[error(
+        "the checkpoint on line {line} is of {size} records, {found} stand before it: record {first} is the first that is missing or too many"
+    )]
     Place {
         /// The line.
         line: u64,
@@ -159,7 +161,9 @@ pub enum VerifyError {
         first: u64,
     },
     /// Records, and their hashes with them, are not those that were signed.
-    #[error("the records {first} to {last} are not those that were signed: with them the root is {got}, the signed one is {expected}; at least one was changed, dropped, inserted or moved")]
+    #[error(
+        "the records {first} to {last} are not those that were signed: with them the root is {got}, the signed one is {expected}; at least one was changed, dropped, inserted or moved"
+    )]
     Rewritten {
         /// The first that may be wrong: everything before it fits.
         first: u64,
@@ -171,7 +175,9 @@ pub enum VerifyError {
         got: HexDigest,
     },
     /// The log signed this export, and before that another history.
-    #[error("the log was rewritten or rolled back: the records {first} to {last} are not those of the checkpoint of {size} records that was seen before, though the log signed both")]
+    #[error(
+        "the log was rewritten or rolled back: the records {first} to {last} are not those of the checkpoint of {size} records that was seen before, though the log signed both"
+    )]
     Forked {
         /// The first that may be wrong.
         first: u64,
@@ -181,7 +187,9 @@ pub enum VerifyError {
         size: u64,
     },
     /// More was seen than there is.
-    #[error("the log was cut or rolled back: a checkpoint of {seen} records was seen before, the export ends after {found}: record {found} is the first that is missing")]
+    #[error(
+        "the log was cut or rolled back: a checkpoint of {seen} records was seen before, the export ends after {found}: record {found} is the first that is missing"
+    )]
     RolledBack {
         /// What was seen.
         seen: u64,
@@ -189,7 +197,9 @@ pub enum VerifyError {
         found: u64,
     },
     /// Nothing signed covers the end of the file.
-    #[error("nothing proves the export from record {first} on: it ends without a checkpoint after its last record, it was cut")]
+    #[error(
+        "nothing proves the export from record {first} on: it ends without a checkpoint after its last record, it was cut"
+    )]
     Unproved {
         /// The first record that no checkpoint covers; their number, if none is missing.
         first: u64,
