@@ -249,11 +249,11 @@ fn the_errors_say_what_was_expected_and_what_came() {
     };
     assert_eq!(
         with(&|lines| drop(lines.remove(line_of(55)))),
-        "line 58: record 55 is missing or out of place, record 56 stands there"
+        "line 59: record 55 is missing or out of place, record 56 stands there"
     );
     assert_eq!(
         with(&|lines| lines.insert(line_of(55), whole[line_of(55)].clone())),
-        "line 59: record 55 stands a second time, or was inserted; record 56 comes next"
+        "line 60: record 55 stands a second time, or was inserted; record 56 comes next"
     );
     let error = with(&|lines| lines[line_of(55)] = forged(55, &other_record(55)));
     assert!(

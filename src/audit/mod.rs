@@ -11,6 +11,7 @@
 
 pub mod checkpoint;
 pub mod export;
+mod fault;
 pub mod key;
 pub mod note;
 pub mod proof;
