@@ -16,9 +16,12 @@
 //!   one transaction. Not committed means not sent.
 //! - [`sev::packet`] wraps the secrets for that one guest. Header and payload leave.
 //!
+//! What happened is a leaf of [`audit`]'s Merkle tree; its export proves itself on another machine.
+//!
 //! [`domain`] has the words as types, [`config`] every key of the configuration, [`psp`] a software
 //! PSP for trying it all without the hardware, [`cli`] one file for each verb.
 
+pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod domain;

@@ -3,7 +3,7 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: [&str; 27] = [
+const VERBS: &[&str] = &[
     "",
     "demo",
     "init",

@@ -8,6 +8,10 @@
 )]
 
 mod architecture;
+mod audit_checkpoint;
+mod audit_record;
+mod audit_tree;
+mod audit_verify;
 mod bad_input;
 mod bad_input_body;
 mod bad_input_http;

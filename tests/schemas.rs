@@ -1,5 +1,6 @@
 //! The schemas that are checked in are those of the types, and hold for what is really written and read.
 
+use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
@@ -63,6 +64,7 @@ fn they_are_the_ones_checked_in() {
         ("config", schema::<Config>()),
         ("decision", schema::<Decision>()),
         ("host-api", host_api()),
+        ("audit-record", schema::<AuditRecord>()),
     ] {
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         golden(&format!("schemas/{name}.schema.json"), &text);

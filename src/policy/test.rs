@@ -11,7 +11,8 @@ use regorus::{Engine, Value};
 
 use super::bundle::Bundle;
 use super::diagnostic::Diagnostic;
-use super::limits::{on_big_stack, on_big_stacks};
+use super::explain;
+use super::limits::{Deadline, on_big_stack, on_big_stacks};
 use super::load;
 use super::syntax::Module;
 
@@ -20,7 +21,7 @@ use super::syntax::Module;
 pub enum TestOutcome {
     /// Its rule is true.
     Passed,
-    /// It is not; with the condition that did not hold, where that is known.
+    /// It is not; with the conditions that did not hold and the values they looked at, where they are known.
     Failed(Option<String>),
     /// It could not be evaluated.
     Error(String),
@@ -99,7 +100,7 @@ fn run(
     let mut jobs = Vec::new();
     for module in &modules {
         let mut seen = BTreeSet::new();
-        for (at, rule) in module.rules.iter().enumerate() {
+        for rule in &module.rules {
             let Some(name) = rule.name.first() else { continue };
             let skipped = name.starts_with("todo_test_");
             let path = format!("{}.{name}", module.package.join("."));
@@ -120,8 +121,7 @@ fn run(
                 report.results.push(result);
                 continue;
             }
-            let next = module.rules.get(at + 1).map(|rule| rule.offset);
-            jobs.push(Job { module, next, result });
+            jobs.push(Job { module, result });
         }
     }
     side_by_side(&engine, jobs, time, parallel, &mut report)?;
@@ -138,8 +138,6 @@ fn run(
 /// A test to be run.
 struct Job<'m> {
     module: &'m Module,
-    /// Where the rule after it begins.
-    next: Option<usize>,
     /// What is known of it already.
     result: TestResult,
 }
@@ -158,20 +156,8 @@ fn side_by_side(
     let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).next();
     let run = || {
         let (mut results, mut coverage) = (Vec::new(), files.clone());
-        while let Some(Job {
-            module,
-            next,
-            mut result,
-        }) = next()
-        {
-            one(
-                &mut engine.clone(),
-                module,
-                next,
-                time,
-                &mut result,
-                &mut coverage,
-            );
+        while let Some(Job { module, mut result }) = next() {
+            one(&mut engine.clone(), module, time, &mut result, &mut coverage);
             results.push(result);
         }
         (results, coverage)
@@ -191,11 +177,9 @@ fn side_by_side(
     Ok(())
 }
 
-/// Runs one test; `next` is where the rule after it begins.
 fn one(
     engine: &mut Engine,
     module: &Module,
-    next: Option<usize>,
     time: Duration,
     result: &mut TestResult,
     coverage: &mut BTreeMap<String, Covered>,
@@ -212,19 +196,9 @@ fn one(
     result.outcome = match value {
         Ok(Value::Bool(true)) => TestOutcome::Passed,
         Ok(_) => {
-            let own = report.files.iter().find(|file| file.path == module.file);
-            let lines = own.map(|file| (&file.covered, &file.not_covered));
-            let last = next.map_or(u32::MAX, |offset| {
-                Diagnostic::at_offset(&module.file, &module.text, offset, "").line
-            });
-            TestOutcome::Failed(lines.and_then(|(covered, not_covered)| {
-                let first = result.place.0;
-                let end = not_covered.range(first..last).next().copied().unwrap_or(last);
-                let reached = covered.range(first..end).next_back().copied().unwrap_or(first);
-                let index = usize::try_from(reached).ok()?.checked_sub(1)?;
-                let text = module.text.lines().nth(index)?.trim();
-                Some(format!("line {reached} did not hold: {text}"))
-            }))
+            let path: Vec<String> = module.package.iter().chain([&result.name]).cloned().collect();
+            let lines = explain::failing_lines(engine, &path, Deadline::after(time));
+            TestOutcome::Failed((!lines.is_empty()).then(|| lines.join("\n")))
         }
         Err(error) => TestOutcome::Error(super::question::one_line(&error.to_string())),
     };

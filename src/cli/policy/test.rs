@@ -107,7 +107,12 @@ impl Test {
                 TestOutcome::Error(error) => output::line(&format!("  {error}"))?,
                 TestOutcome::Failed(why) => {
                     let why = why.as_deref().unwrap_or("it is not true");
-                    output::line(&format!("  {}:{}: {why}", result.file, result.place.0))?;
+                    output::line(&format!(
+                        "  {}:{}: {}",
+                        result.file,
+                        result.place.0,
+                        why.replace('\n', "\n    ")
+                    ))?;
                 }
                 TestOutcome::Passed | TestOutcome::Skipped => {}
             }
@@ -257,7 +262,7 @@ fn junit(report: &TestReport) -> String {
                 } else {
                     "error"
                 };
-                let why = escape(failure(result).unwrap_or_default());
+                let why = escape(failure(result).unwrap_or_default()).replace('\n', "&#10;");
                 format!(">\n      <{kind} message=\"{why}\"/>\n    </testcase>\n")
             }
         });

@@ -18,17 +18,33 @@ pub fn explanation_lines(explanation: &Explanation) -> Vec<String> {
     lines
 }
 
-/// The conditions of a rule that did not hold, for people.
+/// The conditions of a rule that did not hold, for people, each with the values that it looked at.
 pub(super) fn failing(explained: &ExplainedRule) -> Vec<String> {
     let mut lines = Vec::new();
-    for one in &explained.definitions {
-        for condition in one
-            .conditions
-            .iter()
-            .filter(|one| one.outcome != ConditionOutcome::Held)
-        {
-            self::condition(condition, one, true, 0, &mut lines);
+    let conditions = explained.definitions.iter().flat_map(|one| &one.conditions);
+    for condition in conditions {
+        match condition.outcome {
+            ConditionOutcome::Held | ConditionOutcome::NotReached => continue,
+            ConditionOutcome::Failed => {
+                lines.push(format!(
+                    "line {} did not hold: {}",
+                    condition.line,
+                    cut(&condition.text)
+                ));
+            }
+            ConditionOutcome::Error => {
+                lines.push(format!(
+                    "line {} failed: {}",
+                    condition.line,
+                    cut(&condition.text)
+                ));
+            }
         }
+        details(condition, "", true, &mut lines);
+        condition
+            .because
+            .iter()
+            .for_each(|because| rule(because, false, 1, &mut lines));
     }
     lines
 }
@@ -84,24 +100,37 @@ fn condition(
         ConditionOutcome::Error => "ERROR      ",
         ConditionOutcome::NotReached => "not reached",
     };
-    let mut text: String = explained.text.chars().take(LONGEST).collect();
-    if text.len() < explained.text.len() {
-        text.push('…');
-    }
-    lines.push(format!("{indent}{word}  line {}: {text}", explained.line));
-    if let Some(error) = &explained.error {
-        lines.push(format!("{indent}    {error}"));
-    }
+    lines.push(format!(
+        "{indent}{word}  line {}: {}",
+        explained.line,
+        cut(&explained.text)
+    ));
     // What held on the way to a failure is told without its values: they are not what is looked for.
-    if explained.outcome != ConditionOutcome::Held || (definition.held && outermost) {
-        for seen in &explained.values {
-            lines.push(match &seen.value {
-                Some(value) => format!("{indent}    {} = {value}", seen.name),
-                None => format!("{indent}    {} is missing", seen.name),
-            });
-        }
-    }
+    let told = explained.outcome != ConditionOutcome::Held || (definition.held && outermost);
+    details(explained, &format!("{indent}  "), told, lines);
     for because in &explained.because {
         rule(because, false, depth + 2, lines);
     }
+}
+
+/// What went wrong in a condition, and what it looked at.
+fn details(explained: &ExplainedCondition, indent: &str, values: bool, lines: &mut Vec<String>) {
+    if let Some(error) = &explained.error {
+        lines.push(format!("{indent}  {error}"));
+    }
+    for seen in explained.values.iter().filter(|_| values) {
+        lines.push(match &seen.value {
+            Some(value) => format!("{indent}  {} = {value}", seen.name),
+            None => format!("{indent}  {} is missing", seen.name),
+        });
+    }
+}
+
+/// A condition of a bearable length.
+fn cut(text: &str) -> String {
+    let mut shown: String = text.chars().take(LONGEST).collect();
+    if shown.len() < text.len() {
+        shown.push('…');
+    }
+    shown
 }

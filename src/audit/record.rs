@@ -1,0 +1,334 @@
+//! What one record of the audit log says: who did what to whose objects, and when. Never a secret's value.
+//!
+//! A record is written once, as one line of JSON, and **those bytes are the leaf**: they are what is stored, hashed
+//! and exported. Nothing is ever serialised again to be hashed, so there is no canonical form to disagree on, and a
+//! record that a later version writes with members unknown here is verified all the same.
+//!
+//! A decision's record has the SHA-256 of the decision's document, not the document. The document is kept with the
+//! decisions already, is ten times as long, and holds what hosts claimed; it can be forgotten on its own schedule,
+//! while whoever still has it can show that it is the one that was taken. A record may be forgotten too: its leaf
+//! hash stays, and the tree with it.
+
+use openssl::sha::sha256;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::tree::leaf_hash;
+use crate::domain::decision::{SecretVersion, WorkloadRef};
+use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
+
+/// Version of the record's shape.
+pub const RECORD_VERSION: u32 = 1;
+
+/// The longest record, in bytes.
+pub const MAX_RECORD: usize = 64 * 1024;
+
+/// One record of the audit log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AuditRecord {
+    /// The shape's version: 1.
+    pub version: u32,
+    /// Its id, by which its place in the tree is asked for.
+    pub id: Uuid,
+    /// When it happened, by the server's clock.
+    pub time: Time,
+    /// Whose objects it is about; null for the server itself.
+    pub owner: Option<Name>,
+    /// Who did it.
+    pub actor: Actor,
+    /// What was done.
+    pub event: Event,
+}
+
+/// Who did something.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Actor {
+    /// Whoever holds a token.
+    Token {
+        /// The token's id.
+        id: Uuid,
+        /// What it is called.
+        name: String,
+        /// Its role.
+        role: Name,
+    },
+    /// Whoever holds the key of a client certificate.
+    Certificate {
+        /// SHA-256 of the certificate.
+        fingerprint: HexDigest,
+        /// Its subject.
+        subject: String,
+    },
+    /// Somebody for whom an identity provider spoke.
+    Identity {
+        /// The provider.
+        issuer: String,
+        /// Whom it named.
+        subject: String,
+    },
+    /// A host, by its address.
+    Host {
+        /// The socket's peer, or what a trusted proxy said.
+        address: String,
+    },
+    /// The server, of its own accord.
+    Server,
+}
+
+/// What was done. Later versions add kinds; those that there are keep their meaning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Event {
+    /// A host asked, and got its answer.
+    Decision {
+        /// The decision.
+        id: Uuid,
+        /// What came of it.
+        outcome: Outcome,
+        /// The workload.
+        workload: WorkloadRef,
+        /// What was released, with versions.
+        released: Vec<SecretVersion>,
+        /// SHA-256 of the decision's document, as it is stored.
+        document: HexDigest,
+    },
+    /// An object came to be.
+    ObjectCreated {
+        /// The object as it is now.
+        object: ObjectRef,
+    },
+    /// An object was replaced, or got a new version.
+    ObjectUpdated {
+        /// The object as it is now.
+        object: ObjectRef,
+    },
+    /// An object was deleted.
+    ObjectDeleted {
+        /// The object as it was.
+        object: ObjectRef,
+    },
+    /// A policy bundle became the active one.
+    BundleActivated {
+        /// Its revision.
+        revision: HexDigest,
+        /// The one that was active before.
+        replaced: Option<HexDigest>,
+    },
+    /// A token was made.
+    TokenCreated {
+        /// Its id.
+        id: Uuid,
+        /// What it is called.
+        name: String,
+        /// Its role.
+        role: Name,
+        /// When it expires; null for never.
+        expires: Option<Time>,
+    },
+    /// A token was revoked.
+    TokenRevoked {
+        /// Its id.
+        id: Uuid,
+        /// What it was called.
+        name: String,
+    },
+    /// A hold was confirmed by a person, wholly or as one of several.
+    HoldConfirmed {
+        /// The hold.
+        hold: Uuid,
+        /// How many more releases it allows.
+        additional: u64,
+        /// How many confirmations are still needed.
+        missing: u32,
+        /// What the person gave as the reason.
+        reason: String,
+    },
+    /// A hold was rejected.
+    HoldRejected {
+        /// The hold.
+        hold: Uuid,
+        /// What the person gave as the reason.
+        reason: String,
+    },
+    /// Counts of releases were set back.
+    LimitReset {
+        /// Whose counts.
+        object: ObjectRef,
+        /// What they were.
+        from: u64,
+        /// What they are now.
+        to: u64,
+        /// Why.
+        reason: String,
+    },
+    /// Releases to or of something were stopped.
+    Frozen {
+        /// What.
+        target: Target,
+        /// Why.
+        reason: String,
+    },
+    /// They were let go on.
+    Unfrozen {
+        /// What.
+        target: Target,
+        /// Why.
+        reason: String,
+    },
+    /// A key of the server's was replaced.
+    KeyRotated {
+        /// What the key is for.
+        purpose: KeyPurpose,
+        /// Public id of the old one.
+        from: String,
+        /// Public id of the new one.
+        to: String,
+    },
+    /// Records were forgotten by the rule of retention: their leaf hashes stay.
+    RecordsDropped {
+        /// Index of the first one.
+        first: u64,
+        /// Index of the last one.
+        last: u64,
+    },
+    /// A store that is older than what was seen outside was accepted.
+    RollbackAccepted {
+        /// Size of the tree that was seen outside.
+        seen: u64,
+        /// Size of the tree that is served.
+        accepted: u64,
+    },
+    /// The server began to serve.
+    ServerStarted {
+        /// Its version.
+        release: String,
+        /// What it is told to do that is dangerous: keys of the configuration.
+        dangers: Vec<String>,
+    },
+    /// The server ended in order.
+    ServerStopped,
+}
+
+/// An object of an owner's by name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ObjectRef {
+    /// What it is.
+    pub kind: ObjectKind,
+    /// Its name.
+    pub name: Name,
+    /// Its version, where it has one.
+    pub version: Option<u64>,
+}
+
+/// What an object is, as manifests write it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs, reason = "the names of manifests' kinds say it")]
+pub enum ObjectKind {
+    Owner,
+    Token,
+    Secret,
+    KeySet,
+    Firmware,
+    Workload,
+    PolicyBundle,
+    Trust,
+}
+
+/// What can be frozen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Target {
+    /// Every release.
+    Server,
+    /// Those of one object: an owner, a workload, a secret.
+    Object {
+        /// Which.
+        object: ObjectRef,
+    },
+    /// Those to platforms with this key.
+    Platform {
+        /// Fingerprint of a CEK or OCA.
+        fingerprint: HexDigest,
+    },
+    /// Those to platforms of this product.
+    Product {
+        /// As in `input.platform.product`.
+        name: String,
+    },
+}
+
+/// What a key of the server's is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeyPurpose {
+    /// Sealing secrets at rest.
+    KeyEncryption,
+    /// Signing checkpoints.
+    AuditLog,
+    /// Signing calls to webhooks.
+    Webhook,
+}
+
+/// Why a record was not written, or can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// It is longer than any record.
+    #[error("an audit record has at most {MAX_RECORD} bytes, this one has {0}: shorten its reason")]
+    Long(usize),
+    /// It is no record of a version that is known here.
+    #[error("not an audit record of version {RECORD_VERSION}: {0}")]
+    Read(#[from] serde_json::Error),
+}
+
+/// A record as it is stored, and its place in no tree yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leaf(String);
+
+impl AuditRecord {
+    /// The bytes that are stored, hashed and exported: one line, without a newline.
+    ///
+    /// # Errors
+    /// When it is too long.
+    pub fn to_leaf(&self) -> Result<Leaf, RecordError> {
+        let text = serde_json::to_string(self)?;
+        if text.len() > MAX_RECORD {
+            return Err(RecordError::Long(text.len()));
+        }
+        Ok(Leaf(text))
+    }
+
+    /// Reads a leaf's bytes.
+    ///
+    /// # Errors
+    /// When they are no record, or one that a later version wrote.
+    pub fn from_leaf(leaf: &str) -> Result<Self, RecordError> {
+        if leaf.len() > MAX_RECORD {
+            return Err(RecordError::Long(leaf.len()));
+        }
+        Ok(serde_json::from_str(leaf)?)
+    }
+}
+
+impl Leaf {
+    /// The bytes.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What goes into the tree.
+    #[must_use]
+    pub fn hash(&self) -> HexDigest {
+        leaf_hash(self.0.as_bytes())
+    }
+}
+
+/// The digest by which a record names the document of a decision.
+#[must_use]
+pub fn document_digest(stored: &[u8]) -> HexDigest {
+    Hex(sha256(stored))
+}
