@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
+use uuid::Uuid;
 
-use super::{OWNER, bundle, in_folder, workers};
+use super::{OWNER, bundle, loaded, refused, workers};
 use crate::cli::Ended;
-use crate::cli::output::{self, Format};
-use crate::policy::{
-    Archived, Asked, Diagnostic, Evaluator as _, Input, LoadError, Phase, PreparedBundle, Verdict,
-};
+use crate::cli::client::OptionalConnection;
+use crate::cli::output::{self, Format, Misused};
+use crate::domain::Name;
+use crate::domain::decision::Decision;
+use crate::domain::launch::BoundVerdict;
+use crate::policy::{Asked, Evaluator as _, Input, Phase, PreparedBundle, Verdict};
+use crate::release::replay;
 
 /// The longest input, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -25,12 +29,20 @@ pub(in crate::cli) struct Eval {
     /// The policy: its package without `data.`, such as release.database
     #[arg(long, value_name = "NAME")]
     policy: String,
-    /// Which of the two questions is asked
-    #[arg(long, value_enum, default_value = "release")]
-    phase: When,
+    /// Which of the two questions is asked; that of the recorded decision, or release
+    #[arg(long, value_enum)]
+    phase: Option<When>,
     /// The input as JSON (schemas/policy-input.schema.json); `-` reads it from standard input
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "decision")]
+    input: Option<PathBuf>,
+    /// Take the input from this recorded decision of a server
+    #[arg(long, value_name = "ID", conflicts_with = "input")]
+    decision: Option<Uuid>,
+    /// The secret of the decision that the policy is asked for
+    #[arg(long, value_name = "NAME", requires = "decision")]
+    secret: Option<Name>,
+    #[command(flatten)]
+    connection: OptionalConnection,
     /// Time that it may take, in milliseconds, as a server's `policy.time_limit_ms`
     #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     time_limit_ms: u64,
@@ -49,11 +61,13 @@ enum When {
 
 impl Eval {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Ended> {
+        let input = self.input()?;
         let phase = match self.phase {
-            When::Launch => Phase::Launch,
-            When::Release => Phase::Release,
+            Some(When::Launch) => Phase::Launch,
+            Some(When::Release) => Phase::Release,
+            None if self.decision.is_some() => input.phase,
+            None => Phase::Release,
         };
-        let input = read(&self.input)?;
         if input.phase != phase {
             bail!(
                 "the input is of phase {}, the question of phase {}: give --phase {0}, or another input",
@@ -68,16 +82,23 @@ impl Eval {
         Ok(if verdict.allow { Ended::Done } else { Ended::Denied })
     }
 
+    fn input(&self) -> anyhow::Result<Input> {
+        match (&self.input, self.decision) {
+            (Some(file), _) => read(file),
+            (None, Some(id)) => {
+                let path = format!("/v1/decisions/{id}");
+                let shown = || format!("decision {id}");
+                let decision: Decision = self.connection.client()?.get(&path).with_context(shown)?;
+                recorded(&decision, &self.policy, self.secret.as_ref()).with_context(shown)
+            }
+            (None, None) => bail!(Misused("name an input with --input or --decision".to_owned())),
+        }
+    }
+
     fn verdict(&self, phase: Phase, input: Input) -> anyhow::Result<Verdict> {
         let bundle = bundle(&self.folder)?.map_err(refused)?;
-        let archived = Archived::from(&bundle);
         let workers = workers(Duration::from_millis(self.time_limit_ms));
-        let facts = workers
-            .load(OWNER, &archived, false)
-            .map_err(|error| match error {
-                LoadError::Refused(found) => refused(in_folder(found, &self.folder)),
-                LoadError::NotNow(why) => anyhow!(why),
-            })?;
+        let (archived, facts) = loaded(&workers, &bundle, Some(&self.folder))?;
         facts
             .resolve(&self.policy)
             .map_err(|unknown| match unknown.hint {
@@ -130,9 +151,49 @@ fn read(path: &Path) -> anyhow::Result<Input> {
     })
 }
 
-fn refused(found: Vec<Diagnostic>) -> anyhow::Error {
-    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-    anyhow!(found.join("\n\n"))
+/// What the policy saw when the decision was taken; for a policy that was not asked then, what it would have seen.
+fn recorded(decision: &Decision, policy: &str, secret: Option<&Name>) -> anyhow::Result<Input> {
+    let asked: Vec<&BoundVerdict> = decision
+        .policies
+        .iter()
+        .filter(|said| said.verdict.policy == policy)
+        .collect();
+    let said = match secret {
+        Some(name) => {
+            if !decision.secrets.contains(name)
+                && !asked.iter().any(|said| said.secret.as_ref() == Some(name))
+            {
+                let names = decision.secrets.iter().map(ToString::to_string);
+                bail!(
+                    "the secret {name} was not asked for: {}",
+                    names.collect::<Vec<_>>().join(", ")
+                );
+            }
+            let all = decision.policies.iter();
+            all.clone()
+                .find(|said| said.secret.as_ref() == Some(name))
+                .map(|said| (name, said))
+        }
+        None => match asked.as_slice() {
+            [] => None,
+            all if all.iter().any(|said| said.secret.is_none()) => None,
+            [only] => only.secret.as_ref().map(|name| (name, *only)),
+            several => {
+                let names = several.iter().filter_map(|said| said.secret.as_ref());
+                let mut names: Vec<String> = names.map(ToString::to_string).collect();
+                names.dedup();
+                bail!(
+                    "{policy} was asked for several secrets: name one with --secret: {}",
+                    names.join(", ")
+                );
+            }
+        },
+    };
+    let (secret, releases) = match said {
+        Some((name, said)) => (Some(name), said.releases.as_ref()),
+        None => (secret, None),
+    };
+    Ok(replay::input(decision, secret, releases, true)?)
 }
 
 fn text(verdict: &Verdict) -> String {

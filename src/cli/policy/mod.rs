@@ -1,20 +1,29 @@
 //! `policy`: the policy author's desk.
 
 mod check;
+mod diff;
+mod diff_text;
 mod eval;
+mod new;
+mod parallel;
+mod recorded;
+mod records;
+mod replay;
+mod replay_report;
+mod revision;
 mod test;
 mod worker;
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::Subcommand;
 
 use super::Ended;
 use crate::isolation::{Launcher, Workers};
 use crate::manifest;
-use crate::policy::{Bundle, Diagnostic, Limits};
+use crate::policy::{Archived, Bundle, BundleFacts, Diagnostic, Evaluator as _, Limits, LoadError};
 
 /// The name under which a folder's policies are evaluated.
 const OWNER: &str = "local";
@@ -29,6 +38,12 @@ pub(super) enum PolicyVerb {
     Test(test::Test),
     /// Ask one policy of a repository about an input, as the server would
     Eval(eval::Eval),
+    /// Take recorded decisions again under a repository, and tell which would have come out otherwise
+    Replay(replay::Replay),
+    /// Compare two repositories or revisions: rules, reference data, and what that does to recorded decisions
+    Diff(diff::Diff),
+    /// Write a policy repository to start from
+    New(new::New),
     /// What the server evaluates policies in. It is started by the server and talks to nobody else
     #[command(hide = true)]
     Worker(worker::Worker),
@@ -40,6 +55,9 @@ impl PolicyVerb {
             Self::Check(check) => check.run(),
             Self::Test(test) => test.run(),
             Self::Eval(eval) => eval.run(),
+            Self::Replay(replay) => replay.run(),
+            Self::Diff(diff) => diff.run(),
+            Self::New(new) => new.run(),
             Self::Worker(worker) => worker.run(),
         }
     }
@@ -66,6 +84,42 @@ fn in_folder(found: Vec<Diagnostic>, folder: &Path) -> Vec<Diagnostic> {
         diagnostic
     };
     found.into_iter().map(shown).collect()
+}
+
+/// Loads a bundle, from this folder where it is from one.
+fn loaded(
+    workers: &Workers,
+    bundle: &Bundle,
+    folder: Option<&Path>,
+) -> anyhow::Result<(Archived, BundleFacts)> {
+    let archived = Archived::from(bundle);
+    let shown = |found| match folder {
+        Some(folder) => in_folder(found, folder),
+        None => found,
+    };
+    let facts = workers
+        .load(OWNER, &archived, false)
+        .map_err(|error| match error {
+            LoadError::Refused(found) => refused(shown(found)),
+            LoadError::NotNow(why) => anyhow!(why),
+        })?;
+    Ok((archived, facts))
+}
+
+fn refused(found: Vec<Diagnostic>) -> anyhow::Error {
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    anyhow!(found.join("\n\n"))
+}
+
+/// As many workers as there are processors, which all work for this command.
+fn all_workers(time: Duration) -> (Workers, usize) {
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let limits = Limits {
+        time,
+        ..Limits::default()
+    };
+    let workers = Workers::of_one_owner(Launcher::this_program(MEMORY), count, limits);
+    (workers, count)
 }
 
 /// A worker like a server's: what would end that does not end this command.
