@@ -3,7 +3,7 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 29] = [
     "",
     "demo",
     "init",
@@ -17,7 +17,10 @@ const VERBS: [&str; 26] = [
     "decision show",
     "policy",
     "policy check",
+    "policy diff",
     "policy eval",
+    "policy new",
+    "policy replay",
     "policy test",
     "sev",
     "sev measure",

@@ -23,6 +23,12 @@ pub(in crate::cli) struct New {
     name: String,
 }
 
+/// Words that OPA takes for no name.
+const KEYWORDS: [&str; 15] = [
+    "as", "contains", "default", "else", "every", "false", "if", "import", "in", "not", "null", "package",
+    "some", "true", "with",
+];
+
 /// Paths and texts, with `@…@` where the policy's name comes in.
 const FILES: [(&str, &str); 6] = [
     ("@PATH@.rego", include_str!("template/policy.rego")),
@@ -86,6 +92,9 @@ fn files(name: &str) -> anyhow::Result<BTreeMap<String, String>> {
     };
     if ["keyward", "reference"].contains(root) {
         return Err(wrong(format!("`{root}` is taken; begin with another word")));
+    }
+    if let Some(word) = words.iter().find(|word| KEYWORDS.contains(word)) {
+        return Err(wrong(format!("`{word}` is a word of Rego's own")));
     }
     let filled = |text: &str| {
         text.replace("@PACKAGE@", name)
