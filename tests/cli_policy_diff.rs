@@ -180,12 +180,8 @@ fn revisions_of_a_server_are_compared_and_what_that_does_to_its_decisions() {
 fn a_new_repository_passes_its_own_checks_and_tests_at_once() {
     let shell = Shell::new();
     for (folder, name) in [("a", None), ("b", Some("team.release.backup_key"))] {
-        let named = name.map(|name| ["--name", name]);
-        let arguments = [
-            &["policy", "new", folder],
-            named.as_ref().map_or(&[][..], |named| &named[..]),
-        ]
-        .concat();
+        let mut arguments = vec!["policy", "new", folder];
+        arguments.extend(name.iter().flat_map(|name| ["--name", *name]));
         let told = shell.run(&arguments).done();
         if folder == "a" {
             transcript("policy-new.txt", &format!("$ keyward policy new a\n{told}"));
