@@ -23,7 +23,7 @@ const PAGE: u32 = 1000;
 #[derive(Args)]
 pub(super) struct Recorded {
     /// Recorded decisions, as `decision list -o json` prints them or one a line; `-` reads standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "server")]
+    #[arg(long, value_name = "FILE")]
     decisions: Option<PathBuf>,
     #[command(flatten)]
     pub(super) connection: OptionalConnection,
@@ -57,6 +57,16 @@ impl Recorded {
     /// Whether decisions were named where the command was called.
     pub(super) fn is_named(&self) -> bool {
         self.decisions.is_some() || self.connection.is_named()
+    }
+
+    /// Refuses a file and a server at once, where a server is for nothing but its decisions.
+    pub(super) fn one_source(&self) -> anyhow::Result<()> {
+        if self.decisions.is_some() && self.connection.is_named() {
+            bail!(Misused(
+                "decisions are those of a file or of a server: give --decisions or --server".to_owned()
+            ));
+        }
+        Ok(())
     }
 
     /// Gives each decision to `sink`, in the order in which they are found.

@@ -50,7 +50,14 @@ fn lines(mut input: impl BufRead, skipped: usize, sink: &mut Sink<'_>) -> anyhow
         let decision = serde_path_to_error::deserialize(&mut json)
             .map_err(|error| {
                 let path = error.path().to_string();
-                anyhow!("line {number} is no decision: `{path}`: {}", error.into_inner())
+                let error = error.into_inner();
+                // The reader's own «line 1» is this line.
+                let text = error.to_string();
+                let text = text.split(" at line ").next().unwrap_or(&text);
+                anyhow!(
+                    "line {number}, column {} is no decision: `{path}`: {text}",
+                    error.column()
+                )
             })
             .and_then(|decision| {
                 json.end()

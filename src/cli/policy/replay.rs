@@ -40,6 +40,7 @@ struct Replayed<'a> {
 
 impl Replay {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Ended> {
+        self.recorded.one_source()?;
         let bundle = bundle(&self.folder)?.map_err(refused)?;
         let (workers, threads) = all_workers(Duration::from_millis(self.time_limit_ms));
         let (archived, facts) = loaded(&workers, &bundle, Some(&self.folder))?;
