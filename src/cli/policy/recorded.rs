@@ -83,11 +83,11 @@ impl Recorded {
                 "which decisions? Name a file of them with --decisions, or a server with --server and --token-file"
                     .to_owned()
             )),
-            None => self.from_server(&self.connection.client()?, &mut sink),
+            None => self.pages_of(&self.connection.client()?, &mut sink),
         }
     }
 
-    fn from_server(&self, client: &Client, sink: &mut Sink<'_>) -> anyhow::Result<()> {
+    fn pages_of(&self, client: &Client, sink: &mut Sink<'_>) -> anyhow::Result<()> {
         let bar = progress(None);
         let mut before = None;
         loop {
