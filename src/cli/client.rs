@@ -11,12 +11,16 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
+use super::output::Misused;
 use crate::domain::token::Token;
 use crate::manifest::Manifests;
 use crate::policy::Diagnostic;
 
 /// The longest answer that is read.
 const LONGEST: u64 = 256 << 20;
+
+/// Where a server is that nobody configured otherwise.
+const DEFAULT_SERVER: &str = "http://127.0.0.1:8443";
 
 /// Which server, and with whose token.
 #[derive(Args)]
@@ -26,7 +30,7 @@ pub(super) struct Connection {
         long,
         value_name = "URL",
         env = "KEYWARD_SERVER",
-        default_value = "http://127.0.0.1:8443"
+        default_value = DEFAULT_SERVER
     )]
     server: String,
     /// File that holds the token
@@ -35,6 +39,51 @@ pub(super) struct Connection {
     /// Certificate authority of the server, PEM, where the system does not know it
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+}
+
+/// A server that is used where one is named.
+#[derive(Args)]
+pub(super) struct OptionalConnection {
+    /// The server's URL; where it is needed and not given, KEYWARD_SERVER or http://127.0.0.1:8443
+    #[arg(long, value_name = "URL")]
+    server: Option<String>,
+    /// File that holds the token
+    #[arg(long, value_name = "FILE", env = "KEYWARD_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Certificate authority of the server, PEM, where the system does not know it
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+}
+
+impl OptionalConnection {
+    /// Whether a server was named where the command was called.
+    pub(super) fn is_named(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Whether there is a token to talk to a server with.
+    pub(super) fn has_token(&self) -> bool {
+        self.token_file.is_some()
+    }
+
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        let Some(token_file) = self.token_file.clone() else {
+            bail!(Misused(
+                "a server is asked with a token: name its file with --token-file".to_owned()
+            ));
+        };
+        let named = self
+            .server
+            .clone()
+            .or_else(|| std::env::var("KEYWARD_SERVER").ok());
+        let server = named.unwrap_or_else(|| DEFAULT_SERVER.to_owned());
+        let connection = Connection {
+            server,
+            token_file,
+            ca_file: self.ca_file.clone(),
+        };
+        connection.client()
+    }
 }
 
 /// A client.

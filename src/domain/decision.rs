@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::launch::BoundVerdict;
+use super::launch::{Binding, BoundVerdict};
 use super::{Name, Time};
 use crate::policy::{Input, Phase};
 
@@ -43,6 +43,45 @@ pub struct Decision {
     pub input: Option<Input>,
     /// Every policy that was asked, with its verdict.
     pub policies: Vec<BoundVerdict>,
+    /// Every count that a release of these secrets raises, as it was before this decision. Empty where no policy
+    /// was asked for a release, where the counts could not be read for a denial, and in records of versions that did
+    /// not write them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counts: Vec<CountSeen>,
+}
+
+/// A count that a release of a secret raises, as a decision found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CountSeen {
+    /// What it counts in.
+    pub binding: Binding,
+    /// The secret.
+    pub secret: Name,
+    /// Releases that were counted before.
+    pub released: u64,
+    /// The least of the limits that policies set on it.
+    pub limit: Option<u64>,
+}
+
+impl CountSeen {
+    /// A sentence, if there is no room for another release.
+    #[must_use]
+    pub fn used_up(&self) -> Option<String> {
+        let (released, limit) = (self.released, self.limit?);
+        if released < limit {
+            return None;
+        }
+        let (kind, name) = (self.binding.kind.as_str(), &self.binding.name);
+        let of = if name.is_empty() {
+            kind.to_owned()
+        } else {
+            format!("{kind} {name}")
+        };
+        Some(format!(
+            "{} was released {released} times within {of}, where {limit} are allowed",
+            self.secret
+        ))
+    }
 }
 
 /// A workload by both its names.

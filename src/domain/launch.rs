@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Hex, Name, Time};
-use crate::policy::Verdict;
+use crate::policy::{Releases, Verdict};
 use crate::sev::StoredPlatform;
 use crate::sev::policy::{Scheme, SevPolicy};
 
@@ -124,6 +124,10 @@ pub struct BoundVerdict {
     pub bundle: Option<super::HexDigest>,
     /// The secret it was asked for; none where it was asked for the release as a whole.
     pub secret: Option<Name>,
+    /// The releases of that secret that it saw as `input.releases`; where it was asked for the release as a whole,
+    /// the decision's input has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub releases: Option<Releases>,
     /// What it said.
     #[serde(flatten)]
     pub verdict: Verdict,

@@ -74,6 +74,17 @@ impl fmt::Debug for Time {
     }
 }
 
+impl std::str::FromStr for Time {
+    type Err = String;
+
+    /// Reads RFC 3339.
+    fn from_str(text: &str) -> Result<Self, String> {
+        text.parse::<Timestamp>()
+            .map(|time| Self::from_millis(time.as_millisecond()))
+            .map_err(|error| error.to_string())
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)

@@ -61,6 +61,16 @@ impl Workers {
         }
     }
 
+    /// A pool of which one owner may hold every worker, as there is no other.
+    #[must_use]
+    pub fn of_one_owner(launcher: Launcher, count: usize, limits: Limits) -> Self {
+        Self {
+            launcher,
+            limits,
+            turns: Turns::of_one_owner(count, WAITING),
+        }
+    }
+
     /// As many workers as this machine keeps busy, and one more, so that a single owner keeps it busy too.
     #[must_use]
     pub fn usual_count() -> usize {

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 /// A number of places, each held by one owner's request at a time. A place comes with what its last holder left.
 pub(super) struct Turns<T> {
     places: usize,
+    /// Most places that one owner holds at once.
+    most: usize,
     waiting: usize,
     state: Mutex<State<T>>,
 }
@@ -56,9 +58,20 @@ pub(super) struct Turn<'a, T> {
 }
 
 impl<T> Turns<T> {
+    /// Where there are two places or more, one is left for others whatever an owner asks for.
     pub(super) fn new(places: usize, waiting: usize) -> Self {
+        Self::shared(places, places.saturating_sub(1), waiting)
+    }
+
+    /// Places that one owner may hold all of, as there is no other.
+    pub(super) fn of_one_owner(places: usize, waiting: usize) -> Self {
+        Self::shared(places, places, waiting)
+    }
+
+    fn shared(places: usize, most: usize, waiting: usize) -> Self {
         Self {
             places: places.max(1),
+            most: most.max(1),
             waiting,
             state: Mutex::new(State {
                 idle: Vec::new(),
@@ -68,11 +81,6 @@ impl<T> Turns<T> {
                 queue: VecDeque::new(),
             }),
         }
-    }
-
-    /// Most places that one owner holds at once: where there are two or more, one is left for others.
-    fn most(&self) -> usize {
-        (self.places - 1).max(1)
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -143,7 +151,6 @@ impl<T> Turns<T> {
     /// Gives free places to those whose turn it is.
     fn hand_out(&self, state: &mut State<T>) {
         while state.taken < self.places {
-            let most = self.most();
             let owners = &state.owners;
             let next = state
                 .queue
@@ -151,7 +158,7 @@ impl<T> Turns<T> {
                 .enumerate()
                 .filter_map(|(at, ticket)| {
                     let owner = owners.get(&ticket.owner)?;
-                    (owner.holds < most).then_some((owner.served, at))
+                    (owner.holds < self.most).then_some((owner.served, at))
                 })
                 .min();
             let Some(ticket) = next.and_then(|(_, at)| state.queue.remove(at)) else {
@@ -256,6 +263,14 @@ mod tests {
         drop(held);
         assert!(now(&turns, "a"));
         assert!(turns.lock().owners.is_empty(), "who left is forgotten");
+    }
+
+    #[test]
+    fn an_owner_who_is_alone_holds_every_place() {
+        let turns = Turns::of_one_owner(2, 8);
+        let held = [turns.take("a", LONG, |_| Fit::Room), turns.take("a", LONG, |_| Fit::Room)];
+        assert!(held.iter().all(Option::is_some));
+        assert!(!now(&turns, "a"));
     }
 
     #[test]

@@ -123,6 +123,13 @@ pub(super) fn with_tests(bundle: &Bundle) -> Result<(Engine, Vec<Module>), Vec<D
     Ok((engine, modules))
 }
 
+/// What a bundle's modules say, its test files included. Runs on a big stack only.
+pub(super) fn modules(bundle: &Bundle) -> Result<Vec<Module>, Vec<Diagnostic>> {
+    let owned = |(path, text): (&str, &str)| (path.to_owned(), text.to_owned());
+    let all: Vec<_> = bundle.modules().chain(bundle.test_modules()).map(owned).collect();
+    parse(&mut new_engine()?, &all)
+}
+
 /// Loads the library alone, with the policies of the server.
 pub(super) fn load_library() -> Result<Loaded, Vec<Diagnostic>> {
     let mut engine = new_engine()?;

@@ -14,6 +14,7 @@ mod check;
 mod conflicts;
 mod decision;
 mod diagnostic;
+mod diff;
 mod documents;
 mod evaluator;
 mod example;
@@ -46,6 +47,7 @@ pub use bundle::{
 };
 pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
 pub use diagnostic::Diagnostic;
+pub use diff::{BundleDiff, Change, MemberChange, PackageChange, RuleChange, diff};
 pub use evaluator::{Archived, Asked, BundleFacts, Evaluator, LoadError};
 pub use explain::{
     ConditionOutcome, ExplainedCondition, ExplainedDefinition, ExplainedRule, Explanation, LookedAt,

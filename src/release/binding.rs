@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::bundles::{BundleError, Loaded};
+use super::facts::Facts;
+use super::launch::Releases;
 use super::{Refusal, Service};
 use crate::domain::Name;
 use crate::domain::launch::{Binding, BindingKind, BoundVerdict};
 use crate::domain::state::{SecretInfo, WorkloadContext};
-use crate::policy::{Asked, ErrorKind, Input, Phase, Verdict};
+use crate::policy::{Asked, ErrorKind, Phase, Verdict};
 use crate::store::CountUp;
 
 /// The policy that is bound to every workload besides its own.
@@ -161,7 +163,7 @@ impl Service {
         }
     }
 
-    /// Asks every policy. `input` is what it sees, given the secret it is asked for.
+    /// Asks every policy. What it sees is made of the facts, and of the releases of the secret it is asked for.
     ///
     /// After one that took its whole time, or crashed, no other of the owner's is asked: the answer is a deny
     /// already.
@@ -170,18 +172,20 @@ impl Service {
         context: &WorkloadContext,
         questions: Vec<Question>,
         phase: Phase,
-        input: &dyn Fn(Option<&Name>) -> Input,
+        facts: &Facts<'_>,
+        releases: &Releases,
     ) -> Result<Answers, Refusal> {
         let asked = questions.len();
         let own = questions
             .iter()
             .filter(|question| !question.policy.starts_with(LIBRARY));
-        let mut own = self.ask_own(context, own, phase, input)?.into_iter();
+        let mut own = self.ask_own(context, own, phase, facts, releases)?.into_iter();
         let mut verdicts = Vec::with_capacity(asked);
         for question in questions {
             let built_in = question.policy.starts_with(LIBRARY);
             let verdict = if built_in {
-                let input = input(question.secret.as_ref());
+                let secret = question.secret.as_ref();
+                let input = facts.input(phase, secret, releases.of(secret));
                 Some(self.library.evaluate(&question.policy, phase, &input))
             } else {
                 own.next()
@@ -190,6 +194,10 @@ impl Service {
             verdicts.push(BoundVerdict {
                 binding: question.binding,
                 bundle: if built_in { None } else { context.bundle },
+                releases: question
+                    .secret
+                    .as_ref()
+                    .map(|secret| releases.of(Some(secret)).into()),
                 secret: question.secret,
                 verdict,
             });
@@ -211,7 +219,8 @@ impl Service {
         context: &WorkloadContext,
         questions: impl Iterator<Item = &'q Question> + Clone,
         phase: Phase,
-        input: &dyn Fn(Option<&Name>) -> Input,
+        facts: &Facts<'_>,
+        releases: &Releases,
     ) -> Result<Vec<Verdict>, Refusal> {
         let mut questions = questions.peekable();
         if questions.peek().is_none() {
@@ -231,7 +240,11 @@ impl Service {
         let asked = questions.map(|question| Asked {
             policy: &question.policy,
             phase,
-            input: input(question.secret.as_ref()),
+            input: facts.input(
+                phase,
+                question.secret.as_ref(),
+                releases.of(question.secret.as_ref()),
+            ),
         });
         let evaluator = self.parts.evaluator.as_ref();
         let verdicts = evaluator.ask(context.owner.as_str(), &loaded.bundle, asked.collect());

@@ -11,14 +11,14 @@ use super::launch::Releases;
 use super::turns::Turn;
 use super::validate::candidates;
 use super::{Refusal, Service};
-use crate::domain::decision::{Decision, Outcome, SecretVersion, WorkloadRef};
+use crate::domain::decision::{CountSeen, Decision, Outcome, SecretVersion, WorkloadRef};
 use crate::domain::launch::{BoundVerdict, Launch, LaunchState};
 use crate::domain::state::{SecretInfo, WorkloadContext};
 use crate::domain::{Name, Time};
 use crate::policy::{Input, Phase};
 use crate::sealing::Place;
 use crate::sev::{PacketError, packet, secret_table};
-use crate::store::{Committed, ReleaseCommit, ReleaseCounts};
+use crate::store::{Committed, CountUp, ReleaseCommit, ReleaseCounts};
 
 /// The longest reason that is recorded, in bytes.
 const REASON: usize = 4096;
@@ -82,14 +82,15 @@ impl Service {
             Ok(admitted) => admitted,
             Err(why) => {
                 let input = facts.input(Phase::Release, None, ReleaseCounts::default());
-                return Err(draft.deny(why, input, Vec::new()));
+                return Err(draft.deny(why, input, Vec::new(), Vec::new()));
             }
         };
         let releases = Releases::read(self, &context, &secrets, now)?;
-        let input = |secret: Option<&Name>| facts.input(Phase::Release, secret, releases.of(secret));
-        let answers = self.ask(&context, questions, Phase::Release, &input)?;
+        let input = || facts.input(Phase::Release, None, releases.of(None));
+        let answers = self.ask(&context, questions, Phase::Release, &facts, &releases)?;
+        let counts = binding::counts(&context, &secrets, &answers.verdicts);
         if !answers.allowed {
-            return Err(draft.deny(answers.reason(), input(None), answers.verdicts));
+            return Err(draft.deny_counted(answers.reason(), input(), answers.verdicts, &counts));
         }
 
         let Some(table) = self.table(&context, &secrets, &attested)? else {
@@ -100,13 +101,14 @@ impl Service {
         });
         let packet = match sealed {
             Ok(packet) => packet,
-            Err(Unpacked::Never(why)) => return Err(draft.deny(why, input(None), answers.verdicts)),
+            Err(Unpacked::Never(why)) => {
+                return Err(draft.deny_counted(why, input(), answers.verdicts, &counts));
+            }
             Err(Unpacked::NotNow(why)) => {
                 log::error!("a packet could not be made: {why}");
                 return Err(Refusal::unavailable("a packet could not be made"));
             }
         };
-        let counts = binding::counts(&context, &secrets, &answers.verdicts);
         let released = secrets.iter().map(|secret| SecretVersion {
             name: secret.name.clone(),
             version: secret.version,
@@ -118,7 +120,7 @@ impl Service {
                 self.fresh_uuid()?,
                 Outcome::Released,
                 reason,
-                input(None),
+                input(),
                 answers.verdicts,
             )
         };
@@ -335,23 +337,56 @@ impl Draft<'_> {
             danger_weak_policy: workload.danger_weak_policy,
             input: Some(input),
             policies,
+            counts: Vec::new(),
         }
     }
 
+    /// The same, with the counts that a release would have raised. They say what another policy would have done and
+    /// decide nothing here, so that a denial does without them where they can't be read.
+    fn deny_counted(
+        &self,
+        reason: String,
+        input: Input,
+        policies: Vec<BoundVerdict>,
+        counts: &[CountUp],
+    ) -> Refusal {
+        let seen = self.service.store().counts(&self.context.owner, counts);
+        let seen = seen.unwrap_or_else(|error| {
+            log::warn!("counts could not be read for the record of a denial: {error}");
+            Vec::new()
+        });
+        self.deny(reason, input, policies, seen)
+    }
+
     /// Records the denial; a host is told of it only once it is recorded.
-    fn deny(&self, reason: String, input: Input, policies: Vec<BoundVerdict>) -> Refusal {
-        match self.record(reason, input, policies) {
+    fn deny(
+        &self,
+        reason: String,
+        input: Input,
+        policies: Vec<BoundVerdict>,
+        counts: Vec<CountSeen>,
+    ) -> Refusal {
+        match self.record(reason, input, policies, counts) {
             Ok(refusal) | Err(refusal) => refusal,
         }
     }
 
-    fn record(&self, reason: String, input: Input, policies: Vec<BoundVerdict>) -> Result<Refusal, Refusal> {
+    fn record(
+        &self,
+        reason: String,
+        input: Input,
+        policies: Vec<BoundVerdict>,
+        counts: Vec<CountSeen>,
+    ) -> Result<Refusal, Refusal> {
         if self.service.given_before(self.asked, self.request)?.is_some() {
             // The same request was quicker by a moment, and its answer is this one's too.
             return Ok(Refusal::LaunchUsed);
         }
         let id = self.service.fresh_uuid()?;
-        let decision = self.decision(id, Outcome::Denied, reason, input, policies);
+        let decision = Decision {
+            counts,
+            ..self.decision(id, Outcome::Denied, reason, input, policies)
+        };
         if self.service.store().record_denied(&decision)? {
             Ok(Refusal::Denied { decision: id })
         } else {

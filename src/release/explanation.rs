@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::bundles::BundleError;
-use super::{Refusal, Service, binding};
+use super::{Refusal, Service, binding, replay};
 use crate::domain::decision::Decision;
 use crate::domain::launch::{Binding, BoundVerdict};
 use crate::domain::{HexDigest, Name};
@@ -73,9 +73,11 @@ impl Service {
             explanation: None,
             problem: None,
         };
-        let answer = match &decision.input {
-            None => Err("no input was recorded".to_owned()),
-            Some(input) => self.explain(decision, bound, input)?,
+        // Records of an older server don't have the releases that a secret's policies saw; most don't look at them.
+        let input = replay::input(decision, bound.secret.as_ref(), bound.releases.as_ref(), false);
+        let answer = match input {
+            Err(why) => Err(why.to_string()),
+            Ok(input) => self.explain(decision, bound, input)?,
         };
         match answer {
             Err(why) => explained.problem = Some(why),
@@ -93,13 +95,9 @@ impl Service {
         &self,
         decision: &Decision,
         bound: &BoundVerdict,
-        input: &Input,
+        input: Input,
     ) -> Result<Result<Explanation, String>, Refusal> {
         let policy = bound.verdict.policy.as_str();
-        let input = Input {
-            secret: bound.secret.as_ref().map(ToString::to_string),
-            ..input.clone()
-        };
         if policy.starts_with(binding::LIBRARY) {
             let explained = self.library.explain(policy, decision.phase, &input);
             return Ok(explained.map_err(|verdict| verdict.reason));

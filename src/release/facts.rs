@@ -127,11 +127,7 @@ impl Facts<'_> {
                 address: self.host.address.to_string(),
                 identity: None,
             },
-            releases: policy::Releases {
-                total: releases.total,
-                last_hour: releases.last_hour,
-                last_day: releases.last_day,
-            },
+            releases: releases.into(),
             registration: Some(registration(self.context, self.attested)),
         }
     }
@@ -146,6 +142,16 @@ impl Facts<'_> {
             initrd_hash: text(self.claimed.initrd_hash),
             cmdline_hash: text(self.claimed.cmdline_hash),
             description: self.claimed.description.clone(),
+        }
+    }
+}
+
+impl From<ReleaseCounts> for policy::Releases {
+    fn from(counts: ReleaseCounts) -> Self {
+        Self {
+            total: counts.total,
+            last_hour: counts.last_hour,
+            last_day: counts.last_day,
         }
     }
 }

@@ -112,7 +112,7 @@ impl Service {
             now,
         };
         let releases = Releases::read(self, context, &secrets, now)?;
-        let input = |secret: Option<&Name>| facts.input(Phase::Launch, secret, releases.of(secret));
+        let input = || facts.input(Phase::Launch, None, releases.of(None));
         let questions = match binding::questions(context, &secrets) {
             Ok(questions) => questions,
             Err(why) => {
@@ -121,13 +121,13 @@ impl Service {
                     host,
                     "binding",
                     why,
-                    Some(input(None)),
+                    Some(input()),
                     Vec::new(),
                     now,
                 ));
             }
         };
-        let answers: Answers = self.ask(context, questions, Phase::Launch, &input)?;
+        let answers: Answers = self.ask(context, questions, Phase::Launch, &facts, &releases)?;
         if answers.allowed {
             return Ok(());
         }
@@ -137,7 +137,7 @@ impl Service {
             host,
             "policy",
             reason,
-            Some(input(None)),
+            Some(input()),
             answers.verdicts,
             now,
         ))

@@ -16,6 +16,7 @@ mod launch;
 mod platform;
 mod refusals;
 pub mod register;
+pub mod replay;
 mod turns;
 mod validate;
 

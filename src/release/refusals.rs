@@ -188,5 +188,6 @@ fn first(refused: Refused<'_>, others: bool, now: Time) -> Decision {
         danger_weak_policy: workload.danger_weak_policy,
         input,
         policies,
+        counts: Vec::new(),
     }
 }

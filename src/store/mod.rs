@@ -14,7 +14,7 @@ pub mod sqlite;
 
 use uuid::Uuid;
 
-use crate::domain::decision::{Decision, Outcome};
+use crate::domain::decision::{CountSeen, Decision, Outcome};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
@@ -108,7 +108,7 @@ pub struct CountUp {
 
 /// A release, as it is committed.
 pub struct ReleaseCommit {
-    /// The record, with outcome `released`.
+    /// The record, with outcome `released`. The store adds what the counts were.
     pub decision: Decision,
     /// The launch that is spent.
     pub launch: Uuid,
@@ -309,6 +309,12 @@ pub trait Store: Send + Sync {
         scope: &ReleaseScope,
         now: Time,
     ) -> Result<ReleaseCounts, StoreError>;
+
+    /// These counts as they are, in the same order.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn counts(&self, owner: &Name, counts: &[CountUp]) -> Result<Vec<CountSeen>, StoreError>;
 
     /// Spends the launch, raises every count within its limit, records the decision: all or none.
     ///

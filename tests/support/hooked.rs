@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, Mutex};
 
-use keyward::domain::decision::Decision;
+use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Caller, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::{
-    ApplyError, CekOfKey, Committed, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, OwnerCreated,
-    ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError,
+    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
+    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError,
 };
 use uuid::Uuid;
 
@@ -140,6 +140,7 @@ hooked! {
     answered(uuid: Uuid, key: HexDigest, request: HexDigest, now: Time)
         -> Result<Option<(Uuid, Name, Vec<u8>)>, StoreError>;
     release_counts(owner: &Name, scope: &ReleaseScope, now: Time) -> Result<ReleaseCounts, StoreError>;
+    counts(owner: &Name, counts: &[CountUp]) -> Result<Vec<CountSeen>, StoreError>;
     commit_release(release: ReleaseCommit) -> Result<Committed, StoreError>;
     record_denied(decision: &Decision) -> Result<bool, StoreError>;
     record_refusals(decisions: &[Decision]) -> Result<(), StoreError>;

@@ -1,21 +1,16 @@
 //! `policy eval`: what one policy of a repository says about an input.
 
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, ValueEnum};
 
-use super::{OWNER, bundle, in_folder, workers};
+use super::input::InputSource;
+use super::{OWNER, bundle, loaded, refused, workers};
 use crate::cli::Ended;
 use crate::cli::output::{self, Format};
-use crate::policy::{
-    Archived, Asked, Diagnostic, Evaluator as _, Input, LoadError, Phase, PreparedBundle, Verdict,
-};
-
-/// The longest input, in bytes.
-const LONGEST: u64 = 1 << 20;
+use crate::policy::{Asked, Evaluator as _, Input, Phase, PreparedBundle, Verdict};
 
 #[derive(Args)]
 pub(in crate::cli) struct Eval {
@@ -25,12 +20,11 @@ pub(in crate::cli) struct Eval {
     /// The policy: its package without `data.`, such as release.database
     #[arg(long, value_name = "NAME")]
     policy: String,
-    /// Which of the two questions is asked
-    #[arg(long, value_enum, default_value = "release")]
-    phase: When,
-    /// The input as JSON (schemas/policy-input.schema.json); `-` reads it from standard input
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    /// Which of the two questions is asked; that of the recorded decision, or release
+    #[arg(long, value_enum)]
+    phase: Option<When>,
+    #[command(flatten)]
+    input: InputSource,
     /// Time that it may take, in milliseconds, as a server's `policy.time_limit_ms`
     #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     time_limit_ms: u64,
@@ -49,11 +43,13 @@ enum When {
 
 impl Eval {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Ended> {
+        let input = self.input.input(&self.policy)?;
         let phase = match self.phase {
-            When::Launch => Phase::Launch,
-            When::Release => Phase::Release,
+            Some(When::Launch) => Phase::Launch,
+            Some(When::Release) => Phase::Release,
+            None if self.input.is_recorded() => input.phase,
+            None => Phase::Release,
         };
-        let input = read(&self.input)?;
         if input.phase != phase {
             bail!(
                 "the input is of phase {}, the question of phase {}: give --phase {0}, or another input",
@@ -70,14 +66,8 @@ impl Eval {
 
     fn verdict(&self, phase: Phase, input: Input) -> anyhow::Result<Verdict> {
         let bundle = bundle(&self.folder)?.map_err(refused)?;
-        let archived = Archived::from(&bundle);
         let workers = workers(Duration::from_millis(self.time_limit_ms));
-        let facts = workers
-            .load(OWNER, &archived, false)
-            .map_err(|error| match error {
-                LoadError::Refused(found) => refused(in_folder(found, &self.folder)),
-                LoadError::NotNow(why) => anyhow!(why),
-            })?;
+        let (archived, facts) = loaded(&workers, &bundle, Some(&self.folder))?;
         facts
             .resolve(&self.policy)
             .map_err(|unknown| match unknown.hint {
@@ -96,43 +86,6 @@ impl Eval {
         let verdicts = workers.ask(OWNER, &archived, vec![asked]);
         verdicts.into_iter().next().context("the policy gave no answer")
     }
-}
-
-pub(super) fn read(path: &Path) -> anyhow::Result<Input> {
-    let mut text = String::new();
-    let shown = if path == Path::new("-") {
-        let stdin = std::io::stdin().lock();
-        stdin
-            .take(LONGEST)
-            .read_to_string(&mut text)
-            .context("standard input")?;
-        "standard input".to_owned()
-    } else {
-        let shown = path.display().to_string();
-        let file = std::fs::File::open(path).with_context(|| shown.clone())?;
-        file.take(LONGEST)
-            .read_to_string(&mut text)
-            .with_context(|| shown.clone())?;
-        shown
-    };
-    let mut json = serde_json::Deserializer::from_str(&text);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let path = error.path().to_string();
-        let member = if path == "." {
-            String::new()
-        } else {
-            format!(" `{path}`:")
-        };
-        anyhow!(
-            "{shown} does not fit schemas/policy-input.schema.json:{member} {}",
-            error.into_inner()
-        )
-    })
-}
-
-pub(super) fn refused(found: Vec<Diagnostic>) -> anyhow::Error {
-    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
-    anyhow!(found.join("\n\n"))
 }
 
 fn text(verdict: &Verdict) -> String {

@@ -6,14 +6,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::Args;
 
-use super::eval::{read, refused};
-use super::{OWNER, bundle, in_folder, workers};
+use super::input::InputSource;
+use super::{OWNER, bundle, loaded, refused, workers};
 use crate::cli::Ended;
 use crate::cli::decision_text::printable;
 use crate::cli::output::{self, Format};
-use crate::policy::{
-    Archived, Asked, Evaluator as _, Explanation, Input, LoadError, PreparedBundle, explanation_lines,
-};
+use crate::policy::{Asked, Evaluator as _, Explanation, PreparedBundle, explanation_lines};
 
 #[derive(Args)]
 pub(in crate::cli) struct Explain {
@@ -24,10 +22,8 @@ pub(in crate::cli) struct Explain {
     /// repository's without it
     #[arg(long, value_name = "NAME")]
     policy: Vec<String>,
-    /// The input as JSON (schemas/policy-input.schema.json), which says what phase it is of; `-` reads it from
-    /// standard input
-    #[arg(long, value_name = "FILE")]
-    input: PathBuf,
+    #[command(flatten)]
+    input: InputSource,
     /// Time that a policy may take, in milliseconds, as a server's `policy.time_limit_ms`
     #[arg(long, value_name = "MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     time_limit_ms: u64,
@@ -38,8 +34,7 @@ pub(in crate::cli) struct Explain {
 
 impl Explain {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Ended> {
-        let input = read(&self.input)?;
-        let explained = self.explanations(&input)?;
+        let explained = self.explanations()?;
         if !output::structured(self.output, &explained)? {
             for (at, explanation) in explained.iter().enumerate() {
                 if at > 0 {
@@ -54,37 +49,29 @@ impl Explain {
         Ok(if allowed { Ended::Done } else { Ended::Denied })
     }
 
-    fn explanations(&self, input: &Input) -> anyhow::Result<Vec<Explanation>> {
+    fn explanations(&self) -> anyhow::Result<Vec<Explanation>> {
         let bundle = bundle(&self.folder)?.map_err(refused)?;
-        let archived = Archived::from(&bundle);
         let workers = workers(Duration::from_millis(self.time_limit_ms));
-        let facts = workers
-            .load(OWNER, &archived, false)
-            .map_err(|error| match error {
-                LoadError::Refused(found) => refused(in_folder(found, &self.folder)),
-                LoadError::NotNow(why) => anyhow!(why),
-            })?;
+        let (archived, facts) = loaded(&workers, &bundle, Some(&self.folder))?;
         let policies = if self.policy.is_empty() {
             facts.packages()
         } else {
             self.policy.clone()
         };
-        let mut explained = Vec::with_capacity(policies.len());
         for policy in &policies {
             facts.resolve(policy).map_err(|unknown| match unknown.hint {
                 Some(hint) => anyhow!("{}: {hint}", unknown.message),
                 None => anyhow!(unknown.message),
             })?;
+        }
+        let mut explained = Vec::with_capacity(policies.len());
+        for (policy, input) in policies.iter().zip(self.input.inputs(&policies)?) {
+            let phase = input.phase;
             let answer = if facts.policies.contains_key(policy) {
-                let asked = Asked {
-                    policy,
-                    phase: input.phase,
-                    input: input.clone(),
-                };
-                workers.explain(OWNER, &archived, asked)
+                workers.explain(OWNER, &archived, Asked { policy, phase, input })
             } else {
                 let library = PreparedBundle::library().map_err(refused)?;
-                library.explain(policy, input.phase, input)
+                library.explain(policy, phase, &input)
             };
             let explanation =
                 answer.map_err(|verdict| anyhow!("{policy} can't be explained: {}", verdict.reason))?;

@@ -1,21 +1,31 @@
 //! `policy`: the policy author's desk.
 
 mod check;
+mod diff;
+mod diff_text;
 mod eval;
 mod explain;
+mod input;
+mod new;
+mod parallel;
+mod recorded;
+mod records;
+mod replay;
+mod replay_report;
+mod revision;
 mod test;
 mod worker;
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use clap::Subcommand;
 
 use super::Ended;
 use crate::isolation::{Launcher, Workers};
 use crate::manifest;
-use crate::policy::{Bundle, Diagnostic, Limits};
+use crate::policy::{Archived, Bundle, BundleFacts, Diagnostic, Evaluator as _, Limits, LoadError};
 
 /// The name under which a folder's policies are evaluated.
 const OWNER: &str = "local";
@@ -32,6 +42,12 @@ pub(super) enum PolicyVerb {
     Eval(eval::Eval),
     /// Tell why policies of a repository decide on an input as they do: which conditions failed, and on what
     Explain(explain::Explain),
+    /// Take recorded decisions again under a repository, and tell which would have come out otherwise
+    Replay(replay::Replay),
+    /// Compare two repositories or revisions: rules, reference data, and what that does to recorded decisions
+    Diff(diff::Diff),
+    /// Write a policy repository to start from
+    New(new::New),
     /// What the server evaluates policies in. It is started by the server and talks to nobody else
     #[command(hide = true)]
     Worker(worker::Worker),
@@ -44,6 +60,9 @@ impl PolicyVerb {
             Self::Test(test) => test.run(),
             Self::Eval(eval) => eval.run(),
             Self::Explain(explain) => explain.run(),
+            Self::Replay(replay) => replay.run(),
+            Self::Diff(diff) => diff.run(),
+            Self::New(new) => new.run(),
             Self::Worker(worker) => worker.run(),
         }
     }
@@ -70,6 +89,42 @@ fn in_folder(found: Vec<Diagnostic>, folder: &Path) -> Vec<Diagnostic> {
         diagnostic
     };
     found.into_iter().map(shown).collect()
+}
+
+/// Loads a bundle, from this folder where it is from one.
+fn loaded(
+    workers: &Workers,
+    bundle: &Bundle,
+    folder: Option<&Path>,
+) -> anyhow::Result<(Archived, BundleFacts)> {
+    let archived = Archived::from(bundle);
+    let shown = |found| match folder {
+        Some(folder) => in_folder(found, folder),
+        None => found,
+    };
+    let facts = workers
+        .load(OWNER, &archived, false)
+        .map_err(|error| match error {
+            LoadError::Refused(found) => refused(shown(found)),
+            LoadError::NotNow(why) => anyhow!(why),
+        })?;
+    Ok((archived, facts))
+}
+
+fn refused(found: Vec<Diagnostic>) -> anyhow::Error {
+    let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+    anyhow!(found.join("\n\n"))
+}
+
+/// As many workers as there are processors, which all work for this command.
+fn all_workers(time: Duration) -> (Workers, usize) {
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    let limits = Limits {
+        time,
+        ..Limits::default()
+    };
+    let workers = Workers::of_one_owner(Launcher::this_program(MEMORY), count, limits);
+    (workers, count)
 }
 
 /// A worker like a server's: what would end that does not end this command.

@@ -22,10 +22,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::{
-    ApplyError, CekOfKey, Committed, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, OwnerCreated,
-    ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError,
+    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
+    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError,
 };
-use crate::domain::decision::Decision;
+use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Launch, LaunchBounds};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
@@ -302,6 +302,10 @@ impl Store for SqliteStore {
         now: Time,
     ) -> Result<ReleaseCounts, StoreError> {
         self.read(|c| releases::counts(c, owner, scope, now))
+    }
+
+    fn counts(&self, owner: &Name, counts: &[CountUp]) -> Result<Vec<CountSeen>, StoreError> {
+        self.read(|c| releases::seen(c, owner, counts))
     }
 
     fn commit_release(&self, release: ReleaseCommit) -> Result<Committed, StoreError> {

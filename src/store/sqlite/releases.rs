@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::rows;
 use super::{Committed, ReleaseCommit, ReleaseCounts, ReleaseScope, RowError, decisions, launches};
-use crate::domain::decision::{Decision, Outcome};
+use crate::domain::decision::{CountSeen, Decision, Outcome};
 use crate::domain::hold::Hold;
 use crate::domain::{HexDigest, Name, Time};
 use crate::store::CountUp;
@@ -73,9 +73,10 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
             return Ok(Committed::Changed);
         }
     }
-    let used_up = used_up(c, &decision.owner, &release.counts)?;
+    let seen = seen(c, &decision.owner, &release.counts)?;
+    let used_up = used_up(&seen);
     if !used_up.is_empty() {
-        return hold(c, release, &used_up.join("; "));
+        return hold(c, release, seen, &used_up.join("; "));
     }
     if !launches::spend(c, release.launch, decision.time, release.answer.as_ref())? {
         return Ok(Committed::Gone);
@@ -97,30 +98,30 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
             decision.time,
         )?;
     }
-    decisions::insert(c, decision)?;
+    let recorded = Decision {
+        counts: seen,
+        ..decision.clone()
+    };
+    decisions::insert(c, &recorded)?;
     Ok(Committed::Released)
 }
 
+/// Every count as it is, before any is raised.
+pub(super) fn seen(c: &Connection, owner: &Name, counts: &[CountUp]) -> Result<Vec<CountSeen>, RowError> {
+    let seen = counts.iter().map(|count| {
+        Ok(CountSeen {
+            binding: count.binding.clone(),
+            secret: count.secret.clone(),
+            released: released(c, owner, count)?,
+            limit: count.limit,
+        })
+    });
+    seen.collect()
+}
+
 /// A sentence for each count that has no room.
-fn used_up(c: &Connection, owner: &Name, counts: &[CountUp]) -> Result<Vec<String>, RowError> {
-    let mut sentences = Vec::new();
-    for count in counts {
-        let Some(limit) = count.limit else { continue };
-        let released = released(c, owner, count)?;
-        if released >= limit {
-            let (kind, name) = (count.binding.kind.as_str(), &count.binding.name);
-            let of = if name.is_empty() {
-                kind.to_owned()
-            } else {
-                format!("{kind} {name}")
-            };
-            sentences.push(format!(
-                "{} was released {released} times within {of}, where {limit} are allowed",
-                count.secret
-            ));
-        }
-    }
-    Ok(sentences)
+fn used_up(counts: &[CountSeen]) -> Vec<String> {
+    counts.iter().filter_map(CountSeen::used_up).collect()
 }
 
 fn released(c: &Connection, owner: &Name, count: &CountUp) -> Result<u64, RowError> {
@@ -183,7 +184,12 @@ fn note(c: &Connection, owner: &Name, scope: &ReleaseScope, time: Time) -> Resul
 }
 
 /// One open hold for a workload's set of secrets; one decision for each launch that it holds back.
-fn hold(c: &Connection, release: &ReleaseCommit, reason: &str) -> Result<Committed, RowError> {
+fn hold(
+    c: &Connection,
+    release: &ReleaseCommit,
+    counts: Vec<CountSeen>,
+    reason: &str,
+) -> Result<Committed, RowError> {
     let decision = &release.decision;
     if !launches::is_waiting(c, release.launch, decision.time)? {
         return Ok(Committed::Gone);
@@ -248,6 +254,7 @@ fn hold(c: &Connection, release: &ReleaseCommit, reason: &str) -> Result<Committ
                 reason: reason.to_owned(),
                 released: Vec::new(),
                 hold: Some(hold.id),
+                counts,
                 ..decision.clone()
             };
             decisions::insert(c, &held)?;
