@@ -13,7 +13,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use crate::domain::token::Token;
 use crate::manifest::Manifests;
-use crate::policy::Diagnostic;
+use crate::policy::{Diagnostic, Severity};
 
 /// The longest answer that is read.
 const LONGEST: u64 = 256 << 20;
@@ -227,6 +227,7 @@ impl Client {
 impl Place {
     fn diagnostic(&self) -> Diagnostic {
         Diagnostic {
+            severity: Severity::Error,
             file: self.file.clone(),
             line: self.line,
             column: self.column,

@@ -12,6 +12,7 @@ mod builtins;
 mod bundle;
 mod check;
 mod conflicts;
+mod contract;
 mod decision;
 mod diagnostic;
 mod documents;
@@ -36,6 +37,7 @@ mod selection;
 mod syntax;
 mod test;
 mod unasked;
+mod unproved;
 pub mod worker;
 
 pub use archive::ArchiveError;
@@ -44,7 +46,7 @@ pub use bundle::{
     Bundle, MAX_BUNDLE_BYTES, MAX_DATA_BYTES, MAX_FILE_BYTES, MAX_FILES, MAX_LINE_BYTES, MAX_PATH_BYTES,
 };
 pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
-pub use diagnostic::Diagnostic;
+pub use diagnostic::{Diagnostic, Severity};
 pub use evaluator::{Archived, Asked, BundleFacts, Evaluator, LoadError};
 pub use input::{
     Attested, Claimed, DigestSource, Fingerprints, Host, INPUT_VERSION, Image, Input, Platform, PolicyBits,
