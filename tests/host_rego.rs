@@ -52,7 +52,11 @@ fn a_policy_without_an_answer_denies_with_the_kind_and_the_place_and_the_host_se
         ),
         ("allow := [1][0]", "wrong-type", "`allow` is a number"),
         ("allow := [[true]][0]", "wrong-type", "`allow` is an array"),
-        ("allow := [{\"allow\": true}][0]", "wrong-type", "`allow` is an object"),
+        (
+            "allow := [{\"allow\": true}][0]",
+            "wrong-type",
+            "`allow` is an object",
+        ),
         ("allow := [null][0]", "wrong-type", "`allow` is null"),
         (
             "allow := true\n\ndeny := [true][0]",
@@ -314,13 +318,19 @@ fn at_launch_the_rules_for_launch_decide_and_undefined_denies() {
             "allow_launch if input.owner == \"nobody\"",
             Some("`allow_launch` is undefined"),
         ),
-        ("allow_launch := [\"yes\"][0]", Some("`allow_launch` is the string")),
+        (
+            "allow_launch := [\"yes\"][0]",
+            Some("`allow_launch` is the string"),
+        ),
         (
             "allow_launch if to_number(input.owner) == 1",
             Some("`allow_launch` failed"),
         ),
         ("deny_launch contains \"closed\"", Some("denied: closed")),
-        ("deny_launch := [\"closed\"][0]", Some("`deny_launch` is the string")),
+        (
+            "deny_launch := [\"closed\"][0]",
+            Some("`deny_launch` is the string"),
+        ),
         (
             "allow_launch := true\n\ndeny_launch contains \"closed\"",
             Some("denied: closed"),

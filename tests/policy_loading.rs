@@ -562,7 +562,8 @@ fn a_rule_that_is_all_but_one_the_server_asks_for_is_a_warning() {
         let text = format!("package p\nallow := true\n{rule}\n");
         let warnings = listed(&loaded([("p.rego", &text)]).facts().warnings);
         assert!(
-            warnings.contains("warning: the server never asks for") && warnings.contains("p.rego:3:1")
+            warnings.contains("warning: the server never asks for")
+                && warnings.contains("p.rego:3:1")
                 && warnings.contains(&format!("is it `{meant}`?")),
             "{rule}: {warnings}"
         );

@@ -39,7 +39,12 @@ fn a_release_is_allowed_by_exactly_true_and_by_nothing_else() {
             "`allow` is a number, expected true or false",
         ),
         ("allow := [null][0]", false, Some(WrongType), "`allow` is null"),
-        ("allow := [[true]][0]", false, Some(WrongType), "`allow` is an array"),
+        (
+            "allow := [[true]][0]",
+            false,
+            Some(WrongType),
+            "`allow` is an array",
+        ),
         (
             "allow := union({{true}})",
             false,
@@ -232,7 +237,11 @@ fn a_launch_is_left_to_the_server_unless_the_policy_has_rules_for_it() {
             true,
             None,
         ),
-        ("allow := true\ndeny_launch := [[\"no\"]][0]", false, Some(WrongType)),
+        (
+            "allow := true\ndeny_launch := [[\"no\"]][0]",
+            false,
+            Some(WrongType),
+        ),
         // What belongs to the release is not asked.
         (
             "allow := true\nallow_launch := true\ndeny contains \"no\"\nrelease_limit := [\"x\"][0]",
@@ -356,7 +365,9 @@ fn an_endless_loop_denies_in_time_and_holds_up_nobody_else() {
     // The trial at upload finds it and says so.
     let found = PreparedBundle::prepare(&bundle(content), &Limits::default()).expect("a slow bundle loads");
     assert!(
-        found.facts().warnings[0].message.contains("trial evaluation of `slow` at release"),
+        found.facts().warnings[0]
+            .message
+            .contains("trial evaluation of `slow` at release"),
         "{:?}",
         found.facts()
     );

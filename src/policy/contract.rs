@@ -24,7 +24,11 @@ struct Allow<'a> {
 }
 
 /// What is wrong and what is doubtful in the modules of the bundle itself, the first `own`.
-pub(super) fn check(names: &Names<'_>, trees: &[Ref<Tree>], own: usize) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
+pub(super) fn check(
+    names: &Names<'_>,
+    trees: &[Ref<Tree>],
+    own: usize,
+) -> (Vec<Diagnostic>, Vec<Diagnostic>) {
     let mut wrong = Vec::new();
     let mut policies: BTreeMap<&[String], Allow<'_>> = BTreeMap::new();
     for (module, tree) in names.modules.iter().zip(trees).take(own) {
@@ -36,9 +40,7 @@ pub(super) fn check(names: &Names<'_>, trees: &[Ref<Tree>], own: usize) -> (Vec<
             wrong.extend(values(rule, node).filter_map(|value| {
                 let (problem, hint) = problem(name, rule.form, value)?;
                 let offset = match value {
-                    Given::Value(expression) if !matches!(rule.form, Form::Default) => {
-                        usize::try_from(expression.span().start).unwrap_or(rule.offset)
-                    }
+                    Given::Value(expression) if rule.form != Form::Default => start(expression),
                     _ => rule.offset,
                 };
                 Some(at(module, offset, problem).with_hint(hint))
@@ -49,7 +51,8 @@ pub(super) fn check(names: &Names<'_>, trees: &[Ref<Tree>], own: usize) -> (Vec<
                     Form::Default => allow.default = Some((module, rule)),
                     _ => {
                         allow.first.get_or_insert((module, rule));
-                        allow.always |= matches!(node.as_ref(), Node::Spec { bodies, .. } if bodies.is_empty());
+                        allow.always |=
+                            matches!(node.as_ref(), Node::Spec { bodies, .. } if bodies.is_empty());
                     }
                 }
             }
@@ -102,7 +105,10 @@ fn values<'a>(rule: &Rule, node: &'a Node) -> impl Iterator<Item = Given<'a>> {
         }
     };
     let is_value = rule.form == Form::Value;
-    let others = others.into_iter().flatten().filter(move |body| body.is_else && is_value);
+    let others = others
+        .into_iter()
+        .flatten()
+        .filter(move |body| body.is_else && is_value);
     let others = others.map(|body| match &body.assign {
         Some(assign) => Given::Value(&assign.value),
         None => Given::True,
@@ -123,7 +129,10 @@ fn problem(name: &str, form: Form, value: Given<'_>) -> Option<(String, String)>
                 return None;
             }
             let message = format!("the default of `{name}` must be `false`; here it is {kind}");
-            return Some((message, format!("write `default {name} := false`, and `{name} if {{ … }}` for what is allowed")));
+            return Some((
+                message,
+                format!("write `default {name} := false`, and `{name} if {{ … }}` for what is allowed"),
+            ));
         }
         "allow" | "allow_launch" => {
             if kind == "true" || kind == "false" {
@@ -135,7 +144,10 @@ fn problem(name: &str, form: Form, value: Given<'_>) -> Option<(String, String)>
             if kind == "a set" {
                 return None;
             }
-            ("a set of messages", format!("write `{name} contains \"why\" if {{ … }}`"))
+            (
+                "a set of messages",
+                format!("write `{name} contains \"why\" if {{ … }}`"),
+            )
         }
         "release_limit" => {
             if let Given::Value(expression) = value
@@ -173,10 +185,22 @@ fn kind(expression: &Ref<Expr>) -> Option<String> {
     })
 }
 
+/// Where an expression begins; the engine places a text after its quote.
+fn start(expression: &Ref<Expr>) -> usize {
+    let start = usize::try_from(expression.span().start).unwrap_or(usize::MAX);
+    match expression.as_ref() {
+        Expr::String { .. } | Expr::RawString { .. } => start.saturating_sub(1),
+        _ => start,
+    }
+}
+
 /// A number that is written out, with or without a sign.
 fn number(expression: &Ref<Expr>) -> Option<f64> {
     match expression.as_ref() {
-        Expr::Number { value: Value::Number(number), .. } => {
+        Expr::Number {
+            value: Value::Number(number),
+            ..
+        } => {
             // Past 2^53 a detour over a float could round to what is allowed.
             match number.as_u64() {
                 Some(whole) if whole > MAX_RELEASE_LIMIT => Some(f64::MAX),

@@ -36,8 +36,12 @@ pub(super) fn check(names: &Names<'_>, graph: &Graph, trees: &[Ref<Tree>], own: 
                 if gives_false(node, number) || read.iter().any(|path| touches(path, &["attested"])) {
                     continue;
                 }
+                let message = format!(
+                    "`{}` can allow here without looking at anything that is attested",
+                    module.package.join(".")
+                );
                 found.push(
-                    at(module, branch.offset, "this can allow without looking at anything that is attested".to_owned())
+                    at(module, branch.offset, message)
                         .with_hint(
                             "ask what the guest proved, as with `sev.launch_digest_in` of `data.keyward.sev`; else only what the workload names holds it",
                         )
@@ -53,21 +57,36 @@ pub(super) fn check(names: &Names<'_>, graph: &Graph, trees: &[Ref<Tree>], own: 
 /// Whether a rule `deny` of the module's package looks at what is attested; it holds for every `allow`.
 fn deny_reads(names: &Names<'_>, graph: &Graph, module: &Module) -> bool {
     let deny = in_package(&module.package, "deny");
-    names.rules.contains_key(&deny) && graph.inputs_of(&[deny]).iter().any(|path| touches(path, &["attested"]))
+    names.rules.contains_key(&deny)
+        && graph
+            .inputs_of(&[deny])
+            .iter()
+            .any(|path| touches(path, &["attested"]))
 }
 
 /// Whether a body gives `false`, which allows nothing.
 fn gives_false(node: &Node, number: usize) -> bool {
-    let Node::Spec { head: RuleHead::Compr { assign, .. }, bodies, .. } = node else {
+    let Node::Spec {
+        head: RuleHead::Compr { assign, .. },
+        bodies,
+        ..
+    } = node
+    else {
         return false;
     };
     let assign = match number {
         0 => assign.as_ref(),
         _ => bodies.get(number).and_then(|body| body.assign.as_ref()),
     };
-    assign.is_some_and(
-        |assign| matches!(assign.value.as_ref(), Expr::Bool { value: regorus::Value::Bool(false), .. }),
-    )
+    assign.is_some_and(|assign| {
+        matches!(
+            assign.value.as_ref(),
+            Expr::Bool {
+                value: regorus::Value::Bool(false),
+                ..
+            }
+        )
+    })
 }
 
 /// A bundle in which nothing says whose platform it may be.
@@ -77,7 +96,10 @@ fn unpinned(names: &Names<'_>, graph: &Graph, own: usize) -> Option<Diagnostic> 
         .flat_map(|module| RESERVED.iter().map(|name| in_package(&module.package, name)))
         .filter(|path| names.rules.contains_key(path))
         .collect();
-    if !asked.iter().any(|path| path.last().is_some_and(|name| name == "allow")) {
+    if !asked
+        .iter()
+        .any(|path| path.last().is_some_and(|name| name == "allow"))
+    {
         return None;
     }
     let read = graph.inputs_of(&asked);

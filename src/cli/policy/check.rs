@@ -125,7 +125,11 @@ fn github(report: &Report) -> anyhow::Result<()> {
                 found.column.max(1)
             ),
         };
-        output::line(&format!("::{}{place}::{}", found.severity.as_str(), data(&message)))?;
+        output::line(&format!(
+            "::{}{place}::{}",
+            found.severity.as_str(),
+            data(&message)
+        ))?;
     }
     Ok(())
 }
