@@ -40,6 +40,7 @@ mod limits;
 mod owners;
 mod policy_bundle;
 mod policy_check;
+mod policy_docs;
 mod policy_hostile;
 mod policy_input;
 mod policy_library;

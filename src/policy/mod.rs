@@ -10,11 +10,13 @@
 mod archive;
 mod builtins;
 mod bundle;
+mod capabilities;
 mod check;
 mod conflicts;
 mod contract;
 mod decision;
 mod diagnostic;
+mod docs;
 mod documents;
 mod evaluator;
 mod example;
@@ -45,8 +47,10 @@ pub use builtins::allowed_builtins;
 pub use bundle::{
     Bundle, MAX_BUNDLE_BYTES, MAX_DATA_BYTES, MAX_FILE_BYTES, MAX_FILES, MAX_LINE_BYTES, MAX_PATH_BYTES,
 };
+pub use capabilities::capabilities;
 pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
 pub use diagnostic::{Diagnostic, Severity};
+pub use docs::{LibraryRule, library_pages, library_rules, policy_with};
 pub use evaluator::{Archived, Asked, BundleFacts, Evaluator, LoadError};
 pub use input::{
     Attested, Claimed, DigestSource, Fingerprints, Host, INPUT_VERSION, Image, Input, Platform, PolicyBits,
