@@ -114,7 +114,7 @@ fn a_policy_without_an_answer_denies_with_the_kind_and_the_place_and_the_host_se
             "is an array",
         ),
         (
-            "allow := true\n\nrelease_limit := 9007199254740993",
+            "allow := true\n\nrelease_limit := [9007199254740993][0]",
             "invalid-release-limit",
             "expected a whole number from 0 to 2^53",
         ),
