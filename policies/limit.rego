@@ -7,11 +7,15 @@
 #     import data.keyward.limit
 #
 #     allow if limit.fewer_within_hour(10)
+# schemas:
+#   - input: schema["policy-input.schema"]
 package keyward.limit
 
 # METADATA
 # title: Fewer releases than this within the last hour
-# description: "Example: `limit.fewer_within_hour(10)`."
+# description: A bound that is no number never holds.
+# custom:
+#   example: 'limit.fewer_within_hour(10)'
 fewer_within_hour(most) if {
 	is_number(most)
 	input.releases.last_hour < most
@@ -19,7 +23,9 @@ fewer_within_hour(most) if {
 
 # METADATA
 # title: Fewer releases than this within the last day
-# description: "Example: `limit.fewer_within_day(50)`."
+# description: A bound that is no number never holds.
+# custom:
+#   example: 'limit.fewer_within_day(50)'
 fewer_within_day(most) if {
 	is_number(most)
 	input.releases.last_day < most
@@ -27,7 +33,9 @@ fewer_within_day(most) if {
 
 # METADATA
 # title: Fewer releases than this in all
-# description: "Example: `limit.fewer_in_all(1000)`."
+# description: A bound that is no number never holds.
+# custom:
+#   example: 'limit.fewer_in_all(1000)'
 fewer_in_all(most) if {
 	is_number(most)
 	input.releases.total < most

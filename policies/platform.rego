@@ -11,45 +11,59 @@
 #         platform.product_in({"milan", "genoa"})
 #         platform.oca_in(data.our_oca)
 #     }
+# schemas:
+#   - input: schema["policy-input.schema"]
 package keyward.platform
 
 # METADATA
 # title: The chain ends in one of AMD's own roots
 # description: Not in an extra root from the server's configuration.
+# custom:
+#   example: 'platform.amd_root'
 amd_root if input.platform.root == "amd"
 
 # METADATA
 # title: The product is one of these
 # description: |
 #   `naples`, `rome`, `milan`, `genoa`, `turin`. Never holds under an extra root, where the product is not known.
-#   Example: `platform.product_in({"milan", "genoa"})`.
+# custom:
+#   example: 'platform.product_in({"milan", "genoa"})'
 product_in(products) if _among(input.platform.product, products)
 
 # METADATA
 # title: The operator's certificate authority is one of these
-# description: "Fingerprints in hex. Example: `platform.oca_in({data.fingerprints.our_oca})`."
+# description: "Fingerprints in hex."
+# custom:
+#   example: 'platform.oca_in(data.approved)'
 oca_in(fingerprints) if _among(input.platform.fingerprints.oca, fingerprints)
 
 # METADATA
 # title: The chip's endorsement key is one of these
-# description: "Fingerprints in hex: one per chip. Example: `platform.cek_in(data.fingerprints.rack_7)`."
+# description: "Fingerprints in hex: one per chip."
+# custom:
+#   example: 'platform.cek_in(data.approved)'
 cek_in(fingerprints) if _among(input.platform.fingerprints.cek, fingerprints)
 
 # METADATA
 # title: The chip's id is one of these
 # description: |
 #   Only ids that AMD's service vouches for count; where there is none this never holds.
-#   Example: `platform.chip_in(data.chips)`.
+# custom:
+#   example: 'platform.chip_in(data.approved)'
 chip_in(ids) if _among(input.platform.chip_id, ids)
 
 # METADATA
 # title: The host's address is one of these
-# description: "The address of the socket's peer. Example: `platform.host_address_in({\"192.0.2.10\"})`."
+# description: "The address of the socket's peer."
+# custom:
+#   example: 'platform.host_address_in({"192.0.2.10"})'
 host_address_in(addresses) if _among(input.host.address, addresses)
 
 # METADATA
 # title: The host's certificate names one of these
-# description: "Never holds for a host without a client certificate. Example: `platform.host_in({\"node-7\"})`."
+# description: "Never holds for a host without a client certificate."
+# custom:
+#   example: 'platform.host_in({"node-7"})'
 host_in(identities) if _among(input.host.identity, identities)
 
 # METADATA

@@ -7,11 +7,15 @@
 #     import data.keyward.vcpus
 #
 #     allow if vcpus.vcpus_proved_at_most(8)
+# schemas:
+#   - input: schema["policy-input.schema"]
 package keyward.vcpus
 
 # METADATA
 # title: The proved count is at most this
-# description: "Never holds where the count is not proved. Example: `vcpus.vcpus_proved_at_most(8)`."
+# description: "Never holds where the count is not proved."
+# custom:
+#   example: 'vcpus.vcpus_proved_at_most(8)'
 vcpus_proved_at_most(most) if {
 	is_number(most)
 	is_number(input.attested.image.vcpus)
@@ -20,7 +24,9 @@ vcpus_proved_at_most(most) if {
 
 # METADATA
 # title: The proved count is exactly this
-# description: "Never holds where the count is not proved. Example: `vcpus.vcpus_proved(4)`."
+# description: "Never holds where the count is not proved."
+# custom:
+#   example: 'vcpus.vcpus_proved(4)'
 vcpus_proved(count_wanted) if {
 	is_number(count_wanted)
 	input.attested.image.vcpus == count_wanted
@@ -30,7 +36,8 @@ vcpus_proved(count_wanted) if {
 # title: The claimed count is at most this
 # description: |
 #   The host says so and nothing proves it. Never holds where the host is silent.
-#   Example: `vcpus.vcpus_claimed_at_most(8)`.
+# custom:
+#   example: 'vcpus.vcpus_claimed_at_most(8)'
 vcpus_claimed_at_most(most) if {
 	is_number(most)
 	is_number(input.claimed.cpu_count)
@@ -39,7 +46,9 @@ vcpus_claimed_at_most(most) if {
 
 # METADATA
 # title: The claimed count is exactly this
-# description: "The host says so and nothing proves it. Example: `vcpus.vcpus_claimed(4)`."
+# description: "The host says so and nothing proves it."
+# custom:
+#   example: 'vcpus.vcpus_claimed(4)'
 vcpus_claimed(count_wanted) if {
 	is_number(count_wanted)
 	input.claimed.cpu_count == count_wanted

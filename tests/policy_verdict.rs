@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use keyward::policy::{ErrorKind, Input, Limits, Phase, PreparedBundle};
 
-use super::policy_support::{bundle, launch, loaded, module, release};
+use super::policy_support::{bundle, launch, listed, loaded, module, release};
 
 #[test]
 fn a_release_is_allowed_by_exactly_true_and_by_nothing_else() {
@@ -27,27 +27,32 @@ fn a_release_is_allowed_by_exactly_true_and_by_nothing_else() {
             "`allow` is undefined",
         ),
         (
-            "allow := \"true\"",
+            "allow := [\"true\"][0]",
             false,
             Some(WrongType),
             "`allow` is the string \"true\", expected true or false",
         ),
         (
-            "allow := 1",
+            "allow := [1][0]",
             false,
             Some(WrongType),
             "`allow` is a number, expected true or false",
         ),
-        ("allow := null", false, Some(WrongType), "`allow` is null"),
-        ("allow := [true]", false, Some(WrongType), "`allow` is an array"),
+        ("allow := [null][0]", false, Some(WrongType), "`allow` is null"),
         (
-            "allow contains true",
+            "allow := [[true]][0]",
+            false,
+            Some(WrongType),
+            "`allow` is an array",
+        ),
+        (
+            "allow := union({{true}})",
             false,
             Some(WrongType),
             "`allow` is a set, expected true or false",
         ),
         (
-            "allow := {\"x\": true}",
+            "allow := [{\"x\": true}][0]",
             false,
             Some(WrongType),
             "`allow` is an object",
@@ -105,25 +110,25 @@ fn a_release_is_allowed_by_exactly_true_and_by_nothing_else() {
         ("allow := true\ndeny contains false", false, None, "denied: false"),
         ("allow := true\ndeny contains \"\"", false, None, "denied: "),
         (
-            "allow := true\ndeny := [\"no\"]",
+            "allow := true\ndeny := [[\"no\"]][0]",
             false,
             Some(WrongType),
             "`deny` is an array, expected a set of messages",
         ),
         (
-            "allow := true\ndeny := false",
+            "allow := true\ndeny := [false][0]",
             false,
             Some(WrongType),
             "`deny` is a boolean",
         ),
         (
-            "allow := true\ndeny := {}",
+            "allow := true\ndeny := [{}][0]",
             false,
             Some(WrongType),
             "`deny` is an object",
         ),
         (
-            "allow := true\ndeny := \"no\" if input.version == 2",
+            "allow := true\ndeny := [\"no\"][0] if input.version == 2",
             true,
             None,
             "allowed",
@@ -169,7 +174,7 @@ fn a_release_limit_is_a_whole_number_or_a_deny() {
         ("input.version + 1", 2),
     ];
     for (value, limit) in valid {
-        let verdict = release(&format!("allow := true\nrelease_limit := {value}"));
+        let verdict = release(&format!("allow := true\nrelease_limit := [{value}][0]"));
         assert_eq!(
             (verdict.allow, verdict.release_limit),
             (true, Some(limit)),
@@ -188,7 +193,7 @@ fn a_release_limit_is_a_whole_number_or_a_deny() {
         "{3}",
     ];
     for value in invalid {
-        let verdict = release(&format!("allow := true\nrelease_limit := {value}"));
+        let verdict = release(&format!("allow := true\nrelease_limit := [{value}][0]"));
         assert!(!verdict.allow, "{value}: {verdict:?}");
         assert_eq!(verdict.release_limit, None, "{value}");
         assert_eq!(
@@ -220,7 +225,7 @@ fn a_launch_is_left_to_the_server_unless_the_policy_has_rules_for_it() {
             false,
             Some(UndefinedAllow),
         ),
-        ("allow := true\nallow_launch := 1", false, Some(WrongType)),
+        ("allow := true\nallow_launch := [1][0]", false, Some(WrongType)),
         (
             "allow := true\nallow_launch := true\ndeny_launch contains \"no\"",
             false,
@@ -232,10 +237,14 @@ fn a_launch_is_left_to_the_server_unless_the_policy_has_rules_for_it() {
             true,
             None,
         ),
-        ("allow := true\ndeny_launch := [\"no\"]", false, Some(WrongType)),
+        (
+            "allow := true\ndeny_launch := [[\"no\"]][0]",
+            false,
+            Some(WrongType),
+        ),
         // What belongs to the release is not asked.
         (
-            "allow := true\nallow_launch := true\ndeny contains \"no\"\nrelease_limit := \"x\"",
+            "allow := true\nallow_launch := true\ndeny contains \"no\"\nrelease_limit := [\"x\"][0]",
             true,
             None,
         ),
@@ -356,7 +365,7 @@ fn an_endless_loop_denies_in_time_and_holds_up_nobody_else() {
     // The trial at upload finds it and says so.
     let found = PreparedBundle::prepare(&bundle(content), &Limits::default()).expect("a slow bundle loads");
     assert!(
-        found.facts().warnings[0].contains("trial evaluation of `slow` at release"),
+        listed(&found.facts().warnings).contains("trial evaluation of `slow` at release"),
         "{:?}",
         found.facts()
     );

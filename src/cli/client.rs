@@ -14,7 +14,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use super::output::Misused;
 use crate::domain::token::Token;
 use crate::manifest::Manifests;
-use crate::policy::Diagnostic;
+use crate::policy::{Diagnostic, Severity};
 
 /// The longest answer that is read.
 const LONGEST: u64 = 256 << 20;
@@ -276,6 +276,7 @@ impl Client {
 impl Place {
     fn diagnostic(&self) -> Diagnostic {
         Diagnostic {
+            severity: Severity::Error,
             file: self.file.clone(),
             line: self.line,
             column: self.column,

@@ -1,4 +1,4 @@
-//! A refusal with its place: file, line, column and the line itself.
+//! What is wrong and where: severity, file, line, column and the line itself.
 
 use std::fmt;
 
@@ -8,9 +8,33 @@ use serde::{Deserialize, Serialize};
 /// Longest source line that is kept for display, in characters.
 const MAX_SHOWN_LINE: usize = 400;
 
+/// How bad it is.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// The bundle is refused.
+    #[default]
+    Error,
+    /// The bundle loads, and may not do what was meant.
+    Warning,
+}
+
+impl Severity {
+    /// `error` or `warning`: a word of rustc's, GitHub's and SARIF's.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        }
+    }
+}
+
 /// One thing that is wrong with a bundle, and where.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
+    /// Whether it keeps the bundle from being loaded.
+    #[serde(default)]
+    pub severity: Severity,
     /// Path of the file inside the bundle; empty where the bundle as a whole is meant.
     pub file: String,
     /// Line, from 1; 0 where no line is meant.
@@ -29,6 +53,7 @@ impl Diagnostic {
     /// A diagnostic on a whole file, or on the bundle if `file` is empty.
     pub fn on_file(file: impl Into<String>, message: impl Into<String>) -> Diagnostic {
         Diagnostic {
+            severity: Severity::Error,
             file: file.into(),
             line: 0,
             column: 0,
@@ -63,6 +88,7 @@ impl Diagnostic {
             .filter(|shown| shown.chars().count() <= MAX_SHOWN_LINE)
             .map(str::to_owned);
         Diagnostic {
+            severity: Severity::Error,
             file: file.to_owned(),
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: u32::try_from(column).unwrap_or(u32::MAX),
@@ -79,6 +105,25 @@ impl Diagnostic {
         self
     }
 
+    /// The same as a warning.
+    #[must_use]
+    pub fn warning(mut self) -> Diagnostic {
+        self.severity = Severity::Warning;
+        self
+    }
+
+    /// All of it but the source line, in one line.
+    pub fn in_one_line(&self) -> String {
+        let place = match self.file.is_empty() {
+            true => String::new(),
+            false => format!("{}: ", self.place()),
+        };
+        match &self.hint {
+            Some(hint) => format!("{place}{} ({hint})", self.message),
+            None => format!("{place}{}", self.message),
+        }
+    }
+
     /// `file:line:column`, as far as they are known.
     pub fn place(&self) -> String {
         match (self.file.is_empty(), self.line) {
@@ -92,7 +137,13 @@ impl Diagnostic {
 impl fmt::Display for Diagnostic {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(source) = &self.source_line else {
-            write!(formatter, "error: {}\n --> {}", self.message, self.place())?;
+            write!(
+                formatter,
+                "{}: {}\n --> {}",
+                self.severity.as_str(),
+                self.message,
+                self.place()
+            )?;
             return match &self.hint {
                 Some(hint) => write!(formatter, "\n  = help: {hint}"),
                 None => Ok(()),
@@ -113,7 +164,11 @@ impl fmt::Display for Diagnostic {
             .line_start(usize::try_from(self.line).unwrap_or(1))
             .path(self.file.as_str())
             .annotation(AnnotationKind::Primary.span(start..end));
-        let mut group = Level::ERROR.primary_title(self.message.as_str()).element(snippet);
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let mut group = level.primary_title(self.message.as_str()).element(snippet);
         if let Some(hint) = &self.hint {
             group = group.element(Level::HELP.message(hint.as_str()));
         }

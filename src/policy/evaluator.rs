@@ -50,7 +50,7 @@ pub struct BundleFacts {
     /// Its policies by name.
     pub policies: BTreeMap<String, PolicyFacts>,
     /// What was found that does not keep it from being loaded.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Diagnostic>,
 }
 
 impl BundleFacts {

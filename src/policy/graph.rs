@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::diagnostic::Diagnostic;
 use super::names::{Callee, Meaning, Names};
-use super::syntax::Step;
+use super::syntax::{Module, Rule, Step};
 
 /// Longest chain of rules and functions: evaluation recurses on each.
 const MAX_CHAIN: usize = 100;
@@ -25,6 +25,46 @@ pub(super) struct Graph {
     too_many: bool,
 }
 
+/// What one definition of a rule needs and reads itself.
+#[derive(Default)]
+struct Direct {
+    needs: BTreeSet<Path>,
+    may_need: BTreeSet<Path>,
+    inputs: BTreeSet<Path>,
+}
+
+impl Direct {
+    fn of(names: &Names<'_>, module: &Module, rule: &Rule) -> Direct {
+        let mut direct = Direct::default();
+        for call in &rule.calls {
+            if let Callee::Function(callee) = names.callee(module, call) {
+                direct.needs.insert(callee.clone());
+                direct.may_need.insert(callee);
+            }
+        }
+        for reference in &rule.references {
+            let sure = names.meaning(module, rule, reference);
+            match names.global(module, reference) {
+                Meaning::Data(steps) => {
+                    let read = names.evaluated_by(&steps).into_iter().cloned();
+                    direct.may_need.extend(read.clone());
+                    if sure != Meaning::Local {
+                        direct.needs.extend(read);
+                    }
+                }
+                Meaning::Input(steps) => {
+                    direct.inputs.insert(prefix(&steps));
+                }
+                Meaning::Local | Meaning::Unknown => {}
+            }
+            if direct.may_need.len() > MAX_NEEDS {
+                break;
+            }
+        }
+        direct
+    }
+}
+
 impl Graph {
     pub(super) fn of(names: &Names<'_>) -> Graph {
         let mut graph = Graph {
@@ -43,32 +83,14 @@ impl Graph {
             let may_need = graph.may_need.entry(path.clone()).or_default();
             let inputs = graph.inputs.entry(path.clone()).or_default();
             for (module, rule) in definitions.iter().filter_map(|at| names.definition(*at)) {
-                for call in &rule.calls {
-                    if let Callee::Function(callee) = names.callee(module, call) {
-                        needs.insert(callee.clone());
-                        may_need.insert(callee);
-                    }
-                }
-                for reference in &rule.references {
-                    let sure = names.meaning(module, rule, reference);
-                    match names.global(module, reference) {
-                        Meaning::Data(steps) => {
-                            let read = names.evaluated_by(&steps).into_iter().cloned();
-                            pairs += read.len();
-                            if pairs > MAX_NEEDS {
-                                graph.too_many = true;
-                                return graph;
-                            }
-                            may_need.extend(read.clone());
-                            if sure != Meaning::Local {
-                                needs.extend(read);
-                            }
-                        }
-                        Meaning::Input(steps) => {
-                            inputs.insert(prefix(&steps));
-                        }
-                        Meaning::Local | Meaning::Unknown => {}
-                    }
+                let direct = Direct::of(names, module, rule);
+                pairs += direct.may_need.len();
+                needs.extend(direct.needs);
+                may_need.extend(direct.may_need);
+                inputs.extend(direct.inputs);
+                if pairs > MAX_NEEDS {
+                    graph.too_many = true;
+                    return graph;
                 }
             }
         }
@@ -152,6 +174,20 @@ impl Graph {
         let reachable = self.reachable(roots);
         let read = reachable.iter().filter_map(|path| self.inputs.get(path));
         read.flatten().cloned().collect()
+    }
+
+    /// All paths under `input` that one definition reads, itself or through what it needs.
+    pub(super) fn inputs_of_definition(
+        &self,
+        names: &Names<'_>,
+        module: &Module,
+        rule: &Rule,
+    ) -> BTreeSet<Path> {
+        let direct = Direct::of(names, module, rule);
+        let needed: Vec<Path> = direct.may_need.into_iter().collect();
+        let mut read = self.inputs_of(&needed);
+        read.extend(direct.inputs);
+        read
     }
 }
 

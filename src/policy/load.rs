@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bundle::{Bundle, MAX_FILE_BYTES, MAX_LINE_BYTES};
 use super::check::{Checked, RESERVED};
+use super::contract;
 use super::diagnostic::Diagnostic;
 use super::documents;
 use super::graph::Graph;
@@ -20,6 +21,7 @@ use super::nullable::Nullable;
 use super::safety;
 use super::scan::scan;
 use super::syntax::Module;
+use super::unproved;
 
 /// Most definitions of rules in a bundle.
 const MAX_RULES: usize = 4_000;
@@ -58,7 +60,7 @@ impl PolicyFacts {
 pub(super) struct Loaded {
     pub(super) engine: Engine,
     pub(super) policies: BTreeMap<String, PolicyFacts>,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Diagnostic>,
 }
 
 /// Loads an owner's bundle together with the library's helpers. Runs on a big stack only.
@@ -158,7 +160,7 @@ fn finish(
     mut engine: Engine,
     mut modules: Vec<Module>,
     library: bool,
-    checks: impl FnOnce(&Names<'_>, usize) -> (Vec<Diagnostic>, Vec<String>),
+    checks: impl FnOnce(&Names<'_>, usize) -> (Vec<Diagnostic>, Vec<Diagnostic>),
 ) -> Result<Loaded, Vec<Diagnostic>> {
     let own = modules.len();
     let helpers: Vec<(String, String)> = library::HELPERS
@@ -175,12 +177,16 @@ fn finish(
     }
     let names = Names::of(&modules);
     let graph = Graph::of(&names);
-    let (mut found, warnings) = checks(&names, own);
+    let (mut found, mut warnings) = checks(&names, own);
     found.extend(graph.check(&names));
     if !library {
         let trees = engine.get_modules();
         found.extend(Nullable::check(&names, &graph, trees, own));
         found.extend(safety::check(&names, trees, own));
+        let (wrong, doubtful) = contract::check(&names, trees, own);
+        found.extend(wrong);
+        warnings.extend(doubtful);
+        warnings.extend(unproved::check(&names, &graph, trees, own));
     }
     let policies = policies(&names, &graph, modules.get(..own).unwrap_or_default());
     if policies.is_empty() && found.is_empty() {
@@ -190,10 +196,7 @@ fn finish(
         );
     }
     if !found.is_empty() {
-        found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
-        found.dedup();
-        found.truncate(MAX_REPORTED);
-        return Err(found);
+        return Err(in_order(found));
     }
     // The first query prepares the engine (schedules, hoisted loops, tables), and clones share the result. It names
     // no rule, so that what fails here is the bundle and not an evaluation.
@@ -203,8 +206,16 @@ fn finish(
     Ok(Loaded {
         engine,
         policies,
-        warnings,
+        warnings: in_order(warnings),
     })
+}
+
+/// By place, without repetitions, and no more than anybody reads.
+fn in_order(mut found: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    found.sort_by(|a, b| (&a.file, a.line, a.column).cmp(&(&b.file, b.line, b.column)));
+    found.dedup();
+    found.truncate(MAX_REPORTED);
+    found
 }
 
 fn new_engine() -> Result<Engine, Vec<Diagnostic>> {

@@ -10,11 +10,14 @@
 mod archive;
 mod builtins;
 mod bundle;
+mod capabilities;
 mod check;
 mod conflicts;
+mod contract;
 mod decision;
 mod diagnostic;
 mod diff;
+mod docs;
 mod documents;
 mod evaluator;
 mod example;
@@ -38,6 +41,7 @@ mod selection;
 mod syntax;
 mod test;
 mod unasked;
+mod unproved;
 pub mod worker;
 
 pub use archive::ArchiveError;
@@ -45,9 +49,11 @@ pub use builtins::allowed_builtins;
 pub use bundle::{
     Bundle, MAX_BUNDLE_BYTES, MAX_DATA_BYTES, MAX_FILE_BYTES, MAX_FILES, MAX_LINE_BYTES, MAX_PATH_BYTES,
 };
+pub use capabilities::capabilities;
 pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
-pub use diagnostic::Diagnostic;
 pub use diff::{BundleDiff, Change, MemberChange, PackageChange, RuleChange, diff};
+pub use diagnostic::{Diagnostic, Severity};
+pub use docs::{LibraryRule, library_pages, library_rules, policy_with};
 pub use evaluator::{Archived, Asked, BundleFacts, Evaluator, LoadError};
 pub use explain::{
     ConditionOutcome, ExplainedCondition, ExplainedDefinition, ExplainedRule, Explanation, LookedAt,

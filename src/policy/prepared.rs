@@ -109,7 +109,11 @@ impl PreparedBundle {
                     ErrorKind::Internal | ErrorKind::TooLarge => {
                         return Err(vec![Diagnostic::on_file("", message)]);
                     }
-                    ErrorKind::TimeLimit => self.facts.warnings.push(message),
+                    ErrorKind::TimeLimit => {
+                        let hint = "a server denies what is not decided within its `policy.time_limit_ms`";
+                        let warning = Diagnostic::on_file("", message).with_hint(hint).warning();
+                        self.facts.warnings.push(warning);
+                    }
                     _ => {}
                 }
             }

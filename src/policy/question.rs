@@ -16,7 +16,7 @@ const CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(32) {
     None => NonZeroU32::MIN,
 };
 /// Largest release limit: whole numbers are exact up to here in every JSON reader.
-const MAX_RELEASE_LIMIT: u64 = 1 << 53;
+pub(super) const MAX_RELEASE_LIMIT: u64 = 1 << 53;
 /// Most that a result may hold, in bytes and values, before it is looked at.
 const MAX_RESULT: usize = 256 * 1024;
 

@@ -116,7 +116,22 @@ impl Module {
 }
 
 impl Rule {
+    /// Each way in which a definition can give a value: its first body and every `else`, as a rule of its own.
+    pub(super) fn branches(node: &Node) -> Vec<Rule> {
+        match node {
+            Node::Spec { bodies, .. } if bodies.len() > 1 => {
+                (0..bodies.len()).map(|at| Rule::with(node, Some(at))).collect()
+            }
+            _ => vec![Rule::of(node)],
+        }
+    }
+
     fn of(node: &Node) -> Rule {
+        Rule::with(node, None)
+    }
+
+    /// With all bodies, or only one of them.
+    fn with(node: &Node, only: Option<usize>) -> Rule {
         let mut rule = Rule {
             name: Vec::new(),
             partial: false,
@@ -161,8 +176,16 @@ impl Rule {
                         assign.as_ref()
                     }
                 };
-                assign.iter().for_each(|assign| rule.expression(&assign.value));
-                for body in bodies {
+                if only.is_none_or(|only| only == 0) {
+                    assign.iter().for_each(|assign| rule.expression(&assign.value));
+                }
+                for (at, body) in bodies.iter().enumerate() {
+                    if only.is_some_and(|only| only != at) {
+                        continue;
+                    }
+                    if only.is_some() && at > 0 {
+                        rule.offset = offset(body.span.start);
+                    }
                     body.assign
                         .iter()
                         .for_each(|assign| rule.expression(&assign.value));

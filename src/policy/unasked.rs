@@ -6,7 +6,7 @@ use super::syntax::Module;
 
 impl Checked<'_> {
     /// Rules of policies whose names are all but ones that the server asks for.
-    pub(super) fn misspelt(&self) -> Vec<String> {
+    pub(super) fn misspelt(&self) -> Vec<Diagnostic> {
         let mut found = Vec::new();
         for module in self.names.modules.iter().take(self.own) {
             let mut allow = module.package.clone();
@@ -18,15 +18,12 @@ impl Checked<'_> {
                 let Some(name) = rule.name.first() else { continue };
                 let meant = RESERVED.iter().find(|reserved| is_slip(name, reserved));
                 if let Some(meant) = meant {
-                    let place = at(module, rule.offset, String::new()).place();
-                    found.push(format!(
-                        "{place}: the server never asks for a rule `{name}`; is it `{meant}`?"
-                    ));
+                    let message = format!("the server never asks for a rule `{name}`");
+                    let hint = format!("is it `{meant}`?");
+                    found.push(at(module, rule.offset, message).with_hint(hint).warning());
                 }
             }
         }
-        found.sort();
-        found.dedup();
         found
     }
 

@@ -42,7 +42,7 @@ enum Form {
 struct Report {
     policies: Vec<String>,
     errors: Vec<Diagnostic>,
-    warnings: Vec<String>,
+    warnings: Vec<Diagnostic>,
 }
 
 impl Check {
@@ -76,7 +76,7 @@ impl Check {
             Ok(facts) => Ok(Report {
                 policies: facts.packages(),
                 errors: Vec::new(),
-                warnings: facts.warnings,
+                warnings: in_folder(facts.warnings, &self.folder),
             }),
             Err(LoadError::Refused(found)) => Ok(failed(in_folder(found, &self.folder))),
             Err(LoadError::NotNow(why)) => bail!(why),
@@ -84,15 +84,24 @@ impl Check {
     }
 }
 
+impl Report {
+    /// Errors first.
+    fn all(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.errors.iter().chain(&self.warnings)
+    }
+}
+
 fn pretty(report: &Report) -> anyhow::Result<()> {
-    for error in &report.errors {
-        output::line(&format!("{error}\n"))?;
+    for found in report.all() {
+        output::line(&format!("{found}\n"))?;
     }
-    for warning in &report.warnings {
-        output::line(&format!("warning: {warning}\n"))?;
-    }
+    let warned = match report.warnings.len() {
+        0 => "Fine".to_owned(),
+        1 => "Fine, with 1 warning".to_owned(),
+        count => format!("Fine, with {count} warnings"),
+    };
     output::line(&match report.errors.len() {
-        0 => format!("Fine: {}", report.policies.join(", ")),
+        0 => format!("{warned}: {}", report.policies.join(", ")),
         1 => "1 error: the server would refuse this repository".to_owned(),
         count => format!("{count} errors: the server would refuse this repository"),
     })
@@ -102,52 +111,49 @@ fn pretty(report: &Report) -> anyhow::Result<()> {
 fn github(report: &Report) -> anyhow::Result<()> {
     let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
-    for error in &report.errors {
-        let message = match &error.hint {
-            Some(hint) => format!("{} ({hint})", error.message),
-            None => error.message.clone(),
+    for found in report.all() {
+        let message = match &found.hint {
+            Some(hint) => format!("{} ({hint})", found.message),
+            None => found.message.clone(),
         };
-        let place = match error.file.as_str() {
+        let place = match found.file.as_str() {
             "" => String::new(),
             file => format!(
                 " file={},line={},col={}",
                 property(file),
-                error.line.max(1),
-                error.column.max(1)
+                found.line.max(1),
+                found.column.max(1)
             ),
         };
-        output::line(&format!("::error{place}::{}", data(&message)))?;
-    }
-    for warning in &report.warnings {
-        output::line(&format!("::warning::{}", data(warning)))?;
+        output::line(&format!(
+            "::{}{place}::{}",
+            found.severity.as_str(),
+            data(&message)
+        ))?;
     }
     Ok(())
 }
 
 fn sarif(report: &Report) -> Value {
-    let errors = report.errors.iter().map(|error| {
-        let message = match &error.hint {
-            Some(hint) => format!("{}. {hint}", error.message),
-            None => error.message.clone(),
+    let results = report.all().map(|found| {
+        let message = match &found.hint {
+            Some(hint) => format!("{}. {hint}", found.message),
+            None => found.message.clone(),
         };
-        let places = match error.file.as_str() {
+        let places = match found.file.as_str() {
             "" => Vec::new(),
             file => {
-                let region = json!({"startLine": error.line.max(1), "startColumn": error.column.max(1)});
+                let region = json!({"startLine": found.line.max(1), "startColumn": found.column.max(1)});
                 let place = json!({"artifactLocation": {"uri": file}, "region": region});
                 vec![json!({"physicalLocation": place})]
             }
         };
-        json!({"level": "error", "message": {"text": message}, "locations": places})
+        json!({"level": found.severity.as_str(), "message": {"text": message}, "locations": places})
     });
-    let warnings = report
-        .warnings
-        .iter()
-        .map(|warning| json!({"level": "warning", "message": {"text": warning}}));
     let driver = json!({"name": "keyward policy check", "version": env!("CARGO_PKG_VERSION")});
     json!({
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
         "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": errors.chain(warnings).collect::<Vec<_>>()}],
+        "runs": [{"tool": {"driver": driver}, "results": results.collect::<Vec<_>>()}],
     })
 }

@@ -117,7 +117,7 @@ impl<'a> Draft<'a> {
                 })?;
             let warnings = facts.warnings.iter();
             self.warnings
-                .extend(warnings.map(|warning| format!("PolicyBundle: {warning}")));
+                .extend(warnings.map(|warning| format!("PolicyBundle: {}", warning.in_one_line())));
             let bundle = archived.clone();
             self.new_bundle = Some(Arc::new(Loaded { bundle, facts }));
             self.bundle = Some(digest);

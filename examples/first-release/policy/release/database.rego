@@ -2,6 +2,7 @@
 # title: Who gets the database's disk passphrase
 package release.database
 
+import data.keyward.platform
 import data.keyward.sev
 import data.keyward.vcpus
 
@@ -16,6 +17,7 @@ allow if {
 	sev.build_at_least(data.reference.min_build)
 	sev.digest_named_by_owner
 	vcpus.vcpus_proved_at_most(data.reference.max_vcpus)
+	platform.host_address_in(data.reference.hosts)
 }
 
 # What is told in words is read in words: by `keyward decision show`, and by whoever is on call.

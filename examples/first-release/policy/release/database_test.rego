@@ -13,6 +13,7 @@ good := {
 		"image": {"vcpus": 4},
 	},
 	"claimed": {"cpu_count": null},
+	"host": {"address": "127.0.0.1"},
 }
 
 with_attested(change) := object.union(good, {"attested": change})
@@ -46,6 +47,10 @@ test_what_is_not_known_does_not_pass if {
 
 test_a_digest_that_only_the_host_proposed_is_not_enough if {
 	not database.allow with input as with_attested({"digest_source": "hint"})
+}
+
+test_another_host_is_not if {
+	not database.allow with input as object.union(good, {"host": {"address": "192.0.2.1"}})
 }
 
 test_two_releases if database.release_limit == 2

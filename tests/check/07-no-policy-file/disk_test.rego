@@ -1,0 +1,3 @@
+package release.disk_test
+
+test_a if true

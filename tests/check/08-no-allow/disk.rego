@@ -1,0 +1,3 @@
+package release.disk
+
+allowed if input.owner == "acme"

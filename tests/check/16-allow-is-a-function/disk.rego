@@ -1,0 +1,3 @@
+package release.disk
+
+allow(owner) if owner == "acme"

@@ -1,0 +1,3 @@
+package release.disk
+
+allow.disk if input.owner == "acme"

@@ -1,0 +1,8 @@
+package release.disk
+
+import data.keyward.platform
+import data.keyward.sev
+
+default allow := false
+
+allow if platform.host_in({"node-7"})

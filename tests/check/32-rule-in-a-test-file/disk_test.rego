@@ -1,0 +1,3 @@
+package release.disk
+
+deny contains "never" if input.owner == "acme"

@@ -1,0 +1,11 @@
+package release.disk
+
+import data.keyward.platform
+
+default allow := false
+
+allow if {
+	input.attested.policy_bits.no_debug == true
+	platform.host_in({"node-7"})
+	http.send({"url": "https://example.com"}).status_code == 200
+}

@@ -1,0 +1,3 @@
+package keyward.mine
+
+default allow := false

@@ -1,0 +1,12 @@
+package release.disk
+
+import data.keyward.platform
+import data.keyward.sev
+import data.fake as input
+
+default allow := false
+
+allow if {
+	sev.no_debug
+	platform.host_in({"node-7"})
+}

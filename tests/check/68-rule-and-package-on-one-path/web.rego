@@ -1,0 +1,3 @@
+package release.disk.web
+
+x := 1
