@@ -28,6 +28,7 @@ mod members;
 mod missing;
 mod names;
 mod nullable;
+pub mod opa;
 mod prepared;
 mod question;
 mod safety;
