@@ -98,7 +98,7 @@ async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payl
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let applied = on_thread(&state, move |service| {
             let body = apply::parse(&bytes)?;
-            Ok(service.apply(&caller.owner, &body.objects, body.dry_run)?)
+            Ok(service.apply(&caller, &body.objects, body.dry_run)?)
         });
         Ok(HttpResponse::Ok().json(applied.await?))
     };
@@ -231,7 +231,7 @@ async fn put(
                     "`name`: is not the name in the path",
                 ));
             }
-            Ok(service.apply(&caller.owner, &[object], false)?)
+            Ok(service.apply(&caller, &[object], false)?)
         });
         Ok(HttpResponse::Ok().json(applied.await?))
     };

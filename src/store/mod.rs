@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
+use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::token::{Caller, TokenHash};
 use crate::domain::{HexDigest, Name, Time};
@@ -164,6 +165,15 @@ pub struct DecisionQuery {
     pub workload: Option<Uuid>,
 }
 
+/// A revision, with what signed it.
+#[derive(Debug)]
+pub struct StoredRevision {
+    /// The revision.
+    pub revision: Revision,
+    /// Its signature, as OPA has it.
+    pub signatures: Option<Vec<u8>>,
+}
+
 /// What is known of a chip's CEK.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KnownCek {
@@ -215,7 +225,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet, now: Time) -> Result<(), ApplyError>;
+    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
 
     /// A workload and all that its releases depend on, read in one moment.
     ///
@@ -234,6 +244,18 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn bundles(&self, owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;
+
+    /// Revisions of an owner's policies, newest first: at most `limit`, of numbers below `before`.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored is damaged.
+    fn revisions(&self, owner: &Name, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError>;
+
+    /// One revision of this owner.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored is damaged.
+    fn revision(&self, owner: &Name, which: Which) -> Result<Option<StoredRevision>, StoreError>;
 
     /// Sealed values of these secrets' versions, in the same order; none where one is no longer there.
     ///

@@ -162,7 +162,6 @@ impl SigningKey {
 
 /// A key by which an owner's bundles may be signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
 pub struct VerificationKey {
     /// The only algorithm that it is used with.
     pub algorithm: SignatureAlgorithm,
