@@ -7,6 +7,7 @@
 mod apply;
 mod auth;
 mod body;
+mod bundles;
 mod host;
 mod owner;
 mod peer;
@@ -27,8 +28,11 @@ use crate::release::Service;
 use problem::{Kind, Problem};
 
 pub use apply::ApplyBody;
+pub use bundles::{
+    BundleList, PushBody, PushReply, RevisionList, RollbackBody, SigningKeyBody, SigningKeyList,
+};
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
-pub use owner::{BundleList, DecisionList};
+pub use owner::DecisionList;
 pub use tls::TlsError;
 
 /// How long a client may take over a request's head, and over its body.

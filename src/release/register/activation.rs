@@ -9,7 +9,6 @@ use super::draft::Draft;
 use super::{RegisterError, Registered};
 use crate::domain::object::{Action, Change, PolicyBundleObject};
 use crate::domain::revision::{Activation, By, MAX_MESSAGE, MAX_SOURCE, Revision, SigningKey, Which};
-use crate::domain::state::Kind;
 use crate::domain::token::Caller;
 use crate::domain::{Base64Bytes, HexDigest, Name, Time};
 use crate::policy::opa::{self, SignatureAlgorithm, VerificationKey};
@@ -138,14 +137,6 @@ impl Service {
                 registered,
             })?])
         })
-    }
-
-    /// Removes a key. What it had signed stays active, but is not gone back to.
-    ///
-    /// # Errors
-    /// See [`RegisterError`].
-    pub fn remove_signing_key(&self, owner: &Name, name: &str) -> Result<(), RegisterError> {
-        self.remove(owner, Kind::SigningKey, name)
     }
 
     pub(super) fn activating<'a>(
