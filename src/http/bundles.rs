@@ -1,4 +1,4 @@
-//! The owner API's policies: bundles, their revisions, and the keys that sign them.
+//! The owner API's policies: bundles, and their revisions.
 
 use std::collections::BTreeMap;
 
@@ -9,16 +9,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::host::{answer, on_thread};
-use super::owner::{List, nothing, put, read, remove, resource};
+use super::owner::{nothing, put, read, resource};
 use super::problem::{Kind, Problem};
 use super::{State, auth, body};
 use crate::domain::object::{Action, Object, PolicyBundleObject};
-use crate::domain::revision::{Revision, SigningKey, Which};
-use crate::domain::state::Kind as ObjectKind;
+use crate::domain::revision::{Revision, Which};
 use crate::domain::token::Caller;
-use crate::domain::{Base64Bytes, HexDigest, Name, Time};
+use crate::domain::{Base64Bytes, HexDigest, Time};
 use crate::policy::Bundle;
-use crate::policy::opa::{self, SignatureAlgorithm};
+use crate::policy::opa;
 use crate::release::Service;
 use crate::release::register::{RegisterError, Registered, Said};
 
@@ -45,14 +44,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                 .route(web::post().to(roll_back)),
         )
         .service(resource("/revisions/{number}").route(web::get().to(revision)))
-        .service(resource("/revisions/{number}/archive").route(web::get().to(revision_archive)))
-        .service(resource("/signing-keys").route(web::get().to(signing_keys)))
-        .service(
-            resource("/signing-keys/{name:.+}")
-                .route(web::get().to(signing_key))
-                .route(web::put().to(put_signing_key))
-                .route(web::delete().to(delete_signing_key)),
-        );
+        .service(resource("/revisions/{number}/archive").route(web::get().to(revision_archive)));
 }
 
 /// Bundles that were ever active, newest first.
@@ -134,27 +126,6 @@ pub struct RevisionList {
     pub items: Vec<Revision>,
     /// `before` of the next page; null: there is none.
     pub next: Option<u64>,
-}
-
-/// `PUT /v1/signing-keys/{name}`.
-#[derive(Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SigningKeyBody {
-    /// The public key, PEM.
-    pub public_key: String,
-    /// The only algorithm that it is used with. Left out: that of its curve, or RS256.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub algorithm: Option<SignatureAlgorithm>,
-    /// The scope that a signature must have been made for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scope: Option<String>,
-}
-
-/// The keys that sign an owner's bundles.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct SigningKeyList {
-    /// By name. None: bundles need no signature.
-    pub items: Vec<SigningKey>,
 }
 
 async fn bundles(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
@@ -362,7 +333,10 @@ async fn revisions(state: web::Data<State>, request: HttpRequest) -> HttpRespons
     let parameters = web::Query::<RevisionParameters>::from_query(request.query_string());
     read(state, request, move |service, caller| {
         let parameters = parameters.map_err(|_| {
-            Problem::new(Kind::Malformed, "the query may have `before` and `limit`, both numbers")
+            Problem::new(
+                Kind::Malformed,
+                "the query may have `before` and `limit`, both numbers",
+            )
         })?;
         let limit = parameters.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
         let store = service.store();
@@ -394,52 +368,4 @@ fn number(path: &str) -> Result<Which, Problem> {
 
 fn no_revision() -> Problem {
     Problem::new(Kind::NotFound, "there is no such revision")
-}
-
-async fn signing_keys(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, |service, caller| {
-        Ok(List {
-            items: service.store().owner_state(&caller.owner)?.signing_keys,
-        })
-    })
-    .await
-}
-
-async fn signing_key(name: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, move |service, caller| {
-        let keys = service.store().owner_state(&caller.owner)?.signing_keys;
-        let found = keys.into_iter().find(|key| key.name.as_str() == *name);
-        found.ok_or_else(nothing)
-    })
-    .await
-}
-
-async fn put_signing_key(
-    name: web::Path<String>,
-    state: web::Data<State>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request, &state).await?;
-        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
-        let done = on_thread(&state, move |service| {
-            let body: SigningKeyBody = body::parse(&bytes)?;
-            let name: Name = name
-                .parse()
-                .map_err(|error| Problem::new(Kind::Malformed, format!("`name`: {error}")))?;
-            let (pem, scope) = (&body.public_key, body.scope.as_deref());
-            Ok(service.put_signing_key(&caller.owner, &name, pem, body.algorithm, scope)?)
-        });
-        Ok(HttpResponse::Ok().json(done.await?.applied))
-    };
-    answer(&request, result.await)
-}
-
-async fn delete_signing_key(
-    path: web::Path<String>,
-    state: web::Data<State>,
-    request: HttpRequest,
-) -> HttpResponse {
-    remove(path.into_inner(), ObjectKind::SigningKey, state, request).await
 }

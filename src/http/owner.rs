@@ -9,12 +9,12 @@ use uuid::Uuid;
 
 use super::host::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, auth, body, bundles};
+use super::{State, apply, auth, body, bundles, signing_keys};
+use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
 use crate::domain::state::{Kind as ObjectKind, OwnerState, RegisteredWorkload};
 use crate::domain::token::Caller;
-use crate::domain::Name;
 use crate::release::Service;
 use crate::store::DecisionQuery;
 
@@ -55,6 +55,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                     .route(web::delete().to(delete_workload)),
             )
             .configure(bundles::routes)
+            .configure(signing_keys::routes)
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/holds").route(web::get().to(holds))),

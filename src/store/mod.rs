@@ -10,6 +10,7 @@
 //!
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
+mod ceks;
 pub mod sqlite;
 
 use uuid::Uuid;
@@ -21,6 +22,8 @@ use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::token::{Caller, TokenHash};
 use crate::domain::{HexDigest, Name, Time};
+
+pub use ceks::{CekOfKey, KnownCek};
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -172,27 +175,6 @@ pub struct StoredRevision {
     pub revision: Revision,
     /// Its signature, as OPA has it.
     pub signatures: Option<Vec<u8>>,
-}
-
-/// What is known of a chip's CEK.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KnownCek {
-    /// The service, or an import, gave this certificate (2084 bytes).
-    Certificate(Vec<u8>),
-    /// The service knew no such chip; not to be asked again before then.
-    Unknown {
-        /// When it may be asked again.
-        until: Time,
-    },
-}
-
-/// A remembered CEK that was found by its public key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CekOfKey {
-    /// The chip, where one was named when it was remembered.
-    pub chip: Option<[u8; 64]>,
-    /// The certificate, 2084 bytes.
-    pub certificate: Vec<u8>,
 }
 
 /// See the module.
