@@ -3,7 +3,7 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: [&str; 26] = [
+const VERBS: [&str; 35] = [
     "",
     "demo",
     "init",
@@ -18,6 +18,15 @@ const VERBS: [&str; 26] = [
     "policy",
     "policy check",
     "policy eval",
+    "policy bundle",
+    "policy push",
+    "policy log",
+    "policy rollback",
+    "policy fetch",
+    "policy key",
+    "policy key add",
+    "policy key list",
+    "policy key remove",
     "policy test",
     "sev",
     "sev measure",
@@ -85,6 +94,13 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "decision show",
         "decision show not-a-uuid",
         "decision list --outcome maybe",
+        "policy push",
+        "policy push d --revision 1",
+        "policy push --revision x",
+        "policy bundle d --signing-key k",
+        "policy bundle d --signing-key k --key-id a --signing-alg HS256",
+        "policy key add",
+        "policy fetch 1",
         "sev measure --scheme amd-sev",
         "sev measure --firmware f --scheme snp",
         "sev measure --firmware f --scheme amd-sev --initrd i",
