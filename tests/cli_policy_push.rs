@@ -32,7 +32,10 @@ fn policies_are_signed_pushed_listed_fetched_and_rolled_back() {
             })
             .collect();
         let said = digests.replace_all(&said, "<digest12> ");
-        all.push_str(&format!("$ keyward {}\n{said}\n", quoted.join(" ")));
+        all.push_str(&format!(
+            "$ keyward {}\n{said}\n",
+            quoted.join(" ").replace('\n', "\\n").replace('\u{1b}', "\\e")
+        ));
     };
     run(&shell, &["policy", "log"], 0);
     run(&shell, &["policy", "rollback"], 1);

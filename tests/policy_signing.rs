@@ -190,7 +190,10 @@ fn archives_that_are_hostile_are_refused_with_their_entry() {
 fn data_is_hashed_by_what_it_says_and_rego_by_its_bytes() {
     let key = private(&ec(Nid::X9_62_PRIME256V1), SignatureAlgorithm::Es256);
     let mut files = files();
-    files.insert("a/z/data.yaml".to_owned(), b"n: 2.50\nbig: 1e30\ni: 7\n".to_vec());
+    files.insert(
+        "a/z/data.yaml".to_owned(),
+        b"n: 2.50\nsmall: 1.5e-9\ni: 7\n".to_vec(),
+    );
     let bundle = Bundle::from_files(files.clone()).unwrap();
     let signatures = opa::sign(&bundle, "k", &key, &Claims::default()).unwrap();
     let (_, payload, ..) = token(&signatures);
@@ -208,7 +211,7 @@ fn data_is_hashed_by_what_it_says_and_rego_by_its_bytes() {
     // YAML is made JSON first, with Go's numbers.
     assert_eq!(
         hash("a/z/data.yaml"),
-        hex::encode(sha256(br#"{"big":1e+30,"i":7,"n":2.5}"#))
+        hex::encode(sha256(br#"{"i":7,"n":2.5,"small":1.5e-9}"#))
     );
     let rego = &files["release/any.rego"];
     assert_eq!(hash("release/any.rego"), hex::encode(sha256(rego)));

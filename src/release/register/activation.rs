@@ -45,7 +45,10 @@ impl Said<'_> {
             ("source", self.source, MAX_SOURCE),
         ] {
             if let Some(said) = said.filter(|said| said.trim().is_empty() || said.len() > longest) {
-                let why = format!("`{member}` has {} bytes; expected 1 to {longest}", said.len());
+                let why = match said.trim().is_empty() {
+                    true => format!("`{member}` is blank; say something, or leave it out"),
+                    false => format!("`{member}` has {} bytes; at most {longest} are kept", said.len()),
+                };
                 return Err(RegisterError::invalid("PolicyBundle", why));
             }
         }
