@@ -318,7 +318,7 @@ fn a_database_of_version_1_keeps_its_bundles_as_revisions() {
             .unwrap();
     }
     for (bundle, at) in archives.iter().zip([1_767_323_045_007_i64, 1_767_323_045_007]) {
-        let row = rusqlite::params!["acme", bundle.digest().as_slice(), bundle.to_archive(), at];
+        let row = ("acme", bundle.digest().to_vec(), bundle.to_archive(), at);
         connection
             .execute("INSERT INTO bundles VALUES (?1, ?2, ?3, ?4)", row)
             .unwrap();
