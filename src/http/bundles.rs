@@ -184,12 +184,15 @@ async fn roll_back(state: web::Data<State>, request: HttpRequest, payload: web::
     .await
 }
 
+/// What was registered, and whether it was only said.
+type Activation = Result<(Registered, bool), Problem>;
+
 /// 201 where a revision was made, 200 where not.
 async fn activate<B: serde::de::DeserializeOwned + Send + 'static>(
     state: web::Data<State>,
     request: HttpRequest,
     payload: web::Payload,
-    work: fn(&Service, &Caller, B) -> Result<(Registered, bool), Problem>,
+    work: fn(&Service, &Caller, B) -> Activation,
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request, &state).await?;

@@ -1,6 +1,7 @@
 //! `policy push` and `policy rollback`: which bundle is the active one.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::bail;
@@ -110,7 +111,7 @@ impl Rollback {
 }
 
 /// The files of a repository that passes what `policy check` looks at.
-fn checked(folder: &PathBuf) -> anyhow::Result<std::collections::BTreeMap<String, Base64Bytes>> {
+fn checked(folder: &Path) -> anyhow::Result<BTreeMap<String, Base64Bytes>> {
     let files = files(folder)?;
     let broken = |found| refused("the bundle is not pushed", folder, found);
     let bundle = Bundle::from_files(files.clone()).map_err(broken)?;
