@@ -20,7 +20,10 @@ use zeroize::Zeroizing;
 const NOW: i64 = 1_767_323_045;
 const DATA: &str = r#"{ "b": [1.50, 1e3, -0, "\u00e9<\u2028\n"], "a": {"y": null, "x": true} }"#;
 
-fn files() -> BTreeMap<String, Vec<u8>> {
+/// Files by path.
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn files() -> Files {
     [
         (
             ".manifest",
@@ -285,7 +288,7 @@ fn a_bundle_that_is_not_the_one_that_was_signed_is_refused_with_its_file() {
         &Claims::default(),
     )
     .unwrap();
-    let altered = |change: &dyn Fn(&mut BTreeMap<String, Vec<u8>>)| {
+    let altered = |change: &dyn Fn(&mut Files)| {
         let mut files = files();
         change(&mut files);
         verify(&Bundle::from_files(files).unwrap(), &signatures, "k", &trusted)
