@@ -4,7 +4,8 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply,
+    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, PushBody, PushReply, RegisterBody,
+    RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -30,6 +31,12 @@ fn host_api() -> Value {
     generator.subschema_for::<ApplyBody>();
     generator.subschema_for::<DecisionList>();
     generator.subschema_for::<BundleList>();
+    generator.subschema_for::<PushBody>();
+    generator.subschema_for::<PushReply>();
+    generator.subschema_for::<RevisionList>();
+    generator.subschema_for::<RollbackBody>();
+    generator.subschema_for::<SigningKeyBody>();
+    generator.subschema_for::<SigningKeyList>();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies and replies of Keyward's HTTP APIs",

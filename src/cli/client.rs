@@ -226,6 +226,31 @@ impl Client {
         self.read(request.send(bytes.as_slice()).map_err(|e| self.unreachable(&e))?)
     }
 
+    pub(super) fn put<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
+        let url = format!("{}{path}", self.server);
+        let bytes = zeroize::Zeroizing::new(serde_json::to_vec(body)?);
+        let request = self.agent.put(&url).header("authorization", self.authorization());
+        let request = request.header("content-type", "application/json");
+        self.read(request.send(bytes.as_slice()).map_err(|e| self.unreachable(&e))?)
+    }
+
+    pub(super) fn delete(&self, path: &str) -> anyhow::Result<()> {
+        let url = format!("{}{path}", self.server);
+        let request = self
+            .agent
+            .delete(&url)
+            .header("authorization", self.authorization());
+        self.bytes(request.call().map_err(|e| self.unreachable(&e))?)?;
+        Ok(())
+    }
+
+    /// What is not JSON.
+    pub(super) fn download(&self, path: &str) -> anyhow::Result<Vec<u8>> {
+        let url = format!("{}{path}", self.server);
+        let request = self.agent.get(&url).header("authorization", self.authorization());
+        self.bytes(request.call().map_err(|e| self.unreachable(&e))?)
+    }
+
     fn authorization(&self) -> String {
         format!("Bearer {}", self.token.expose())
     }
@@ -237,7 +262,17 @@ impl Client {
         )
     }
 
-    fn read<T: DeserializeOwned>(&self, mut response: ureq::http::Response<ureq::Body>) -> anyhow::Result<T> {
+    fn read<T: DeserializeOwned>(&self, response: ureq::http::Response<ureq::Body>) -> anyhow::Result<T> {
+        let body = self.bytes(response)?;
+        serde_json::from_slice(&body).with_context(|| {
+            format!(
+                "{} answered what is not Keyward's; is it another version?",
+                self.server
+            )
+        })
+    }
+
+    fn bytes(&self, mut response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Vec<u8>> {
         let status = response.status();
         let body = response
             .body_mut()
@@ -246,12 +281,7 @@ impl Client {
             .read_to_vec()
             .context("the answer")?;
         if status.is_success() {
-            return serde_json::from_slice(&body).with_context(|| {
-                format!(
-                    "{} answered what is not Keyward's; is it another version?",
-                    self.server
-                )
-            });
+            return Ok(body);
         }
         let Ok(problem) = serde_json::from_slice::<Problem>(&body) else {
             bail!("{} answered with status {status}", self.server);

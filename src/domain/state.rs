@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::object::SecretKind;
+use super::revision::{Revision, SigningKey};
 use super::workload::{Candidate, Workload};
 use super::{HexDigest, Name, Time};
 
@@ -18,6 +19,10 @@ pub struct OwnerState {
     pub generation: i64,
     /// Digest of the active policy bundle.
     pub bundle: Option<HexDigest>,
+    /// Number of the active bundle's revision; 0 where there is none.
+    pub revision: u64,
+    /// Keys, one of which must have signed a bundle that is to become active; none: signed by nobody will do.
+    pub signing_keys: Vec<SigningKey>,
     /// Policies bound to the owner.
     pub policies: Vec<String>,
     /// Secrets, by name.
@@ -107,8 +112,10 @@ pub struct WorkloadContext {
 /// What a change of an owner's objects writes, all or none.
 #[derive(Default)]
 pub struct ChangeSet {
-    /// A new bundle: digest and archive. It becomes the active one.
-    pub bundle: Option<(HexDigest, Vec<u8>)>,
+    /// A bundle that becomes the active one.
+    pub bundle: Option<Activated>,
+    /// Signing keys registered.
+    pub signing_keys: Vec<SigningKey>,
     /// New policies bound to the owner.
     pub owner_policies: Option<Vec<String>>,
     /// Secrets created or replaced, each with its sealed value, or none where only what is around it changed.
@@ -123,6 +130,16 @@ pub struct ChangeSet {
     pub removed: Vec<(Kind, String)>,
 }
 
+/// A bundle that becomes the active one.
+pub struct Activated {
+    /// The revision that it is. Its number is one more than the last.
+    pub revision: Revision,
+    /// The bundle's canonical archive.
+    pub archive: Vec<u8>,
+    /// Its signature, as OPA has it.
+    pub signatures: Option<Vec<u8>>,
+}
+
 /// The kinds of things that have a name of their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -134,6 +151,8 @@ pub enum Kind {
     Firmware,
     /// A workload, named by its UUID.
     Workload,
+    /// A key that signs bundles.
+    SigningKey,
 }
 
 impl ChangeSet {
@@ -141,6 +160,7 @@ impl ChangeSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.bundle.is_none()
+            && self.signing_keys.is_empty()
             && self.owner_policies.is_none()
             && self.secrets.is_empty()
             && self.keysets.is_empty()

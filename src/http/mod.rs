@@ -7,10 +7,12 @@
 mod apply;
 mod auth;
 mod body;
+mod bundles;
 mod host;
 mod owner;
 mod peer;
 mod problem;
+mod signing_keys;
 mod tls;
 
 use std::net::{IpAddr, TcpListener};
@@ -27,8 +29,10 @@ use crate::release::Service;
 use problem::{Kind, Problem};
 
 pub use apply::ApplyBody;
+pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
-pub use owner::{BundleList, DecisionList};
+pub use owner::DecisionList;
+pub use signing_keys::{SigningKeyBody, SigningKeyList};
 pub use tls::TlsError;
 
 /// How long a client may take over a request's head, and over its body.

@@ -2,25 +2,28 @@
 //!
 //! Every handler finds out first whose token it is; whatever is not the caller's does not exist.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::host::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, auth, body};
+use super::{State, apply, auth, body, bundles, signing_keys};
+use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
-use crate::domain::object::{KeySetObject, Object, PolicyBundleObject};
+use crate::domain::object::{KeySetObject, Object};
 use crate::domain::state::{Kind as ObjectKind, OwnerState, RegisteredWorkload};
 use crate::domain::token::Caller;
-use crate::domain::{HexDigest, Name, Time};
-use crate::policy::Bundle;
 use crate::release::Service;
 use crate::store::DecisionQuery;
 
+/// A resource that knows what it can't do.
+pub(super) fn resource(path: &str) -> Resource {
+    web::resource(path.to_owned()).default_service(web::to(method_not_allowed))
+}
+
 pub(super) fn routes(config: &mut web::ServiceConfig) {
-    let resource = |path: &str| web::resource(path.to_owned()).default_service(web::to(method_not_allowed));
     config.service(
         web::scope("/v1")
             .service(resource("/apply").route(web::post().to(apply)))
@@ -51,13 +54,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                     .route(web::get().to(workload))
                     .route(web::delete().to(delete_workload)),
             )
-            .service(resource("/bundles").route(web::get().to(bundles)))
-            .service(
-                resource("/bundles/active")
-                    .route(web::get().to(active_bundle))
-                    .route(web::put().to(put_bundle)),
-            )
-            .service(resource("/bundles/{digest}").route(web::get().to(bundle)))
+            .configure(bundles::routes)
+            .configure(signing_keys::routes)
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
@@ -74,24 +72,6 @@ pub struct DecisionList {
     pub next: Option<i64>,
 }
 
-/// Bundles that were ever active, newest first.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct BundleList {
-    /// Digest of the active one.
-    pub active: Option<HexDigest>,
-    /// All of them.
-    pub items: Vec<BundleEntry>,
-}
-
-/// One bundle of the list.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct BundleEntry {
-    /// Its digest.
-    pub digest: HexDigest,
-    /// When it last became active.
-    pub activated: Time,
-}
-
 /// Registers objects, all or none: [`Service::apply`].
 async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let result = async {
@@ -99,7 +79,7 @@ async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payl
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let applied = on_thread(&state, move |service| {
             let body = apply::parse(&bytes)?;
-            Ok(service.apply(&caller.owner, &body.objects, body.dry_run)?)
+            Ok(service.apply(&caller, &body.objects, body.dry_run)?)
         });
         Ok(HttpResponse::Ok().json(applied.await?))
     };
@@ -107,7 +87,7 @@ async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payl
 }
 
 /// Answers with something read for the caller.
-async fn read<T: Serialize + Send + 'static>(
+pub(super) async fn read<T: Serialize + Send + 'static>(
     state: web::Data<State>,
     request: HttpRequest,
     work: impl FnOnce(&Service, &Caller) -> Result<T, Problem> + Send + 'static,
@@ -121,8 +101,8 @@ async fn read<T: Serialize + Send + 'static>(
 }
 
 #[derive(Serialize)]
-struct List<T> {
-    items: Vec<T>,
+pub(super) struct List<T> {
+    pub(super) items: Vec<T>,
 }
 
 /// Answers with one part of all that the caller registered.
@@ -137,7 +117,7 @@ async fn part<T: Serialize + Send + 'static>(
     .await
 }
 
-fn nothing() -> Problem {
+pub(super) fn nothing() -> Problem {
     Problem::new(Kind::NotFound, "there is no such object")
 }
 
@@ -211,10 +191,10 @@ async fn workload(path: web::Path<String>, state: web::Data<State>, request: Htt
 }
 
 /// An object with the name that stands in it.
-type Named = (Option<Name>, Object);
+pub(super) type Named = (Option<Name>, Object);
 
 /// Registers one object whose name is in the path.
-async fn put(
+pub(super) async fn put(
     name: web::Path<String>,
     state: web::Data<State>,
     request: HttpRequest,
@@ -232,7 +212,7 @@ async fn put(
                     "`name`: is not the name in the path",
                 ));
             }
-            Ok(service.apply(&caller.owner, &[object], false)?)
+            Ok(service.apply(&caller, &[object], false)?)
         });
         Ok(HttpResponse::Ok().json(applied.await?))
     };
@@ -278,18 +258,7 @@ async fn put_firmware(
     .await
 }
 
-async fn put_bundle(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let unnamed = web::Path::from(String::new());
-    put(unnamed, state, request, payload, |bytes| {
-        Ok((
-            None,
-            Object::PolicyBundle(body::parse::<PolicyBundleObject>(bytes)?),
-        ))
-    })
-    .await
-}
-
-async fn remove(
+pub(super) async fn remove(
     path: String,
     kind: ObjectKind,
     state: web::Data<State>,
@@ -336,66 +305,6 @@ async fn delete_workload(
     request: HttpRequest,
 ) -> HttpResponse {
     remove(path.into_inner(), ObjectKind::Workload, state, request).await
-}
-
-async fn bundles(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, |service, caller| {
-        let active = service.store().owner_state(&caller.owner)?.bundle;
-        let all = service.store().bundles(&caller.owner)?;
-        let items = all
-            .into_iter()
-            .map(|(digest, activated)| BundleEntry { digest, activated })
-            .collect();
-        Ok(BundleList { active, items })
-    })
-    .await
-}
-
-#[derive(Serialize)]
-struct BundleView {
-    digest: HexDigest,
-    active: bool,
-    policies: Vec<String>,
-    files: std::collections::BTreeMap<String, String>,
-}
-
-async fn active_bundle(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, |service, caller| {
-        bundle_view(service, caller, None)
-    })
-    .await
-}
-
-async fn bundle(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, move |service, caller| {
-        let digest = path.parse().map_err(|_| nothing())?;
-        bundle_view(service, caller, Some(digest))
-    })
-    .await
-}
-
-/// A bundle with its files as text; every one that was ever active can be had.
-fn bundle_view(service: &Service, caller: &Caller, digest: Option<HexDigest>) -> Result<BundleView, Problem> {
-    let state = service.store().owner_state(&caller.owner)?;
-    let digest = digest.or(state.bundle).ok_or_else(nothing)?;
-    let archive = service
-        .store()
-        .bundle(&caller.owner, digest)?
-        .ok_or_else(nothing)?;
-    let bundle = Bundle::from_archive(&archive)
-        .map_err(|_| Problem::new(Kind::Unavailable, "the stored bundle is damaged"))?;
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let files = bundle
-        .files()
-        .map(|(path, bytes)| (path.to_owned(), text(bytes)))
-        .collect();
-    let active = state.bundle == Some(digest);
-    Ok(BundleView {
-        digest,
-        active,
-        policies: if active { state.policies } else { Vec::new() },
-        files,
-    })
 }
 
 #[derive(Deserialize)]

@@ -268,7 +268,10 @@ mod tests {
     #[test]
     fn an_owner_who_is_alone_holds_every_place() {
         let turns = Turns::of_one_owner(2, 8);
-        let held = [turns.take("a", LONG, |_| Fit::Room), turns.take("a", LONG, |_| Fit::Room)];
+        let held = [
+            turns.take("a", LONG, |_| Fit::Room),
+            turns.take("a", LONG, |_| Fit::Room),
+        ];
         assert!(held.iter().all(Option::is_some));
         assert!(!now(&turns, "a"));
     }

@@ -11,7 +11,7 @@ use serde::Deserialize as _;
 use serde::de::DeserializeOwned;
 
 use super::places::{Manifests, Text};
-use super::repository::collect;
+use super::repository::repository;
 use super::{
     FirmwareManifest, ImageManifest, KeySetManifest, PolicyBundleManifest, SecretManifest, ValueManifest,
     WorkloadManifest,
@@ -201,12 +201,15 @@ impl Document {
 
     fn bundle(&self, manifest: PolicyBundleManifest) -> Result<Object> {
         let root = self.beside(&manifest.path);
-        if !root.is_dir() {
+        let packed = root.is_file() && root.extension().is_some_and(|ending| ending == "gz");
+        if !root.is_dir() && !packed {
             let named = manifest.path.display().to_string();
             return Err(self.wrong(&named, format!("{} is not a folder", root.display())));
         }
-        let mut files = BTreeMap::new();
-        collect(&root, &root, &mut files)?;
+        let files: BTreeMap<_, _> = repository(&root)?
+            .into_iter()
+            .map(|(path, content)| (path, Base64Bytes(content)))
+            .collect();
         if !files.keys().any(|name| name.ends_with(".rego")) {
             let named = manifest.path.display().to_string();
             return Err(self.wrong(&named, format!("{} holds no .rego file", root.display())));

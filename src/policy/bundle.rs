@@ -42,7 +42,7 @@ struct Inner {
 
 /// What a file of a bundle is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Policy,
     Test,
     Data,
@@ -237,7 +237,7 @@ impl fmt::Debug for Bundle {
 }
 
 /// What a path is, or nothing where it is no part of a bundle.
-fn kind_of(path: &str) -> Option<Kind> {
+pub(super) fn kind_of(path: &str) -> Option<Kind> {
     let name = path.rsplit('/').next().unwrap_or(path);
     match name {
         _ if path == ".manifest" => Some(Kind::Manifest),
@@ -249,7 +249,7 @@ fn kind_of(path: &str) -> Option<Kind> {
 }
 
 /// A path that names one file inside the folder, on every system.
-fn check_path(path: &str) -> Result<(), &'static str> {
+pub(super) fn check_path(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > MAX_PATH_BYTES {
         return Err("a path has 1 to 512 bytes");
     }

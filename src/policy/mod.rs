@@ -33,6 +33,7 @@ mod members;
 mod missing;
 mod names;
 mod nullable;
+pub mod opa;
 mod prepared;
 mod question;
 mod safety;
@@ -51,8 +52,8 @@ pub use bundle::{
 };
 pub use capabilities::capabilities;
 pub use decision::{ErrorKind, EvaluationError, Phase, Verdict};
-pub use diff::{BundleDiff, Change, MemberChange, PackageChange, RuleChange, diff};
 pub use diagnostic::{Diagnostic, Severity};
+pub use diff::{BundleDiff, Change, MemberChange, PackageChange, RuleChange, diff};
 pub use docs::{LibraryRule, library_pages, library_rules, policy_with};
 pub use evaluator::{Archived, Asked, BundleFacts, Evaluator, LoadError};
 pub use explain::{

@@ -10,6 +10,7 @@
 //!
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
+mod ceks;
 pub mod sqlite;
 
 use uuid::Uuid;
@@ -17,9 +18,12 @@ use uuid::Uuid;
 use crate::domain::decision::{CountSeen, Decision, Outcome};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
+use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::token::{Caller, TokenHash};
 use crate::domain::{HexDigest, Name, Time};
+
+pub use ceks::{CekOfKey, KnownCek};
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -164,25 +168,13 @@ pub struct DecisionQuery {
     pub workload: Option<Uuid>,
 }
 
-/// What is known of a chip's CEK.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KnownCek {
-    /// The service, or an import, gave this certificate (2084 bytes).
-    Certificate(Vec<u8>),
-    /// The service knew no such chip; not to be asked again before then.
-    Unknown {
-        /// When it may be asked again.
-        until: Time,
-    },
-}
-
-/// A remembered CEK that was found by its public key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CekOfKey {
-    /// The chip, where one was named when it was remembered.
-    pub chip: Option<[u8; 64]>,
-    /// The certificate, 2084 bytes.
-    pub certificate: Vec<u8>,
+/// A revision, with what signed it.
+#[derive(Debug)]
+pub struct StoredRevision {
+    /// The revision.
+    pub revision: Revision,
+    /// Its signature, as OPA has it.
+    pub signatures: Option<Vec<u8>>,
 }
 
 /// See the module.
@@ -215,7 +207,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet, now: Time) -> Result<(), ApplyError>;
+    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
 
     /// A workload and all that its releases depend on, read in one moment.
     ///
@@ -234,6 +226,18 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the store fails.
     fn bundles(&self, owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;
+
+    /// Revisions of an owner's policies, newest first: at most `limit`, of numbers below `before`.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored is damaged.
+    fn revisions(&self, owner: &Name, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError>;
+
+    /// One revision of this owner.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored is damaged.
+    fn revision(&self, owner: &Name, which: Which) -> Result<Option<StoredRevision>, StoreError>;
 
     /// Sealed values of these secrets' versions, in the same order; none where one is no longer there.
     ///

@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
+use keyward::domain::revision::{Revision, Which};
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Caller, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::{
     ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError,
+    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
 };
 use uuid::Uuid;
 
@@ -126,10 +127,12 @@ hooked! {
     owners() -> Result<Vec<Name>, StoreError>;
     caller(token: TokenHash) -> Result<Option<Caller>, StoreError>;
     owner_state(owner: &Name) -> Result<OwnerState, StoreError>;
-    apply(owner: &Name, generation: i64, changes: ChangeSet, now: Time) -> Result<(), ApplyError>;
+    apply(owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
     workload(uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;
     bundle(owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError>;
     bundles(owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;
+    revisions(owner: &Name, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError>;
+    revision(owner: &Name, which: Which) -> Result<Option<StoredRevision>, StoreError>;
     sealed_secrets(owner: &Name, secrets: &[(Name, u64)]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
     firmware(owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, StoreError>;
     begin_launch(launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, StoreError>;

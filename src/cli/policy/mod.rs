@@ -6,16 +6,21 @@ mod diff_text;
 mod eval;
 mod explain;
 mod input;
+mod key;
 mod new;
+mod pack;
 mod parallel;
+mod push;
 mod recorded;
 mod records;
 mod replay;
 mod replay_report;
 mod revision;
+mod revisions;
 mod test;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -48,6 +53,19 @@ pub(super) enum PolicyVerb {
     Diff(diff::Diff),
     /// Write a policy repository to start from
     New(new::New),
+    /// Write a repository as an OPA bundle, and sign it
+    Bundle(pack::Pack),
+    /// Make a repository's policies the active ones on a server, checked first
+    Push(push::Push),
+    /// List what was active on a server: since when, by whom and why
+    Log(revisions::Revisions),
+    /// Make the policies of an earlier revision the active ones again
+    Rollback(push::Rollback),
+    /// Get the policies of a revision again, whether they are active or not
+    Fetch(revisions::Fetch),
+    /// Keys, one of which must have signed what becomes active
+    #[command(subcommand)]
+    Key(key::KeyVerb),
     /// What the server evaluates policies in. It is started by the server and talks to nobody else
     #[command(hide = true)]
     Worker(worker::Worker),
@@ -63,6 +81,12 @@ impl PolicyVerb {
             Self::Replay(replay) => replay.run(),
             Self::Diff(diff) => diff.run(),
             Self::New(new) => new.run(),
+            Self::Bundle(pack) => pack.run(),
+            Self::Push(push) => push.run(),
+            Self::Log(log) => log.run(),
+            Self::Rollback(rollback) => rollback.run(),
+            Self::Fetch(fetch) => fetch.run(),
+            Self::Key(key) => key.run(),
             Self::Worker(worker) => worker.run(),
         }
     }
@@ -70,14 +94,24 @@ impl PolicyVerb {
 
 /// The bundle that a folder makes, or what is wrong with its files.
 fn bundle(folder: &Path) -> anyhow::Result<Result<Bundle, Vec<Diagnostic>>> {
-    if !folder.is_dir() {
+    Ok(Bundle::from_files(files(folder)?).map_err(|found| in_folder(found, folder)))
+}
+
+/// The files of a folder or of a packed bundle, with the signature if there is one.
+fn files(folder: &Path) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+    let packed = folder.is_file() && folder.extension().is_some_and(|ending| ending == "gz");
+    if !folder.is_dir() && !packed {
         bail!(
             "{} is not a folder: name that of a policy repository",
             folder.display()
         );
     }
-    let bundle = Bundle::from_files(manifest::repository(folder)?);
-    Ok(bundle.map_err(|found| in_folder(found, folder)))
+    Ok(manifest::repository(folder)?)
+}
+
+/// What is wrong with a bundle, and what was not done for it, as an error.
+fn not_done(what: &str, folder: &Path, found: Vec<Diagnostic>) -> anyhow::Error {
+    anyhow!("{what}\n\n{}", refused(in_folder(found, folder)))
 }
 
 /// Diagnostics with the paths of their files from here.
@@ -111,6 +145,7 @@ fn loaded(
     Ok((archived, facts))
 }
 
+/// What is wrong with a bundle, as an error.
 fn refused(found: Vec<Diagnostic>) -> anyhow::Error {
     let found: Vec<String> = found.iter().map(ToString::to_string).collect();
     anyhow!(found.join("\n\n"))

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::{bundle, refused};
 use crate::cli::client::{Client, OptionalConnection};
 use crate::domain::HexDigest;
+use crate::domain::revision::Revision;
 use crate::http::BundleList;
 use crate::policy::Bundle;
 
@@ -24,26 +25,38 @@ struct Shown {
 
 /// The bundle of a folder, or of a revision of the server.
 pub(super) fn find(word: &str, connection: &OptionalConnection) -> anyhow::Result<Bundle> {
-    if Path::new(word).is_dir() {
+    if Path::new(word).is_dir() || Path::new(word).is_file() {
         return bundle(Path::new(word))?.map_err(refused);
     }
     if !is_revision(word) {
         bail!(
-            "{word} is neither a folder nor a revision: name a folder, or `active`, or at least {FEWEST} digits of a \
-             bundle's digest"
+            "{word} is neither a folder nor a revision: name a folder, or `active`, a revision's number, or at \
+             least {FEWEST} digits of a bundle's digest"
         );
     }
     if !connection.is_named() && !connection.has_token() {
         bail!("{word} is no folder here; for a revision name the server with --server and --token-file");
     }
     let client = connection.client()?;
-    let digest = resolve(word, &client.get::<BundleList>("/v1/bundles")?)?;
+    let digest = if is_number(word) {
+        let revision: Revision = client
+            .get(&format!("/v1/revisions/{word}"))
+            .with_context(|| format!("revision {word}"))?;
+        revision.digest
+    } else {
+        resolve(word, &client.get::<BundleList>("/v1/bundles")?)?
+    };
     fetch(&client, digest).with_context(|| format!("revision {word}"))
+}
+
+/// Numbers are short, and digests are not.
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.len() < FEWEST && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn is_revision(word: &str) -> bool {
     let digits = word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    word == "active" || (digits && (FEWEST..=64).contains(&word.len()))
+    word == "active" || is_number(word) || (digits && (FEWEST..=64).contains(&word.len()))
 }
 
 /// Which bundle of the list is meant.

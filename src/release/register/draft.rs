@@ -6,12 +6,14 @@ use std::sync::Arc;
 use openssl::sha::sha256;
 
 use super::RegisterError;
+use super::activation::Activating;
 use crate::domain::object::{Action, Change, FirmwareObject, KeySetObject, PolicyBundleObject};
+use crate::domain::revision::SigningKey;
 use crate::domain::state::{
-    ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
+    Activated, ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
 };
 use crate::domain::{HexDigest, Name};
-use crate::policy::{Archived, Bundle, LoadError};
+use crate::policy::{Archived, Bundle, LoadError, opa};
 use crate::release::Service;
 use crate::release::bundles::{BundleError, Loaded};
 use crate::sev::launch_digest::Firmware;
@@ -32,7 +34,9 @@ pub(super) struct Draft<'a> {
     pub(super) firmware: BTreeMap<Name, FirmwareInfo>,
     pub(super) workloads: BTreeMap<Name, RegisteredWorkload>,
     pub(super) warnings: Vec<String>,
+    pub(super) signing_keys: BTreeMap<Name, SigningKey>,
     new_bundle: Option<Arc<Loaded>>,
+    activated: Option<Activated>,
     bundles_seen: bool,
     sealed: BTreeMap<Name, Vec<u8>>,
     contents: BTreeMap<Name, Vec<u8>>,
@@ -65,9 +69,15 @@ impl<'a> Draft<'a> {
                 .iter()
                 .map(|w| (w.workload.name.clone(), w.clone()))
                 .collect(),
+            signing_keys: state
+                .signing_keys
+                .iter()
+                .map(|k| (k.name.clone(), k.clone()))
+                .collect(),
             before: state,
             warnings: Vec::new(),
             new_bundle: None,
+            activated: None,
             bundles_seen: false,
             sealed: BTreeMap::new(),
             contents: BTreeMap::new(),
@@ -75,7 +85,11 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub(super) fn put_bundle(&mut self, object: &PolicyBundleObject) -> Result<Change, RegisterError> {
+    pub(super) fn put_bundle(
+        &mut self,
+        object: &PolicyBundleObject,
+        activating: &Activating<'_>,
+    ) -> Result<Change, RegisterError> {
         if self.bundles_seen {
             return Err(RegisterError::invalid(
                 "PolicyBundle",
@@ -90,6 +104,8 @@ impl<'a> Draft<'a> {
             .collect();
         let bundle = Bundle::from_files(files).map_err(RegisterError::Bundle)?;
         let digest = HexDigest::from(bundle.digest());
+        let signatures = object.files.get(opa::SIGNATURES).map(|bytes| bytes.0.clone());
+        let key = self.signed_by(&bundle, signatures.as_deref())?;
         let policies_differ = object
             .policies
             .as_ref()
@@ -98,7 +114,9 @@ impl<'a> Draft<'a> {
             self.policies.clone_from(policies);
         }
         let action = match self.before.bundle {
-            Some(active) if active == digest && policies_differ => Action::Updated,
+            Some(active) if active == digest && (policies_differ || self.outlived(key.as_deref())?) => {
+                Action::Updated
+            }
             Some(active) if active == digest => Action::Unchanged,
             Some(_) => Action::Updated,
             None => Action::Created,
@@ -121,6 +139,13 @@ impl<'a> Draft<'a> {
             let bundle = archived.clone();
             self.new_bundle = Some(Arc::new(Loaded { bundle, facts }));
             self.bundle = Some(digest);
+        }
+        if self.before.bundle != Some(digest) || self.outlived(key.as_deref())? {
+            self.activated = Some(Activated {
+                revision: self.revision(&bundle, activating, key),
+                archive: bundle.to_archive(),
+                signatures,
+            });
         }
         Ok(Change {
             kind: "PolicyBundle".to_owned(),
@@ -221,6 +246,7 @@ impl<'a> Draft<'a> {
                     Kind::Secret => self.secrets.remove(&name).is_some(),
                     Kind::KeySet => self.keysets.remove(&name).is_some(),
                     Kind::Firmware => self.firmware.remove(&name).is_some(),
+                    Kind::SigningKey => self.signing_keys.remove(&name).is_some(),
                     Kind::Workload => false,
                 }
             }
@@ -239,9 +265,9 @@ impl<'a> Draft<'a> {
             ..ChangeSet::default()
         };
         let loaded = self.new_bundle;
-        if let (Some(loaded), Some(digest)) = (&loaded, self.bundle) {
-            set.bundle = Some((digest, loaded.bundle.bytes.to_vec()));
-        }
+        set.bundle = self.activated;
+        let known = |key: &SigningKey| self.before.signing_keys.contains(key);
+        set.signing_keys = self.signing_keys.into_values().filter(|k| !known(k)).collect();
         if self.policies != self.before.policies {
             set.owner_policies = Some(self.policies);
         }

@@ -4,6 +4,7 @@
 //! in the bundle that will be active, every secret is reached by a policy, every workload's launch
 //! digests are computed. A release later relies on none of it and checks again.
 
+mod activation;
 mod check;
 mod digests;
 mod draft;
@@ -19,12 +20,15 @@ use uuid::Uuid;
 use super::Service;
 use crate::domain::Name;
 use crate::domain::object::{Action, Applied, Object};
+use crate::domain::revision::{Activation, Revision};
 use crate::domain::state::Kind;
+use crate::domain::token::Caller;
 use crate::policy::Diagnostic;
 use crate::sealing::SealError;
 use crate::store::{ApplyError, StoreError};
 use draft::Draft;
 
+pub use activation::Said;
 pub use mailing::{InlineSecret, MailingWorkload};
 
 /// How often a registration starts anew because somebody else's came between.
@@ -117,6 +121,15 @@ pub fn render(diagnostics: &[Diagnostic]) -> String {
     text
 }
 
+/// What a registration did, and the revision that it made.
+#[derive(Debug)]
+pub struct Registered {
+    /// What became of each object.
+    pub applied: Applied,
+    /// The revision, where a bundle became active; with a dry run, as it would be.
+    pub revision: Option<Revision>,
+}
+
 /// What is done where a workload exists and differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnConflict {
@@ -131,14 +144,20 @@ impl Service {
     ///
     /// # Errors
     /// See [`RegisterError`]; nothing was written.
-    pub fn apply(&self, owner: &Name, objects: &[Object], dry_run: bool) -> Result<Applied, RegisterError> {
+    pub fn apply(
+        &self,
+        caller: &Caller,
+        objects: &[Object],
+        dry_run: bool,
+    ) -> Result<Applied, RegisterError> {
         said_once(objects)?;
-        self.register(owner, dry_run, |draft| {
+        let activating = self.activating(Activation::Apply, caller, Said::default(), None);
+        let registered = self.register(&caller.owner, dry_run, |draft| {
             let mut changes = Vec::with_capacity(objects.len());
             // Whatever order they come in: what others refer to is there first.
             for object in objects {
                 changes.push(match object {
-                    Object::PolicyBundle(bundle) => Some(draft.put_bundle(bundle)?),
+                    Object::PolicyBundle(bundle) => Some(draft.put_bundle(bundle, &activating)?),
                     Object::Secret(secret) => Some(draft.put_secret(secret)?),
                     Object::KeySet(set) => Some(draft.put_keyset(set)?),
                     Object::Firmware(firmware) => Some(draft.put_firmware(firmware)?),
@@ -151,7 +170,8 @@ impl Service {
                 }
             }
             Ok(changes.into_iter().flatten().collect())
-        })
+        })?;
+        Ok(registered.applied)
     }
 
     /// Registers a workload in the mailing-list form.
@@ -166,7 +186,7 @@ impl Service {
         workload: &MailingWorkload,
         on_conflict: OnConflict,
     ) -> Result<(Action, Applied), RegisterError> {
-        let applied = self.register(owner, false, |draft| {
+        let Registered { applied, .. } = self.register(owner, false, |draft| {
             let changes = draft.put_mailing(uuid, workload, on_conflict)?;
             // Of a workload that is there, a secret more is a difference too; of one that is not, a secret
             // that was there already is one that POST would replace.
@@ -221,7 +241,7 @@ impl Service {
         owner: &Name,
         dry_run: bool,
         change: impl Fn(&mut Draft<'_>) -> Result<Vec<crate::domain::object::Change>, RegisterError>,
-    ) -> Result<Applied, RegisterError> {
+    ) -> Result<Registered, RegisterError> {
         for _ in 0..ATTEMPTS {
             let state = self.store().owner_state(owner)?;
             let generation = state.generation;
@@ -229,16 +249,18 @@ impl Service {
             let changes = change(&mut draft)?;
             draft.check()?;
             let (set, warnings, loaded) = draft.finish()?;
+            let revision = set.bundle.as_ref().map(|activated| activated.revision.clone());
             let applied = Applied { changes, warnings };
+            let registered = Registered { applied, revision };
             if set.is_empty() || dry_run {
-                return Ok(applied);
+                return Ok(registered);
             }
-            match self.store().apply(owner, generation, set, self.parts.clock.now()) {
+            match self.store().apply(owner, generation, set) {
                 Ok(()) => {
                     if let Some(loaded) = loaded {
                         self.bundles.insert(loaded);
                     }
-                    return Ok(applied);
+                    return Ok(registered);
                 }
                 Err(ApplyError::Changed) => {}
                 Err(ApplyError::Taken(uuid)) => {

@@ -11,6 +11,7 @@ mod migrations;
 mod objects;
 mod owners;
 mod releases;
+mod revisions;
 mod rows;
 mod writer;
 
@@ -23,11 +24,12 @@ use uuid::Uuid;
 
 use super::{
     ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError,
+    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
 };
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Launch, LaunchBounds};
+use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::token::{Caller, TokenHash};
 use crate::domain::{Clock as _, HexDigest, Name, SystemClock, Time};
@@ -231,10 +233,10 @@ impl Store for SqliteStore {
         self.read(|c| objects::owner_state(c, owner))
     }
 
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet, now: Time) -> Result<(), ApplyError> {
+    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError> {
         let owner = owner.clone();
         self.writer
-            .run(move |c| objects::apply(c, &owner, generation, &changes, now))
+            .run(move |c| objects::apply(c, &owner, generation, &changes))
     }
 
     fn workload(&self, uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError> {
@@ -247,6 +249,14 @@ impl Store for SqliteStore {
 
     fn bundles(&self, owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError> {
         self.read(|c| objects::bundles(c, owner))
+    }
+
+    fn revisions(&self, owner: &Name, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError> {
+        self.read(|c| revisions::page(c, owner, before, limit))
+    }
+
+    fn revision(&self, owner: &Name, which: Which) -> Result<Option<StoredRevision>, StoreError> {
+        self.read(|c| revisions::find(c, owner, which))
     }
 
     fn sealed_secrets(

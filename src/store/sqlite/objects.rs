@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
+use super::revisions;
 use super::rows::{self, to_json};
 use super::{ApplyError, RowError, StoreError};
 use crate::domain::state::{
@@ -18,6 +19,13 @@ pub(super) fn owner_state(c: &Connection, owner: &Name) -> Result<OwnerState, Ro
         owner: owner.clone(),
         generation: head.generation,
         bundle: head.bundle,
+        revision: revisions::last(c, owner)?,
+        signing_keys: documents(
+            c,
+            "a signing key",
+            "SELECT document FROM signing_keys WHERE owner = ?1 ORDER BY name",
+            owner,
+        )?,
         policies: head.policies,
         secrets: documents(
             c,
@@ -186,7 +194,6 @@ pub(super) fn apply(
     owner: &Name,
     generation: i64,
     changes: &ChangeSet,
-    now: Time,
 ) -> Result<(), ApplyError> {
     let raised = c
         .execute(
@@ -211,10 +218,10 @@ pub(super) fn apply(
             return Err(ApplyError::Taken(uuid));
         }
     }
-    write(c, owner.as_str(), changes, now).map_err(|e| ApplyError::Store(StoreError::from(e)))
+    write(c, owner.as_str(), changes).map_err(|e| ApplyError::Store(StoreError::from(e)))
 }
 
-fn write(c: &Connection, owner: &str, changes: &ChangeSet, now: Time) -> Result<(), RowError> {
+fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowError> {
     for (kind, name) in &changes.removed {
         match kind {
             Kind::Secret => c.execute(
@@ -229,6 +236,10 @@ fn write(c: &Connection, owner: &str, changes: &ChangeSet, now: Time) -> Result<
                 "DELETE FROM firmware WHERE owner = ?1 AND name = ?2",
                 [owner, name],
             )?,
+            Kind::SigningKey => c.execute(
+                "DELETE FROM signing_keys WHERE owner = ?1 AND name = ?2",
+                [owner, name],
+            )?,
             Kind::Workload => {
                 let uuid: Uuid = name.parse().map_err(|e| rows::damaged("a workload's UUID", e))?;
                 let sql = "DELETE FROM workloads WHERE owner = ?1 AND uuid = ?2";
@@ -236,17 +247,13 @@ fn write(c: &Connection, owner: &str, changes: &ChangeSet, now: Time) -> Result<
             }
         };
     }
-    if let Some((digest, archive)) = &changes.bundle {
-        c.execute(
-            "INSERT INTO bundles VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT DO UPDATE SET activated = ?4",
-            params![owner, digest.0.as_slice(), archive, now.millis()],
-        )?;
-        c.execute(
-            "UPDATE owners SET bundle = ?2 WHERE name = ?1",
-            params![owner, digest.0.as_slice()],
-        )?;
+    if let Some(activated) = &changes.bundle {
+        revisions::activate(c, owner, activated)?;
     }
+    changes
+        .signing_keys
+        .iter()
+        .try_for_each(|key| revisions::put_key(c, owner, key))?;
     if let Some(policies) = &changes.owner_policies {
         let policies = to_json("policies", policies)?;
         c.execute(

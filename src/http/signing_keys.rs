@@ -1,0 +1,94 @@
+//! The owner API's keys that sign bundles.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::host::{answer, on_thread};
+use super::owner::{List, nothing, read, remove, resource};
+use super::problem::{Kind, Problem};
+use super::{State, auth, body};
+use crate::domain::Name;
+use crate::domain::revision::SigningKey;
+use crate::domain::state::Kind as ObjectKind;
+use crate::policy::opa::SignatureAlgorithm;
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(resource("/signing-keys").route(web::get().to(signing_keys)))
+        .service(
+            resource("/signing-keys/{name:.+}")
+                .route(web::get().to(signing_key))
+                .route(web::put().to(put_signing_key))
+                .route(web::delete().to(delete_signing_key)),
+        );
+}
+
+/// `PUT /v1/signing-keys/{name}`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKeyBody {
+    /// The public key, PEM.
+    pub public_key: String,
+    /// The only algorithm that it is used with. Left out: that of its curve, or RS256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub algorithm: Option<SignatureAlgorithm>,
+    /// The scope that a signature must have been made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+}
+
+/// The keys that sign an owner's bundles.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct SigningKeyList {
+    /// By name. None: bundles need no signature.
+    pub items: Vec<SigningKey>,
+}
+
+async fn signing_keys(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    read(state, request, |service, caller| {
+        Ok(List {
+            items: service.store().owner_state(&caller.owner)?.signing_keys,
+        })
+    })
+    .await
+}
+
+async fn signing_key(name: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    read(state, request, move |service, caller| {
+        let keys = service.store().owner_state(&caller.owner)?.signing_keys;
+        let found = keys.into_iter().find(|key| key.name.as_str() == *name);
+        found.ok_or_else(nothing)
+    })
+    .await
+}
+
+async fn put_signing_key(
+    name: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let result = async {
+        let caller = auth::caller(&request, &state).await?;
+        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
+        let done = on_thread(&state, move |service| {
+            let body: SigningKeyBody = body::parse(&bytes)?;
+            let name: Name = name
+                .parse()
+                .map_err(|error| Problem::new(Kind::Malformed, format!("`name`: {error}")))?;
+            let (pem, scope) = (&body.public_key, body.scope.as_deref());
+            Ok(service.put_signing_key(&caller.owner, &name, pem, body.algorithm, scope)?)
+        });
+        Ok(HttpResponse::Ok().json(done.await?.applied))
+    };
+    answer(&request, result.await)
+}
+
+async fn delete_signing_key(
+    path: web::Path<String>,
+    state: web::Data<State>,
+    request: HttpRequest,
+) -> HttpResponse {
+    remove(path.into_inner(), ObjectKind::SigningKey, state, request).await
+}

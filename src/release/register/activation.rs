@@ -1,0 +1,273 @@
+//! Which bundle becomes the active one, by whom and why: pushed, applied or gone back to.
+//!
+//! Whichever way it comes, a bundle of an owner with signing keys must be signed by one of those that are
+//! registered at that moment; one that was active before is no exception.
+
+use std::collections::BTreeMap;
+
+use super::draft::Draft;
+use super::{RegisterError, Registered};
+use crate::domain::object::{Action, Change, PolicyBundleObject};
+use crate::domain::revision::{Activation, By, MAX_MESSAGE, MAX_SOURCE, Revision, SigningKey, Which};
+use crate::domain::token::Caller;
+use crate::domain::{Base64Bytes, HexDigest, Name, Time};
+use crate::policy::opa::{self, SignatureAlgorithm, VerificationKey};
+use crate::policy::{Bundle, Diagnostic};
+use crate::release::Service;
+
+/// How a bundle comes to be active, but what it is.
+#[derive(Clone, Copy)]
+pub(super) struct Activating<'a> {
+    pub(super) action: Activation,
+    pub(super) caller: &'a Caller,
+    pub(super) message: Option<&'a str>,
+    pub(super) source: Option<&'a str>,
+    pub(super) of: Option<u64>,
+    pub(super) now: Time,
+}
+
+/// What is said with a push or a rollback.
+#[derive(Clone, Copy, Default)]
+pub struct Said<'a> {
+    /// Why, in the caller's words.
+    pub message: Option<&'a str>,
+    /// Where the bundle is from.
+    pub source: Option<&'a str>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+impl Said<'_> {
+    /// Refuses what is too long to be kept.
+    fn check(&self) -> Result<(), RegisterError> {
+        for (member, said, longest) in [
+            ("message", self.message, MAX_MESSAGE),
+            ("source", self.source, MAX_SOURCE),
+        ] {
+            if let Some(said) = said.filter(|said| said.trim().is_empty() || said.len() > longest) {
+                let why = match said.trim().is_empty() {
+                    true => format!("`{member}` is blank; say something, or leave it out"),
+                    false => format!("`{member}` has {} bytes; at most {longest} are kept", said.len()),
+                };
+                return Err(RegisterError::invalid("PolicyBundle", why));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    /// Makes a bundle the active one, with whatever policies it binds; a bundle that is active already stays.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; nothing was written.
+    pub fn push(
+        &self,
+        caller: &Caller,
+        bundle: &PolicyBundleObject,
+        said: Said<'_>,
+    ) -> Result<Registered, RegisterError> {
+        said.check()?;
+        let activating = self.activating(Activation::Push, caller, said, None);
+        self.register(&caller.owner, said.dry_run, |draft| {
+            Ok(vec![draft.put_bundle(bundle, &activating)?])
+        })
+    }
+
+    /// Makes the bundle of an earlier revision the active one again. It is checked like any other.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; [`RegisterError::NotFound`] when there is no such revision.
+    pub fn roll_back(&self, caller: &Caller, to: Which, said: Said<'_>) -> Result<Registered, RegisterError> {
+        said.check()?;
+        let stored = self.store().revision(&caller.owner, to)?;
+        let stored = stored.ok_or(RegisterError::NotFound)?;
+        let Revision { number, digest, .. } = stored.revision;
+        let archive = self.store().bundle(&caller.owner, digest)?;
+        let damaged =
+            || RegisterError::invalid("PolicyBundle", format!("the stored bundle {digest} is damaged"));
+        let bundle = Bundle::from_archive(&archive.ok_or_else(damaged)?).map_err(|_| damaged())?;
+        if HexDigest::from(bundle.digest()) != digest {
+            return Err(damaged());
+        }
+        let file = |(path, bytes): (&str, &[u8])| (path.to_owned(), Base64Bytes(bytes.to_vec()));
+        let mut files: BTreeMap<_, _> = bundle.files().map(file).collect();
+        if let Some(signatures) = stored.signatures {
+            files.insert(opa::SIGNATURES.to_owned(), Base64Bytes(signatures));
+        }
+        let object = PolicyBundleObject {
+            files,
+            policies: None,
+        };
+        let said = Said {
+            source: stored.revision.source.as_deref(),
+            ..said
+        };
+        let activating = self.activating(Activation::Rollback, caller, said, Some(number));
+        self.register(&caller.owner, said.dry_run, |draft| {
+            Ok(vec![draft.put_bundle(&object, &activating)?])
+        })
+    }
+
+    /// Registers a key that signs bundles. From then on, only what is signed becomes active.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; [`RegisterError::Conflict`] when another key has this name.
+    pub fn put_signing_key(
+        &self,
+        owner: &Name,
+        name: &Name,
+        pem: &str,
+        algorithm: Option<SignatureAlgorithm>,
+        scope: Option<&str>,
+    ) -> Result<Registered, RegisterError> {
+        let invalid = |why| RegisterError::invalid(format!("SigningKey {name}"), why);
+        let algorithm = match algorithm {
+            Some(algorithm) => algorithm,
+            None => VerificationKey::usual_algorithm(pem).map_err(invalid)?,
+        };
+        if scope.is_some_and(|scope| scope.len() > MAX_SOURCE) {
+            let why = format!("`scope` is longer than {MAX_SOURCE} bytes");
+            return Err(RegisterError::invalid(format!("SigningKey {name}"), why));
+        }
+        let scope = scope.map(str::to_owned);
+        let key = VerificationKey::new(pem, algorithm, scope).map_err(invalid)?;
+        let registered = self.parts.clock.now();
+        self.register(owner, false, |draft| {
+            Ok(vec![draft.put_signing_key(SigningKey {
+                name: name.clone(),
+                key: key.clone(),
+                registered,
+            })?])
+        })
+    }
+
+    pub(super) fn activating<'a>(
+        &self,
+        action: Activation,
+        caller: &'a Caller,
+        said: Said<'a>,
+        of: Option<u64>,
+    ) -> Activating<'a> {
+        Activating {
+            action,
+            caller,
+            message: said.message,
+            source: said.source,
+            of,
+            now: self.parts.clock.now(),
+        }
+    }
+}
+
+impl Draft<'_> {
+    /// The registered key that signed the bundle; none where the owner has no keys.
+    pub(super) fn signed_by(
+        &self,
+        bundle: &Bundle,
+        signatures: Option<&[u8]>,
+    ) -> Result<Option<String>, RegisterError> {
+        if self.signing_keys.is_empty() {
+            return Ok(None);
+        }
+        let refused = |diagnostic| RegisterError::Bundle(vec![diagnostic]);
+        let keys: BTreeMap<_, _> = self
+            .signing_keys
+            .values()
+            .map(|key| (key.name.to_string(), &key.key))
+            .collect();
+        let Some(signatures) = signatures else {
+            let names: Vec<_> = keys.into_keys().collect();
+            return Err(refused(
+                Diagnostic::on_file(
+                    opa::SIGNATURES,
+                    "the bundle is not signed, but the owner has signing keys",
+                )
+                .with_hint(format!(
+                    "`keyward policy bundle --signing-key` signs it; registered are: {}",
+                    names.join(", ")
+                )),
+            ));
+        };
+        let now = self.service.parts.clock.now().millis().div_euclid(1000);
+        opa::verify(bundle, signatures, &keys, now)
+            .map(Some)
+            .map_err(refused)
+    }
+
+    /// Whether the active revision is signed by no key that is registered now, while this signature is: then the
+    /// same bundle becomes a revision of its own, or it could not be gone back to.
+    pub(super) fn outlived(&self, key: Option<&str>) -> Result<bool, RegisterError> {
+        if key.is_none() || self.before.revision == 0 {
+            return Ok(false);
+        }
+        let active = self
+            .service
+            .store()
+            .revision(&self.before.owner, Which::Number(self.before.revision))?;
+        let by = active.and_then(|active| active.revision.key);
+        Ok(by.is_none_or(|by| !self.signing_keys.keys().any(|name| name.as_str() == by)))
+    }
+
+    /// The revision that a bundle will be.
+    pub(super) fn revision(
+        &self,
+        bundle: &Bundle,
+        activating: &Activating<'_>,
+        key: Option<String>,
+    ) -> Revision {
+        let manifest = bundle.manifest();
+        let said = manifest
+            .metadata
+            .as_ref()
+            .and_then(|said| said.get("vcs_revision"));
+        let source = activating
+            .source
+            .or_else(|| said.and_then(serde_json::Value::as_str));
+        let kept = |text: &str| Some(shortened(text)).filter(|text| !text.is_empty());
+        Revision {
+            number: self.before.revision + 1,
+            digest: HexDigest::from(bundle.digest()),
+            activated: activating.now,
+            action: activating.action,
+            by: Some(By {
+                token: activating.caller.token,
+                name: activating.caller.name.clone(),
+            }),
+            message: activating.message.map(str::to_owned),
+            source: source.and_then(kept),
+            revision: kept(&manifest.revision),
+            key,
+            of: activating.of,
+        }
+    }
+
+    fn put_signing_key(&mut self, key: SigningKey) -> Result<Change, RegisterError> {
+        let action = match self.signing_keys.get(&key.name) {
+            None => Action::Created,
+            Some(known) if known.key == key.key => Action::Unchanged,
+            Some(_) => {
+                return Err(RegisterError::Conflict(format!(
+                    "the signing key {} exists and differs; give the new one a name of its own, and remove this one when nothing is signed with it any more",
+                    key.name
+                )));
+            }
+        };
+        let change = super::draft::change("SigningKey", &key.name, action, None);
+        if action == Action::Created {
+            if self.before.bundle.is_some() && self.signing_keys.is_empty() {
+                let active = "the active bundle stays so, signed or not; what becomes active from now on must be signed";
+                self.warnings.push(active.to_owned());
+            }
+            self.signing_keys.insert(key.name.clone(), key);
+        }
+        Ok(change)
+    }
+}
+
+/// What a manifest says, as far as it is kept.
+fn shortened(text: &str) -> String {
+    text.get(..text.floor_char_boundary(MAX_SOURCE))
+        .unwrap_or(text)
+        .to_owned()
+}
