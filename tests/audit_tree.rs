@@ -54,7 +54,7 @@ impl Hashes for Memory {
     type Error = Infallible;
 
     fn read(&self, level: u8, first: u64, count: u64) -> Result<Vec<HexDigest>, Infallible> {
-        assert!(level % STEP == 0 && count <= 128);
+        assert!(level.is_multiple_of(STEP) && count <= 128);
         let row = self
             .levels
             .get(usize::from(level / STEP))

@@ -270,10 +270,10 @@ fn what_takes_too_long_to_explain_is_left_out_and_said_to_be() {
 #[test]
 fn a_policy_that_is_not_there_can_t_be_explained() {
     let input = Input::example(Phase::Release);
-    let verdict = module("allow := true")
+    let error = module("allow := true")
         .explain("q", Phase::Release, &input)
         .unwrap_err();
-    assert_eq!(verdict.reason, "the bundle has no policy `q`");
+    assert_eq!(error.message, "the bundle has no policy `q`");
 }
 
 #[test]

@@ -2,6 +2,14 @@
 //! request, all in one run; a thousand owners in turn; and the first load of a bundle. `docs/performance.md` says how
 //! the figures are read.
 
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a benchmark that can't be set up has nothing to measure"
+)]
+
 use std::fs;
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::policy::worker::{Answer, Explained};
 use crate::policy::{
-    Archived, Asked, BundleFacts, Diagnostic, ErrorKind, Evaluator, Explanation, Input, Limits, LoadError,
-    Verdict,
+    Archived, Asked, BundleFacts, Diagnostic, ErrorKind, EvaluationError, Evaluator, Explanation, Input,
+    Limits, LoadError, Verdict,
 };
 use process::{Failure, Process};
 use turns::{Turn, Turns};
@@ -220,9 +220,14 @@ impl Evaluator for Workers {
         verdicts
     }
 
-    fn explain(&self, owner: &str, bundle: &Archived, question: Asked<'_>) -> Result<Explanation, Verdict> {
+    fn explain(
+        &self,
+        owner: &str,
+        bundle: &Archived,
+        question: Asked<'_>,
+    ) -> Result<Explanation, EvaluationError> {
         let Asked { policy, phase, input } = question;
-        let failed = |kind, why: String| Verdict::failed(policy, kind, why);
+        let failed = |kind, why: String| EvaluationError::new(kind, why);
         let (turn, mut process) = self
             .take(owner, bundle)
             .map_err(|why| failed(ErrorKind::Busy, why))?;

@@ -53,6 +53,16 @@ pub struct EvaluationError {
     pub message: String,
 }
 
+impl EvaluationError {
+    /// A problem.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> EvaluationError {
+        EvaluationError {
+            kind,
+            message: message.into(),
+        }
+    }
+}
+
 /// The kinds of problem that deny.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, JsonSchema)]
 #[serde(rename_all = "kebab-case")]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::bundle::Bundle;
-use super::decision::{Phase, Verdict};
+use super::decision::{EvaluationError, Phase, Verdict};
 use super::diagnostic::{Diagnostic, nearest};
 use super::explain::Explanation;
 use super::input::Input;
@@ -117,9 +117,13 @@ pub trait Evaluator: Send + Sync {
     /// Explains what a policy of a bundle says: [`Explanation`].
     ///
     /// # Errors
-    /// The verdict alone, where it can't be explained: the policy took all its time, or crashed, or there is none
-    /// of its name.
-    fn explain(&self, owner: &str, bundle: &Archived, question: Asked<'_>) -> Result<Explanation, Verdict>;
+    /// Why it can't be explained: the policy took all its time, or crashed, or there is none of its name.
+    fn explain(
+        &self,
+        owner: &str,
+        bundle: &Archived,
+        question: Asked<'_>,
+    ) -> Result<Explanation, EvaluationError>;
 }
 
 /// Names under `keyward` are the server's own.

@@ -10,7 +10,7 @@ use std::sync::{Arc, OnceLock};
 use regorus::Engine;
 
 use super::bundle::Bundle;
-use super::decision::{ErrorKind, Phase, Verdict};
+use super::decision::{ErrorKind, EvaluationError, Phase, Verdict};
 use super::diagnostic::Diagnostic;
 use super::evaluator::{BundleFacts, is_builtin};
 use super::explain::{self, Explanation};
@@ -167,52 +167,44 @@ impl PreparedBundle {
     /// Explains what a policy says, on a thread with a big stack: [`Explanation`].
     ///
     /// # Errors
-    /// The verdict, where there is none but that the evaluator failed.
-    pub fn explain(&self, policy: &str, phase: Phase, input: &Input) -> Result<Explanation, Verdict> {
-        if is_builtin(policy) && !self.facts.policies.contains_key(policy) {
+    /// There is no such policy, or the evaluator failed.
+    pub fn explain(&self, policy: &str, phase: Phase, input: &Input) -> Result<Explanation, EvaluationError> {
+        let built_in = is_builtin(policy);
+        if built_in && !self.facts.policies.contains_key(policy) {
             let library = PreparedBundle::library().map_err(|_| {
-                Verdict::failed(
-                    policy,
-                    ErrorKind::Internal,
-                    "the built-in policies can't be loaded",
-                )
+                EvaluationError::new(ErrorKind::Internal, "the built-in policies can't be loaded")
             })?;
             return library.explain(policy, phase, input);
         }
-        let registration = input.registration.clone().filter(|_| is_builtin(policy));
         let input = text(&Input {
-            registration,
+            registration: input.registration.clone().filter(|_| built_in),
             ..input.clone()
         });
         on_big_stack(|| self.explain_here(policy, phase, &input, &self.limits))
-            .unwrap_or_else(|panic| Err(crashed(policy, &panic)))
+            .unwrap_or_else(|panic| Err(failed_to_explain(&panic)))
     }
 
-    /// The same on this thread, about an input that is JSON text. Takes no longer than the limits' time to load.
+    /// The same on this thread, about an input that is JSON text. Takes no longer than half the limits' time to load.
     pub(super) fn explain_here(
         &self,
         policy: &str,
         phase: Phase,
         input: &str,
         limits: &Limits,
-    ) -> Result<Explanation, Verdict> {
+    ) -> Result<Explanation, EvaluationError> {
         let deadline = Deadline::after(limits.load_time / 2);
         let verdict = self.ask_here(policy, phase, input, limits);
         let Some(facts) = self.facts.policies.get(policy) else {
-            return Err(verdict);
+            return Err(EvaluationError::new(ErrorKind::MissingPolicy, verdict.reason));
         };
         let mut engine = self.engine.clone();
-        if let Err(error) = engine.set_input_json(input) {
-            return Err(Verdict::failed(
-                policy,
-                ErrorKind::Internal,
-                format!("the input can't be read: {error}"),
-            ));
-        }
+        engine.set_input_json(input).map_err(|error| {
+            EvaluationError::new(ErrorKind::Internal, format!("the input can't be read: {error}"))
+        })?;
         catch_unwind(AssertUnwindSafe(|| {
             explain::explain(engine, facts, &verdict, phase, deadline)
         }))
-        .map_err(|panic| crashed(policy, &text_of(&*panic)))
+        .map_err(|panic| failed_to_explain(&text_of(&*panic)))
     }
 
     /// Asks a policy on this thread, which must have a [big stack](super::STACK), about an input that is JSON text.
@@ -256,6 +248,10 @@ fn crashed(policy: &str, panic: &str) -> Verdict {
         ErrorKind::Internal,
         format!("the evaluator failed: {panic}"),
     )
+}
+
+fn failed_to_explain(panic: &str) -> EvaluationError {
+    EvaluationError::new(ErrorKind::Internal, format!("the evaluator failed: {panic}"))
 }
 
 fn failed_inside(panic: &str) -> Diagnostic {

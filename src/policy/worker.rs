@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::bundle::Bundle;
-use super::decision::{ErrorKind, Phase, Verdict};
+use super::decision::{ErrorKind, EvaluationError, Phase, Verdict};
 use super::diagnostic::Diagnostic;
 use super::evaluator::BundleFacts;
 use super::explain::Explanation;
@@ -86,8 +86,8 @@ pub enum Answer {
 /// What came of explaining.
 #[derive(Serialize, Deserialize)]
 pub enum Explained {
-    /// Why the policy says what it says; or only what it says.
-    Policy(Result<Explanation, Verdict>),
+    /// Why the policy says what it says; or why that can't be told.
+    Policy(Result<Explanation, EvaluationError>),
     /// The worker does not hold the bundle, or no longer; it must be loaded first.
     NotLoaded,
 }
@@ -186,11 +186,7 @@ pub fn serve(
                     None => Explained::NotLoaded,
                     Some(bundle) => Explained::Policy(match std::str::from_utf8(&body) {
                         Ok(input) => bundle.explain_here(&policy, phase, input, &limits),
-                        Err(_) => Err(Verdict::failed(
-                            &policy,
-                            ErrorKind::Internal,
-                            "the input is not text",
-                        )),
+                        Err(_) => Err(EvaluationError::new(ErrorKind::Internal, "the input is not text")),
                     }),
                 };
                 send(&mut output, &explained, &[])?;

@@ -100,7 +100,7 @@ impl Service {
         let policy = bound.verdict.policy.as_str();
         if policy.starts_with(binding::LIBRARY) {
             let explained = self.library.explain(policy, decision.phase, &input);
-            return Ok(explained.map_err(|verdict| verdict.reason));
+            return Ok(explained.map_err(|error| error.message));
         }
         let Some(digest) = bound.bundle else {
             return Ok(Err("no bundle was active".to_owned()));
@@ -117,6 +117,6 @@ impl Service {
         };
         let evaluator = self.parts.evaluator.as_ref();
         let explained = evaluator.explain(decision.owner.as_str(), &loaded.bundle, asked);
-        Ok(explained.map_err(|verdict| verdict.reason))
+        Ok(explained.map_err(|error| error.message))
     }
 }

@@ -2,9 +2,8 @@
 //!
 //! Contracts that every store keeps:
 //!
-//! - **Durable before told.** When a method that writes returns `Ok`, what it wrote survives the
-//!   loss of power. When it returns an error, nothing of it may be relied upon, and nothing partial
-//!   is ever seen.
+//! - **Durable before told.** When a method that writes returns `Ok`, what it wrote survives the loss of power.
+//!   When it returns an error, nothing of it may be relied upon, and nothing partial is ever seen.
 //! - **Exact.** Counts never pass their limits, a launch is spent once, whatever runs beside it.
 //! - **No absence by error.** An error while reading is an error, never «there is none».
 //!

@@ -74,7 +74,7 @@ impl Explain {
                 library.explain(policy, phase, &input)
             };
             let explanation =
-                answer.map_err(|verdict| anyhow!("{policy} can't be explained: {}", verdict.reason))?;
+                answer.map_err(|error| anyhow!("{policy} can't be explained: {}", error.message))?;
             explained.push(explanation);
         }
         Ok(explained)

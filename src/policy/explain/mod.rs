@@ -8,9 +8,11 @@
 //! What is explained is owners' text, so all of it runs where evaluation does, within a time and a number of
 //! conditions; what was left out is said to be.
 
+mod asked;
 mod literal;
 mod probe;
 mod rules;
+mod shown;
 mod target;
 mod terms;
 mod text;

@@ -1,73 +1,41 @@
-//! Which definitions of a rule held, which conditions of the others did not, and what those needed.
+//! Which definitions of a rule held, and which of the others came closest.
 
 use std::collections::BTreeSet;
 
 use regorus::unstable::{Expr, Module as Tree, Query, Ref, Rule as Node, RuleHead};
 use regorus::{Engine, Value};
 
+use super::asked::Asked;
 use super::literal::{Condition, Reader, slice};
-use super::probe::{Answer, Unanswered, ask};
-use super::terms::{comprehension, given, items, several};
-use super::{ConditionOutcome, ExplainedCondition, ExplainedDefinition, ExplainedRule, LookedAt, values};
+use super::terms::given;
+use super::{ExplainedRule, values};
 use crate::policy::diagnostic::Diagnostic;
 use crate::policy::limits::Deadline;
 use crate::policy::names::Names;
 use crate::policy::syntax::Module;
 
-/// How deep a rule is followed into those that it needs.
-const MAX_DEPTH: usize = 6;
-/// Most rules that are followed from one condition.
-const MAX_FOLLOWED: usize = 3;
-/// A name for what a probe takes out; no policy has it, as the server's loader takes no other text along.
-const VALUE: &str = "__keyward_value";
+/// A name for what a probe takes out. A policy that uses it itself spoils its own explanation, and nothing else.
+pub(super) const VALUE: &str = "__keyward_value";
 
 /// Explains rules of one bundle.
 pub(super) struct Explainer<'a> {
-    names: &'a Names<'a>,
-    trees: &'a [Ref<Tree>],
-    deadline: Deadline,
-    left: usize,
-    cut: bool,
+    pub(super) names: &'a Names<'a>,
+    pub(super) trees: &'a [Ref<Tree>],
+    pub(super) deadline: Deadline,
+    pub(super) left: usize,
+    pub(super) cut: bool,
 }
 
 /// Where definitions are read and asked.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    engine: &'a Engine,
-    tree: &'a Tree,
-    module: &'a Module,
+pub(super) struct Place<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) tree: &'a Tree,
+    pub(super) module: &'a Module,
 }
 
-/// A definition whose conditions were asked.
-struct Asked {
-    conditions: Vec<Condition>,
-    outcomes: Vec<(ConditionOutcome, Option<String>)>,
-    /// What held before each condition, arguments included.
-    before: Vec<Vec<String>>,
-    /// The value of the head for each way in which the body holds.
-    heads: Vec<Value>,
-    line: u32,
-    module: usize,
-}
-
-impl Asked {
-    fn held(&self) -> bool {
-        self.outcomes
-            .iter()
-            .all(|(outcome, _)| *outcome == ConditionOutcome::Held)
-            && !self.heads.is_empty()
-    }
-
-    /// How close it came: conditions that did not hold, fewer first; then those that did.
-    fn distance(&self) -> (usize, usize) {
-        let held = self
-            .outcomes
-            .iter()
-            .filter(|(outcome, _)| *outcome == ConditionOutcome::Held);
-        let held = held.count();
-        (self.outcomes.len() - held, usize::MAX - held)
-    }
-}
+/// Whether it is an `else`, the value that its head takes, and its body.
+type Alternative<'a> = (bool, Option<&'a Ref<Expr>>, Option<&'a Query>);
 
 impl<'a> Explainer<'a> {
     pub(super) fn new(
@@ -190,7 +158,7 @@ impl<'a> Explainer<'a> {
             self.cut = true;
             return;
         };
-        let alternatives: Vec<(bool, Option<&Ref<Expr>>, Option<&Query>)> = if bodies.is_empty() {
+        let alternatives: Vec<Alternative<'_>> = if bodies.is_empty() {
             vec![(false, own, None)]
         } else {
             let bodies = bodies.iter().enumerate();
@@ -236,301 +204,5 @@ impl<'a> Explainer<'a> {
             done |= asked.held();
             found.push(asked);
         }
-    }
-
-    /// Asks conditions one after the other: each together with those before it that hold.
-    fn ask(
-        &mut self,
-        place: Place<'_>,
-        conditions: Vec<Condition>,
-        has_head: bool,
-        given: &[String],
-        head: &str,
-    ) -> Asked {
-        let mut outcomes = vec![(ConditionOutcome::NotReached, None); conditions.len()];
-        let mut before = vec![Vec::new(); conditions.len()];
-        let mut held: Vec<String> = given.to_vec();
-        let mut bound: BTreeSet<String> = BTreeSet::new();
-        let mut lost: BTreeSet<String> = BTreeSet::new();
-        let mut pending: Vec<usize> = (0..conditions.len()).collect();
-        let last = conditions.len().wrapping_sub(1);
-        while !pending.is_empty() {
-            // What those before it give is assumed; the first that does not hold ends the assumption.
-            let mut assumed = held.clone();
-            let mut terms = Vec::with_capacity(pending.len());
-            for at in &pending {
-                let Some(condition) = conditions.get(*at) else {
-                    continue;
-                };
-                if has_head && *at == last {
-                    let value = format!("{VALUE} {}", condition.text);
-                    terms.push(comprehension(VALUE, &assumed, Some(&value)));
-                } else {
-                    terms.push(comprehension("1", &assumed, Some(&condition.text)));
-                    assumed.push(condition.text.clone());
-                }
-            }
-            let answers = ask(place.engine, place.tree, place.module, &terms, self.deadline);
-            let mut decided = 0;
-            for (at, answer) in pending.iter().zip(answers) {
-                let (Some(condition), Some(outcome), Some(before)) =
-                    (conditions.get(*at), outcomes.get_mut(*at), before.get_mut(*at))
-                else {
-                    continue;
-                };
-                before.clone_from(&held);
-                decided += 1;
-                *outcome = self.outcome(answer, has_head && *at == last);
-                if outcome.0 == ConditionOutcome::Held {
-                    bound.extend(condition.locals.iter().cloned());
-                    if !(has_head && *at == last) {
-                        held.push(condition.text.clone());
-                    }
-                } else {
-                    lost.extend(condition.locals.difference(&bound).cloned());
-                    break;
-                }
-            }
-            pending.drain(..decided.min(pending.len()));
-            pending.retain(|at| {
-                conditions
-                    .get(*at)
-                    .is_some_and(|condition| condition.locals.is_disjoint(&lost))
-            });
-            if self.deadline.left().is_none() {
-                self.cut = true;
-                break;
-            }
-        }
-        let all_held = outcomes
-            .iter()
-            .all(|(outcome, _)| *outcome == ConditionOutcome::Held);
-        let heads = if all_held {
-            // Named first: in `[a + b | …]` the bar would be a union.
-            let terms = [comprehension(VALUE, &held, Some(&format!("{VALUE} := {head}")))];
-            let answer = ask(place.engine, place.tree, place.module, &terms, self.deadline).pop();
-            answer.and_then(Result::ok).map(items).unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        Asked {
-            conditions,
-            outcomes,
-            before,
-            heads,
-            line: 0,
-            module: 0,
-        }
-    }
-
-    fn outcome(&mut self, answer: Answer, is_head: bool) -> (ConditionOutcome, Option<String>) {
-        match answer {
-            Ok(value) => {
-                let values = items(value);
-                let holds = if is_head {
-                    values.iter().any(|value| *value != Value::Bool(false))
-                } else {
-                    !values.is_empty()
-                };
-                (
-                    if holds {
-                        ConditionOutcome::Held
-                    } else {
-                        ConditionOutcome::Failed
-                    },
-                    None,
-                )
-            }
-            Err(Unanswered::Failed(message)) => (ConditionOutcome::Error, Some(message)),
-            Err(Unanswered::Unreadable) => (ConditionOutcome::NotReached, None),
-            Err(Unanswered::Cut) => {
-                self.cut = true;
-                (ConditionOutcome::NotReached, None)
-            }
-        }
-    }
-
-    /// A definition as it is shown: with the values its conditions looked at, and the rules that they needed.
-    fn shown(&mut self, engine: &Engine, asked: &Asked, accuses: bool, depth: usize) -> ExplainedDefinition {
-        let (Some(module), Some(tree)) = (self.names.modules.get(asked.module), self.trees.get(asked.module))
-        else {
-            return ExplainedDefinition {
-                file: String::new(),
-                line: asked.line,
-                held: asked.held(),
-                conditions: Vec::new(),
-            };
-        };
-        let place = Place { engine, tree, module };
-        let mut values = self.looked_at(place, asked).into_iter();
-        let mut conditions = Vec::with_capacity(asked.conditions.len());
-        for ((condition, (outcome, error)), before) in
-            asked.conditions.iter().zip(&asked.outcomes).zip(&asked.before)
-        {
-            let mut seen = values.next().unwrap_or_default();
-            let because = self.because(place, condition, *outcome, before, accuses, depth);
-            // A rule that is the condition is told about below it; its value is the outcome.
-            if condition
-                .values
-                .first()
-                .is_some_and(|term| condition.text.trim_start_matches("not ") == term)
-                && condition
-                    .targets
-                    .iter()
-                    .any(|target| target.resolve(self.names, module).is_some())
-            {
-                seen.clear();
-            }
-            conditions.push(ExplainedCondition {
-                line: Diagnostic::at_offset(&module.file, &module.text, condition.offset, "").line,
-                text: condition.text.split_whitespace().collect::<Vec<_>>().join(" "),
-                outcome: *outcome,
-                values: seen,
-                error: error.clone(),
-                because,
-            });
-        }
-        ExplainedDefinition {
-            file: module.file.clone(),
-            line: asked.line,
-            held: asked.held(),
-            conditions,
-        }
-    }
-
-    /// The values that each condition looked at.
-    fn looked_at(&mut self, place: Place<'_>, asked: &Asked) -> Vec<Vec<LookedAt>> {
-        let mut terms = Vec::new();
-        for (condition, before) in asked.conditions.iter().zip(&asked.before) {
-            let with: Vec<String> = condition
-                .with
-                .iter()
-                .map(|(what, by)| format!(" with {what} as {by}"))
-                .collect();
-            for term in &condition.values {
-                let one = format!("[{VALUE} | {VALUE} := {term}{}]", with.concat());
-                terms.push(comprehension(&one, before, None));
-            }
-            if let Some((names, domain, body)) = &condition.every {
-                let last = names.rsplit(", ").next().unwrap_or(names);
-                let fails = format!("some {names} in {domain}; count([1 | {body}]) == 0");
-                let one = format!("[{last} | {fails}]");
-                terms.push(comprehension(&one, before, None));
-            }
-        }
-        let mut answers = ask(place.engine, place.tree, place.module, &terms, self.deadline).into_iter();
-        let mut all = Vec::with_capacity(asked.conditions.len());
-        for (condition, (outcome, _)) in asked.conditions.iter().zip(&asked.outcomes) {
-            let mut seen = Vec::new();
-            for term in &condition.values {
-                let answer = answers.next().and_then(Result::ok);
-                // A name that was given is told where it is used.
-                if *outcome == ConditionOutcome::NotReached
-                    || (*outcome == ConditionOutcome::Held && condition.assigns)
-                {
-                    continue;
-                }
-                // Without an answer nothing is said: that is not the same as there being no value.
-                seen.extend(answer.map(|answer| LookedAt {
-                    name: term.split_whitespace().collect::<Vec<_>>().join(" "),
-                    value: several(answer),
-                }));
-            }
-            if let Some((names, ..)) = &condition.every {
-                let failing = answers.next().and_then(Result::ok).and_then(several);
-                if *outcome == ConditionOutcome::Failed && failing.is_some() {
-                    seen.push(LookedAt {
-                        name: format!("{names} that fails"),
-                        value: failing,
-                    });
-                }
-            }
-            all.push(seen);
-        }
-        all
-    }
-
-    /// The rules and functions that made a condition come out as it did.
-    fn because(
-        &mut self,
-        place: Place<'_>,
-        condition: &Condition,
-        outcome: ConditionOutcome,
-        before: &[String],
-        accuses: bool,
-        depth: usize,
-    ) -> Vec<ExplainedRule> {
-        let held = outcome == ConditionOutcome::Held;
-        let telling = matches!(outcome, ConditionOutcome::Failed | ConditionOutcome::Error)
-            || (held && accuses && (condition.negated || condition.takes || condition.values.len() < 2));
-        if !telling || depth >= MAX_DEPTH {
-            return Vec::new();
-        }
-        let Some(engine) = self.replaced(place, condition, before) else {
-            return Vec::new();
-        };
-        let mut because = Vec::new();
-        for target in condition.targets.iter().take(2 * MAX_FOLLOWED) {
-            let Some(path) = target.resolve(self.names, place.module) else {
-                continue;
-            };
-            let arguments = match &target.arguments {
-                None => Vec::new(),
-                Some(terms) => {
-                    let list = format!("[{}]", terms.join(", "));
-                    let asked = [comprehension(&list, before, None)];
-                    let answer = ask(place.engine, place.tree, place.module, &asked, self.deadline).pop();
-                    // The first way in which the conditions before it hold stands for all.
-                    match answer
-                        .and_then(Result::ok)
-                        .map(items)
-                        .and_then(|all| all.into_iter().next())
-                    {
-                        Some(first) => items(first),
-                        None => continue,
-                    }
-                }
-            };
-            let explained = self.rule(&engine, &path, &arguments, depth + 1);
-            let empty = matches!(explained.value.as_deref(), None | Some("false" | "set()"));
-            // What is to be explained is why it does not hold, or, for a negation, why it does.
-            if (empty != (held != condition.negated) || outcome == ConditionOutcome::Error)
-                && !explained.definitions.is_empty()
-                && !because.contains(&explained)
-            {
-                because.push(explained);
-            }
-            if because.len() >= MAX_FOLLOWED {
-                break;
-            }
-        }
-        because
-    }
-
-    /// The engine with the input that a condition's `with` gives it; none where other things are replaced.
-    fn replaced(&self, place: Place<'_>, condition: &Condition, before: &[String]) -> Option<Engine> {
-        let mut engine = place.engine.clone();
-        if condition.with.is_empty() {
-            return Some(engine);
-        }
-        if !condition
-            .with
-            .iter()
-            .all(|(what, _)| what == "input" || what.starts_with("input."))
-        {
-            return None;
-        }
-        let with: Vec<String> = condition
-            .with
-            .iter()
-            .map(|(what, by)| format!(" with {what} as {by}"))
-            .collect();
-        let replaced = format!("{VALUE} := input{}", with.concat());
-        let terms = [comprehension(VALUE, before, Some(&replaced))];
-        let answer = ask(place.engine, place.tree, place.module, &terms, self.deadline)
-            .pop()?
-            .ok()?;
-        engine.set_input(items(answer).into_iter().next()?);
-        Some(engine)
     }
 }
