@@ -6,6 +6,7 @@ use keyward::policy::{
     ConditionOutcome, ExplainedCondition, ExplainedRule, Explanation, Input, Limits, Phase, PreparedBundle,
     explanation_lines,
 };
+use keyward::release::DecisionExplanation;
 use serde_json::{Value, json};
 
 use super::policy_support::{bundle, module};
@@ -362,6 +363,7 @@ fn a_recorded_decision_is_explained_under_the_bundle_that_was_active() {
     let path = format!("/v1/decisions/{id}/explanation");
     let body = app.owner("GET", &path, &Value::Null).ok().body;
     assert_eq!(body["decision"], json!(id));
+    let _: DecisionExplanation = serde_json::from_value(body.clone()).unwrap();
     let policies = body["policies"].as_array().unwrap();
     let denied = policies
         .iter()

@@ -8,6 +8,7 @@ use keyward::http::{
     RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
+use keyward::release::DecisionExplanation;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ fn host_api() -> Value {
     generator.subschema_for::<RegisterBody>();
     generator.subschema_for::<ApplyBody>();
     generator.subschema_for::<DecisionList>();
+    generator.subschema_for::<DecisionExplanation>();
     generator.subschema_for::<BundleList>();
     generator.subschema_for::<PushBody>();
     generator.subschema_for::<PushReply>();
