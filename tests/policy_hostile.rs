@@ -308,7 +308,7 @@ fn every_allowed_built_in_exists_with_its_arguments() {
         let call = |count: usize| {
             format!(
                 "package p\nallow if {name}({})",
-                vec!["input.owner"; count].join(", ")
+                vec!["[input.owner][0]"; count].join(", ")
             )
         };
         let found = load([("p.rego", &call(arguments + 1))])

@@ -2,10 +2,10 @@
 
 use regorus::unstable::{AssignOp, BoolOp, Expr, Literal, Query, Ref};
 
-use super::known::{Body, Scope, Subject, called};
+use super::known::{Body, Part, Scope, Subject, called, written};
 use crate::policy::names::Callee;
-use crate::policy::selection::static_path;
-use crate::policy::syntax::Call;
+use crate::policy::selection::{flatten, static_path};
+use crate::policy::syntax::{Call, Step};
 
 /// A use of something that may be null.
 pub(super) struct Use {
@@ -18,6 +18,8 @@ pub(super) enum How {
     Compared,
     Negated,
     Passed(String),
+    /// It is only read: there must be such a member.
+    Read,
 }
 
 impl Body<'_, '_> {
@@ -77,7 +79,7 @@ impl Body<'_, '_> {
     ) {
         let offset = |expression: &Ref<Expr>| usize::try_from(expression.span().start).unwrap_or(usize::MAX);
         let mut used = |expression: &Ref<Expr>, how: How| {
-            if let Some(subject) = self.unproved(expression, scope) {
+            if let Some(subject) = self.suspect(expression, scope) {
                 found.push(Use {
                     subject,
                     offset: offset(expression),
@@ -111,17 +113,16 @@ impl Body<'_, '_> {
                 let callee = self.check.names.callee(self.module, &call);
                 let asks = ["is_number", "is_string", "is_boolean", "is_null", "type_name"];
                 let is_question = matches!(&callee, Callee::BuiltIn(name) if asks.contains(&name.as_str()));
-                for (at, parameter) in params.iter().enumerate() {
-                    if is_question {
-                        continue;
+                for parameter in params {
+                    if !is_question && negated && !matches!(callee, Callee::Function(_)) {
+                        used(parameter, How::Negated);
                     }
-                    match &callee {
-                        Callee::Function(path) if self.check.unproved.contains(&(path.clone(), at)) => {
-                            used(parameter, How::Passed(name.join(".")));
-                        }
-                        _ if negated => used(parameter, How::Negated),
-                        _ => {}
-                    }
+                }
+                if let Callee::Function(path) = &callee {
+                    self.passed(path, params, &name.join("."), scope, found);
+                }
+                if let Some(part) = self.part(expression, scope) {
+                    self.read(part, offset(expression), found);
                 }
                 for parameter in params {
                     self.within(parameter, scope, negated, found);
@@ -192,10 +193,15 @@ impl Body<'_, '_> {
                 self.within(lhs, scope, negated, found);
                 self.within(rhs, scope, negated, found);
             }
-            Expr::RefDot { refr, .. } => self.within(refr, scope, negated, found),
-            Expr::RefBrack { refr, index, .. } => {
-                self.within(refr, scope, negated, found);
-                self.within(index, scope, negated, found);
+            Expr::RefDot { .. } | Expr::RefBrack { .. } => {
+                let at = usize::try_from(expression.span().start).unwrap_or(usize::MAX);
+                if let (Expr::Var { span, .. }, _) = flatten(expression)
+                    && span.text() != "input"
+                    && let Some(part) = self.part(expression, scope)
+                {
+                    self.read(part, at, found);
+                }
+                self.steps(expression, scope, negated, found);
             }
             Expr::String { .. }
             | Expr::RawString { .. }
@@ -203,6 +209,63 @@ impl Body<'_, '_> {
             | Expr::Bool { .. }
             | Expr::Null { .. }
             | Expr::Var { .. } => {}
+        }
+    }
+
+    /// What is inside the steps of a reference, and its root where that is no name.
+    fn steps(&self, expression: &Ref<Expr>, scope: &Scope, negated: bool, found: &mut Vec<Use>) {
+        match expression.as_ref() {
+            Expr::RefDot { refr, .. } => self.steps(refr, scope, negated, found),
+            Expr::RefBrack { refr, index, .. } => {
+                self.steps(refr, scope, negated, found);
+                self.within(index, scope, negated, found);
+            }
+            _ => self.within(expression, scope, negated, found),
+        }
+    }
+
+    /// Notes that a part of the input is read, for whoever knows its members.
+    fn read(&self, part: Part, offset: usize, found: &mut Vec<Use>) {
+        let subject = match part.argument {
+            Some(argument) => Subject::Argument(argument, part.steps),
+            None => Subject::Member(written(&part.steps)),
+        };
+        found.push(Use {
+            subject,
+            offset,
+            how: How::Read,
+        });
+    }
+
+    /// What a function of the bundle does with what it is given.
+    fn passed(&self, path: &[String], params: &[Ref<Expr>], name: &str, scope: &Scope, found: &mut Vec<Use>) {
+        for (at, parameter) in params.iter().enumerate() {
+            let offset = usize::try_from(parameter.span().start).unwrap_or(usize::MAX);
+            let part = self.part(parameter, scope);
+            let of = |all: &[(Vec<String>, usize, Vec<Step>)]| -> Vec<Vec<Step>> {
+                let wanted = all
+                    .iter()
+                    .filter(|(function, argument, _)| function == path && *argument == at);
+                wanted.map(|(_, _, steps)| steps.clone()).collect()
+            };
+            for steps in of(&self.check.unproved) {
+                let subject = match &part {
+                    Some(part) => self.of_part(&part.clone().then(&steps)),
+                    None => self.holds(parameter, scope),
+                };
+                if let Some(subject) = subject.filter(|subject| !scope.proved.contains(subject)) {
+                    found.push(Use {
+                        subject,
+                        offset,
+                        how: How::Passed(name.to_owned()),
+                    });
+                }
+            }
+            for steps in of(&self.check.read) {
+                if let Some(part) = &part {
+                    self.read(part.clone().then(&steps), offset, found);
+                }
+            }
         }
     }
 }

@@ -5,24 +5,40 @@ use std::collections::HashMap;
 use regorus::unstable::{AssignOp, BoolOp, Expr, Literal, Ref};
 
 use super::Nullable;
-use crate::policy::names::{Meaning, rule_path};
-use crate::policy::selection::{Selected, flatten, static_path};
-use crate::policy::syntax::{Module, Reference, Rule, Step};
+use crate::policy::selection::static_path;
+use crate::policy::syntax::{Module, Rule, Step};
 
 /// Something that may be null.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Subject {
     /// A member of the input, as it is written out.
     Member(String),
-    /// An argument of the function that is looked at.
-    Argument(usize),
+    /// What these steps lead to from an argument of the function that is looked at.
+    Argument(usize, Vec<Step>),
 }
 
-/// What a local name stands for.
-#[derive(Clone, Debug)]
+/// A part of the input, whatever it is called here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Part {
+    /// The argument that it is a part of; none: of the input itself.
+    pub(super) argument: Option<usize>,
+    pub(super) steps: Vec<Step>,
+}
+
+impl Part {
+    pub(super) fn then(mut self, steps: &[Step]) -> Part {
+        self.steps.extend_from_slice(steps);
+        self
+    }
+}
+
+/// What a local name, or a rule, stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Local {
-    /// Something that may be null.
-    Subject(Subject),
+    /// A part of the input.
+    Part(Part),
+    /// Something made of what may be null, such as a list that holds it.
+    Holds(Subject),
     /// A value that was computed.
     Value,
     /// Whatever fits.
@@ -44,96 +60,19 @@ pub(super) struct Body<'c, 'a> {
 }
 
 impl Body<'_, '_> {
-    /// What an expression stands for, if that may be null.
-    pub(super) fn subject(&self, expression: &Ref<Expr>, scope: &Scope) -> Option<Subject> {
-        let (root, selected) = flatten(expression);
-        let Expr::Var { span, .. } = root else { return None };
-        let name = span.text();
-        if let Some(local) = scope.locals.get(name) {
-            return match local {
-                Local::Subject(subject) if selected.is_empty() => Some(subject.clone()),
-                _ => None,
-            };
-        }
-        let steps = selected.iter().map(|step| match step {
-            Selected::Name(name) => Step::Name(name.clone()),
-            Selected::Index(_) => Step::Any,
-        });
-        let reference = Reference {
-            root: name.to_owned(),
-            steps: steps.collect(),
-            offset: 0,
-        };
-        match self.check.names.global(self.module, &reference) {
-            Meaning::Input(steps) => self.member(&steps),
-            Meaning::Data(steps) => {
-                let path: Option<Vec<String>> = steps
-                    .iter()
-                    .map(|step| match step {
-                        Step::Name(name) => Some(name.clone()),
-                        Step::Any => None,
-                    })
-                    .collect();
-                self.check.aliases.get(&path?).cloned()
-            }
-            Meaning::Local | Meaning::Unknown => None,
-        }
-    }
-
-    fn member(&self, steps: &[Step]) -> Option<Subject> {
-        let rule = rule_path(self.module, self.rule);
-        if self.check.null_at(&rule, steps).is_empty() {
-            return None;
-        }
-        let mut path = "input".to_owned();
-        for step in steps {
-            match step {
-                Step::Name(name) => path.push_str(&format!(".{name}")),
-                Step::Any => path.push_str(".[_]"),
-            }
-        }
-        Some(Subject::Member(path))
-    }
-
-    /// The same, unless its type is proved here.
-    pub(super) fn unproved(&self, expression: &Ref<Expr>, scope: &Scope) -> Option<Subject> {
-        self.subject(expression, scope)
-            .filter(|subject| !scope.proved.contains(subject))
-    }
-
-    /// Names in a pattern stand for whatever fits.
-    pub(super) fn open(&self, pattern: &Ref<Expr>, scope: &mut Scope) {
+    /// Names in a pattern stand for whatever fits, or for what may be null in what they are taken out of.
+    pub(super) fn open(&self, pattern: &Ref<Expr>, local: &Local, scope: &mut Scope) {
         match pattern.as_ref() {
             Expr::Var { span, .. } => {
-                scope.locals.insert(span.text().to_owned(), Local::Open);
+                scope.locals.insert(span.text().to_owned(), local.clone());
             }
-            Expr::Array { items, .. } => items.iter().for_each(|item| self.open(item, scope)),
-            Expr::Object { fields, .. } => fields.iter().for_each(|(_, _, value)| self.open(value, scope)),
+            Expr::Array { items, .. } => items.iter().for_each(|item| self.open(item, local, scope)),
+            Expr::Object { fields, .. } => {
+                fields
+                    .iter()
+                    .for_each(|(_, _, value)| self.open(value, local, scope));
+            }
             _ => {}
-        }
-    }
-
-    /// What an item of a collection stands for.
-    pub(super) fn item_of(&self, collection: &Ref<Expr>, scope: &Scope) -> Local {
-        let (root, selected) = flatten(collection);
-        let Expr::Var { span, .. } = root else {
-            return Local::Open;
-        };
-        if scope.locals.contains_key(span.text()) {
-            return Local::Open;
-        }
-        let steps = selected.iter().map(|step| match step {
-            Selected::Name(name) => Step::Name(name.clone()),
-            Selected::Index(_) => Step::Any,
-        });
-        let reference = Reference {
-            root: span.text().to_owned(),
-            steps: steps.chain([Step::Any]).collect(),
-            offset: 0,
-        };
-        match self.check.names.global(self.module, &reference) {
-            Meaning::Input(steps) => self.member(&steps).map_or(Local::Open, Local::Subject),
-            _ => Local::Open,
         }
     }
 
@@ -150,35 +89,49 @@ impl Body<'_, '_> {
                 collection,
                 ..
             } => {
-                key.iter().for_each(|key| self.open(key, scope));
+                key.iter().for_each(|key| self.open(key, &Local::Open, scope));
                 let item = self.item_of(collection, scope);
                 match value.as_ref() {
                     Expr::Var { span, .. } => {
                         scope.locals.insert(span.text().to_owned(), item);
                     }
-                    _ => self.open(value, scope),
+                    _ => {
+                        let inside = self.holds(collection, scope).map_or(Local::Open, Local::Holds);
+                        self.open(value, &inside, scope);
+                    }
                 }
             }
             Literal::Expr { expr, .. } => {
                 let Expr::AssignExpr { op, lhs, rhs, .. } = expr.as_ref() else {
                     return;
                 };
-                let Expr::Var { span, .. } = lhs.as_ref() else {
-                    if *op == AssignOp::ColEq {
-                        self.open(lhs, scope);
-                    }
-                    return;
-                };
-                let name = span.text();
-                let known = *op == AssignOp::Eq
-                    && (scope.locals.contains_key(name) || self.subject(lhs, scope).is_some());
-                let fresh = *op == AssignOp::ColEq || self.rule.bindable.contains(name);
-                if !known && fresh {
-                    let local = self.subject(rhs, scope).map_or(Local::Value, Local::Subject);
-                    scope.locals.insert(name.to_owned(), local);
+                self.assign(*op == AssignOp::ColEq, lhs, rhs, scope);
+                if *op == AssignOp::Eq {
+                    self.assign(false, rhs, lhs, scope);
                 }
             }
             Literal::NotExpr { .. } | Literal::Every { .. } => {}
+        }
+    }
+
+    /// A name, or a pattern, that is given to something.
+    fn assign(&self, declares: bool, pattern: &Ref<Expr>, given: &Ref<Expr>, scope: &mut Scope) {
+        let Expr::Var { span, .. } = pattern.as_ref() else {
+            let is_pattern = matches!(pattern.as_ref(), Expr::Array { .. } | Expr::Object { .. });
+            if declares || is_pattern {
+                let inside = self.holds(given, scope).map(Local::Holds);
+                if let Some(local) = inside.or_else(|| declares.then_some(Local::Open)) {
+                    self.open(pattern, &local, scope);
+                }
+            }
+            return;
+        };
+        let name = span.text();
+        let known = !declares && (scope.locals.contains_key(name) || self.part(pattern, scope).is_some());
+        let fresh = declares || self.rule.bindable.contains(name);
+        if !known && fresh {
+            let local = self.named(given, scope);
+            scope.locals.insert(name.to_owned(), local);
         }
     }
 
@@ -252,6 +205,18 @@ impl Body<'_, '_> {
             _ => false,
         }
     }
+}
+
+/// A path under the input as it is written; an index that could be any is `[_]`.
+pub(super) fn written(steps: &[Step]) -> String {
+    let mut path = "input".to_owned();
+    for step in steps {
+        match step {
+            Step::Name(name) => path.push_str(&format!(".{name}")),
+            Step::Any => path.push_str(".[_]"),
+        }
+    }
+    path
 }
 
 /// A call of a plain name, and its arguments.

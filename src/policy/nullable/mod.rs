@@ -5,14 +5,17 @@
 //! body has not proved the member's type. What is proved in a body holds in all of it, whatever the order, and in
 //! what is nested in it.
 //!
-//! Members are followed through local names, rules that only name them, and arguments of the bundle's own functions.
+//! Members are followed through local names for them and for what they are in, rules that name them, arguments and
+//! results of the bundle's own functions, lists and objects, and built-ins that hand on what they are given. What is
+//! followed there is also held to the members that there are.
 
 mod body;
 mod known;
+mod parts;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regorus::unstable::{Expr, Module as Tree, Ref, Rule as Node, RuleHead};
+use regorus::unstable::{Module as Tree, Ref, Rule as Node, RuleHead};
 use serde_json::Value;
 
 use super::check::reserved;
@@ -20,12 +23,18 @@ use super::decision::Phase;
 use super::diagnostic::Diagnostic;
 use super::graph::Graph;
 use super::input::Input;
+use super::members::Members;
 use super::names::{Names, rule_path};
 use super::syntax::{Form, Module, Rule, Step};
 use body::{How, Use};
-use known::{Body, Local, Scope, Subject};
+use known::{Body, Local, Subject};
 
 type Path = Vec<String>;
+
+/// How often what is found of one function may teach something about another.
+const MAX_ROUNDS: usize = 100;
+/// No member of the input lies deeper; a function that calls itself would go on for ever.
+const MAX_STEPS: usize = 8;
 
 /// The check of one bundle.
 pub(super) struct Nullable<'a> {
@@ -34,10 +43,16 @@ pub(super) struct Nullable<'a> {
     barest: [(Phase, Value); 2],
     /// The rules that each phase evaluates.
     evaluated: [BTreeSet<Path>; 2],
-    /// Rules whose value is a member that may be null.
-    aliases: BTreeMap<Path, Subject>,
-    /// Arguments that functions compare or negate without a proof.
-    unproved: BTreeSet<(Path, usize)>,
+    /// The members that there are.
+    members: Members,
+    /// Rules whose value is a part of the input, or made of what may be null.
+    aliases: BTreeMap<Path, Local>,
+    /// What functions compare or negate without a proof, as steps from an argument.
+    unproved: Vec<(Path, usize, Vec<Step>)>,
+    /// What functions read, as steps from an argument.
+    read: Vec<(Path, usize, Vec<Step>)>,
+    /// Arguments that are in what functions return.
+    returned: BTreeSet<(Path, usize)>,
 }
 
 impl<'a> Nullable<'a> {
@@ -66,8 +81,11 @@ impl<'a> Nullable<'a> {
                 (phase, barest)
             }),
             evaluated: [Phase::Launch, Phase::Release].map(|phase| graph.reachable(&roots(phase))),
+            members: Members::of_owners(),
             aliases: BTreeMap::new(),
-            unproved: BTreeSet::new(),
+            unproved: Vec::new(),
+            read: Vec::new(),
+            returned: BTreeSet::new(),
         };
         let rules: Vec<(&Module, &Rule, &Node)> = names
             .modules
@@ -79,21 +97,30 @@ impl<'a> Nullable<'a> {
                 nodes.map(move |(rule, node)| (module, rule, node.as_ref()))
             })
             .collect();
-        check.name_aliases(&rules);
-        // Until no function passes an argument on to one that was found since.
-        loop {
-            let before = check.unproved.len();
+        // Until no rule names, and no function passes on, what was found since.
+        for _ in 0..MAX_ROUNDS {
+            let before = check.known();
+            check.name_aliases(&rules);
             for (module, rule, node) in &rules {
                 if !matches!(rule.form, Form::Function { .. }) {
                     continue;
                 }
+                check.note_returned(module, rule, node);
                 for used in check.uses(module, rule, node) {
-                    if let Subject::Argument(argument) = used.subject {
-                        check.unproved.insert((rule_path(module, rule), argument));
+                    let Subject::Argument(argument, steps) = used.subject else {
+                        continue;
+                    };
+                    let entry = (rule_path(module, rule), argument, steps);
+                    let into = match used.how {
+                        How::Read => &mut check.read,
+                        _ => &mut check.unproved,
+                    };
+                    if entry.2.len() <= MAX_STEPS && !into.contains(&entry) {
+                        into.push(entry);
                     }
                 }
             }
-            if check.unproved.len() == before {
+            if check.known() == before {
                 break;
             }
         }
@@ -108,26 +135,47 @@ impl<'a> Nullable<'a> {
         found
     }
 
-    /// Rules without a condition whose value is nothing but a member that may be null.
+    /// How much is known of rules and functions.
+    fn known(&self) -> (usize, usize, usize, usize) {
+        (
+            self.aliases.len(),
+            self.unproved.len(),
+            self.read.len(),
+            self.returned.len(),
+        )
+    }
+
+    /// Rules whose value is a part of the input, or holds one.
     fn name_aliases(&mut self, rules: &[(&Module, &Rule, &Node)]) {
         for (module, rule, node) in rules {
-            let Node::Spec {
-                head: RuleHead::Compr {
-                    assign: Some(assign), ..
-                },
-                ..
-            } = node
-            else {
-                continue;
-            };
             let here = Body {
                 check: self,
                 module,
                 rule,
             };
-            if let Some(subject) = here.subject(&assign.value, &Scope::default()) {
-                self.aliases.insert(rule_path(module, rule), subject);
+            let named = here
+                .value(node)
+                .filter(|local| matches!(local, Local::Part(_) | Local::Holds(_)));
+            if let Some(local) = named {
+                self.aliases.entry(rule_path(module, rule)).or_insert(local);
             }
+        }
+    }
+
+    /// Arguments that are in what a function returns.
+    fn note_returned(&mut self, module: &Module, rule: &Rule, node: &Node) {
+        let here = Body {
+            check: self,
+            module,
+            rule,
+        };
+        let argument = match here.value(node) {
+            Some(Local::Part(part)) => part.argument,
+            Some(Local::Holds(Subject::Argument(argument, _))) => Some(argument),
+            _ => None,
+        };
+        if let Some(argument) = argument {
+            self.returned.insert((rule_path(module, rule), argument));
         }
     }
 
@@ -141,25 +189,12 @@ impl<'a> Nullable<'a> {
         let Node::Spec { head, bodies, .. } = node else {
             return found;
         };
-        let mut scope = Scope::default();
-        let assign = match head {
-            RuleHead::Compr { assign, .. } => assign.as_ref(),
-            RuleHead::Set { .. } => None,
-            RuleHead::Func { args, assign, .. } => {
-                for (at, argument) in args.iter().enumerate() {
-                    match argument.as_ref() {
-                        Expr::Var { span, .. } => {
-                            let subject = Subject::Argument(at);
-                            scope
-                                .locals
-                                .insert(span.text().to_owned(), Local::Subject(subject));
-                        }
-                        _ => body.open(argument, &mut scope),
-                    }
-                }
-                assign.as_ref()
-            }
+        let (assign, arguments) = match head {
+            RuleHead::Compr { assign, .. } => (assign.as_ref(), [].as_slice()),
+            RuleHead::Set { .. } => (None, [].as_slice()),
+            RuleHead::Func { args, assign, .. } => (assign.as_ref(), args.as_slice()),
         };
+        let scope = body.arguments(arguments);
         let mut first = scope.clone();
         for (number, part) in bodies.iter().enumerate() {
             let within = body.query(&part.query, &scope, &mut found);
@@ -196,6 +231,27 @@ impl<'a> Nullable<'a> {
             .collect()
     }
 
+    /// The paths at or below this one that may be null where this rule is evaluated.
+    fn nulls_below(&self, rule: &Path, steps: &[Step]) -> Vec<Vec<Step>> {
+        let mut found = Vec::new();
+        let mut pending = vec![steps.to_vec()];
+        let example = self.example();
+        while let Some(path) = pending.pop() {
+            if !self.null_at(rule, &path).is_empty() {
+                found.push(path);
+                continue;
+            }
+            if let Some(Value::Object(members)) = leaf(&example, &path) {
+                pending.extend(members.keys().rev().map(|name| {
+                    let mut below = path.clone();
+                    below.push(Step::Name(name.clone()));
+                    below
+                }));
+            }
+        }
+        found
+    }
+
     fn diagnostic(&self, module: &Module, rule: &Rule, used: &Use) -> Option<Diagnostic> {
         let Subject::Member(member) = &used.subject else {
             return None;
@@ -208,10 +264,15 @@ impl<'a> Nullable<'a> {
                 name => Step::Name(name.to_owned()),
             })
             .collect();
+        if matches!(used.how, How::Read) {
+            let place = Diagnostic::at_offset(&module.file, &module.text, used.offset, "");
+            return self.members.check(&steps).err().map(|problem| problem.at(place));
+        }
         let only_launch = self.null_at(&rule_path(module, rule), &steps) == [Phase::Launch];
         let when = if only_launch { " at launch" } else { "" };
         let shown = member.replace(".[_]", "[_]");
         let message = match &used.how {
+            How::Read => return None,
             How::Compared => {
                 format!("`{shown}` may be null{when}, and null is less than every number and text")
             }
