@@ -228,7 +228,7 @@ fn a_new_repository_is_written_whole_or_not_at_all() {
     let refused = shell.run(&["policy", "new", "full"]).failed();
     assert_eq!(
         refused,
-        "error: full is not empty: name a folder that is, or none that is there\n"
+        "error: full is not empty (it has notes.txt): name a folder that is, or none that is there\n"
     );
     assert_eq!(shell.list("full"), ["notes.txt"]);
     for (name, why) in [

@@ -97,7 +97,12 @@ fn policies_are_signed_pushed_listed_fetched_and_rolled_back() {
     );
     run(&shell, &["policy", "log"], 0);
     run(&shell, &["policy", "rollback", "-m", "no"], 1);
-    run(&shell, &["policy", "key", "remove", "release"], 0);
+    run(&shell, &["policy", "key", "remove", "release"], 1);
+    run(
+        &shell,
+        &["policy", "key", "remove", "release", "--allow-unsigned"],
+        0,
+    );
     run(&shell, &["policy", "key", "remove", "release"], 1);
     run(&shell, &["policy", "rollback", "-m", "as it was"], 0);
     run(

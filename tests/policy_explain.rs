@@ -183,7 +183,7 @@ fn an_every_that_fails_names_the_item() {
     let explanation = explained(
         "default allow := false\nallow if {\n\tevery n, s in [1, 9, 2] {\n\t\tn < 3\n\t\ts < 5\n\t}\n}",
     );
-    let every = condition(&explanation, "every n, s in [1, 9, 2] { n < 3 s < 5 }");
+    let every = condition(&explanation, "every n, s in [1, 9, 2] { n < 3; s < 5 }");
     assert_eq!(every.outcome, ConditionOutcome::Failed);
     assert_eq!(value(every, "n, s that fails").as_deref(), Some("9"));
 }
@@ -392,4 +392,82 @@ fn a_recorded_decision_is_explained_under_the_bundle_that_was_active() {
     app.request("GET", &path, &[], b"").expect(401, "unauthorized");
     let other = format!("/v1/decisions/{}/explanation", uuid::Uuid::nil());
     app.owner("GET", &other, &Value::Null).expect(404, "not-found");
+}
+
+#[test]
+fn texts_are_shown_as_they_are() {
+    let mut input = Input::example(Phase::Release);
+    input.claimed.description = Some("a b".to_owned());
+    let explanation = explained_on(
+        "default allow := false\nallow if {\n\tis_string(input.claimed.description)\n\tinput.claimed.description == # two blanks\n\t\t\"a  b\"\n}",
+        &input,
+    );
+    let failed = condition(&explanation, "input.claimed.description == \"a  b\"");
+    assert_eq!(
+        value(failed, "input.claimed.description").as_deref(),
+        Some("\"a b\"")
+    );
+}
+
+#[test]
+fn a_definition_for_other_arguments_says_so_and_comes_last() {
+    let explanation = explained(
+        "default allow := false\nallow if g(\"y\", 2)\ng(\"x\", v) if v == 2\ng(\"z\", v) if v == 2\ng(\"y\", v) if {\n\tv == 3\n\tinput.owner == \"nobody\"\n}",
+    );
+    assert_eq!(
+        value(condition(&explanation, "v == 3"), "v").as_deref(),
+        Some("2")
+    );
+    let alone = explained("default allow := false\nallow if g(\"y\", 2)\ng(\"x\", v) if v == 2");
+    assert_eq!(
+        condition(&alone, "\"x\" = \"y\"").outcome,
+        ConditionOutcome::Failed
+    );
+}
+
+#[test]
+fn definitions_that_contradict_each_other_are_both_shown_and_the_rule_has_no_value() {
+    let explanation = explained("allow := true if input.version == 1\nallow := false if input.version < 2");
+    let allow = rule(&explanation, "allow");
+    assert!(!explanation.allow);
+    assert_eq!((allow.value.as_deref(), allow.definitions.len()), (None, 2));
+}
+
+#[test]
+fn of_several_bindings_those_are_shown_that_denied() {
+    let explanation = explained(
+        "allow := true\ngood(s) if s in {\"fine\", \"also\"}\ndeny contains s if {\n\tsome s in [\"fine\", \"also\", \"evil\"]\n\tnot good(s)\n}",
+    );
+    let accused = condition(&explanation, "not good(s)");
+    assert_eq!(value(accused, "s").as_deref(), Some("\"evil\""));
+    assert_eq!(accused.because[0].rule, "p.good");
+}
+
+#[test]
+fn what_comes_after_a_failed_guard_is_no_error() {
+    let explanation = explained(
+        "default allow := false\nallow if {\n\tinput.owner == \"nobody\"\n\tto_number(input.owner) > 1\n}",
+    );
+    assert_eq!(
+        conditions(&explanation),
+        [
+            "input.owner == \"nobody\" Failed",
+            "to_number(input.owner) > 1 NotReached"
+        ]
+    );
+}
+
+#[test]
+fn an_else_that_says_false_does_not_hide_what_failed() {
+    let explanation = explained("allow := true if {\n\tinput.owner == \"nobody\"\n} else := false");
+    assert_eq!(conditions(&explanation), ["input.owner == \"nobody\" Failed"]);
+}
+
+#[test]
+fn members_of_an_object_that_rules_make_are_shown_as_the_object() {
+    let explanation = explained(
+        "default allow := false\nallow if names.q == \"z\"\nnames[key] := concat(\"\", [key, \"!\"]) if some key in [\"p\", \"q\"]",
+    );
+    let failed = condition(&explanation, "names.q == \"z\"");
+    assert_eq!(value(failed, "names.q").as_deref(), Some("\"q!\""));
 }

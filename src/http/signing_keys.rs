@@ -90,5 +90,31 @@ async fn delete_signing_key(
     state: web::Data<State>,
     request: HttpRequest,
 ) -> HttpResponse {
+    let last = auth::caller(&request, &state).await;
+    let unsigned = request.query_string() == "allow-unsigned=true";
+    let refused = match last {
+        Ok(caller) if !unsigned => {
+            let name = path.clone();
+            let only = on_thread(&state, move |service| {
+                let keys = service.store().owner_state(&caller.owner)?.signing_keys;
+                Ok(matches!(keys.as_slice(), [only] if only.name.as_str() == name))
+            });
+            only.await
+                .and_then(|only| if only { Err(only_key()) } else { Ok(()) })
+        }
+        Ok(_) => Ok(()),
+        Err(problem) => Err(problem),
+    };
+    if let Err(problem) = refused {
+        return answer(&request, Err(problem));
+    }
     remove(path.into_inner(), ObjectKind::SigningKey, state, request).await
+}
+
+fn only_key() -> Problem {
+    Problem::new(
+        Kind::Conflict,
+        "it is the only signing key: without it, any bundle becomes active unsigned; register the next key first, or \
+         say `?allow-unsigned=true`",
+    )
 }

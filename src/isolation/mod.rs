@@ -246,9 +246,19 @@ impl Evaluator for Workers {
                 }
                 Ok(Explained::NotLoaded) => {}
                 Err(Failure::TimedOut) => {
-                    return Err(failed(ErrorKind::TimeLimit, not_decided(self.limits.time)));
+                    log::warn!(
+                        "a policy of {owner} could not be explained in time and its worker was ended: {policy}"
+                    );
+                    let why = format!("it can't be explained within {:?}", self.limits.explain_time());
+                    return Err(failed(ErrorKind::TimeLimit, why));
                 }
-                Err(failure) => return Err(failed(ErrorKind::Crashed, failure.text())),
+                Err(failure) => {
+                    log::warn!(
+                        "a policy of {owner} ended its worker when it was explained ({}): {policy}",
+                        failure.text()
+                    );
+                    return Err(failed(ErrorKind::Crashed, failure.text()));
+                }
             }
             match process.load(bundle, false, &self.limits) {
                 Ok(Ok(_)) => {}

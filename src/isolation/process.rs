@@ -149,7 +149,7 @@ impl Process {
             phase,
             limits: limits.clone(),
         };
-        let explained = self.call(&request, input, limits.load_time)?;
+        let explained = self.call(&request, input, limits.explain_time())?;
         if matches!(explained, Explained::NotLoaded) {
             self.holds.remove(digest);
         }

@@ -38,6 +38,13 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// Time to explain one policy: ten evaluations. 2 s.
+    pub fn explain_time(&self) -> Duration {
+        self.time.saturating_mul(10)
+    }
+}
+
 /// A point in time that an evaluation must be done by.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {

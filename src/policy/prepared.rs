@@ -184,7 +184,8 @@ impl PreparedBundle {
             .unwrap_or_else(|panic| Err(failed_to_explain(&panic)))
     }
 
-    /// The same on this thread, about an input that is JSON text. Takes no longer than half the limits' time to load.
+    /// The same on this thread, about an input that is JSON text. Takes no longer than
+    /// [`Limits::explain_time`].
     pub(super) fn explain_here(
         &self,
         policy: &str,
@@ -192,7 +193,7 @@ impl PreparedBundle {
         input: &str,
         limits: &Limits,
     ) -> Result<Explanation, EvaluationError> {
-        let deadline = Deadline::after(limits.load_time / 2);
+        let deadline = Deadline::after(limits.explain_time());
         let verdict = self.ask_here(policy, phase, input, limits);
         let Some(facts) = self.facts.policies.get(policy) else {
             return Err(EvaluationError::new(ErrorKind::MissingPolicy, verdict.reason));

@@ -66,7 +66,7 @@ pub enum Request {
         policy: String,
         /// The phase.
         phase: Phase,
-        /// How much it may take: the time to load.
+        /// How much it may take.
         limits: Limits,
     },
 }
@@ -181,7 +181,7 @@ pub fn serve(
                 phase,
                 limits,
             } => {
-                allow(limits.load_time);
+                allow(limits.explain_time());
                 let explained = match held.get(&digest) {
                     None => Explained::NotLoaded,
                     Some(bundle) => Explained::Policy(match std::str::from_utf8(&body) {

@@ -1,6 +1,8 @@
 //! Why a recorded decision was taken: its policies explained on the input that they saw, under the bundle that was
 //! active then.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -11,6 +13,9 @@ use crate::domain::decision::Decision;
 use crate::domain::launch::{Binding, BoundVerdict};
 use crate::domain::{HexDigest, Name};
 use crate::policy::{Asked, Explanation, Input};
+
+/// When no other policy of a decision is explained any more: workers are there for launches first.
+const BUDGET: Duration = Duration::from_secs(3);
 
 /// A decision, explained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,8 +58,10 @@ impl Service {
             return Ok(None);
         };
         let mut policies = Vec::with_capacity(decision.policies.len());
+        let end = self.parts.clock.now().after(BUDGET);
         for bound in &decision.policies {
-            policies.push(self.explained(&decision, bound)?);
+            let late = self.parts.clock.now() >= end;
+            policies.push(self.explained(&decision, bound, late)?);
         }
         Ok(Some(DecisionExplanation {
             decision: decision.id,
@@ -63,7 +70,12 @@ impl Service {
         }))
     }
 
-    fn explained(&self, decision: &Decision, bound: &BoundVerdict) -> Result<ExplainedPolicy, Refusal> {
+    fn explained(
+        &self,
+        decision: &Decision,
+        bound: &BoundVerdict,
+        late: bool,
+    ) -> Result<ExplainedPolicy, Refusal> {
         let mut explained = ExplainedPolicy {
             policy: bound.verdict.policy.clone(),
             binding: bound.binding.clone(),
@@ -76,13 +88,14 @@ impl Service {
         // Records of an older server don't have the releases that a secret's policies saw; most don't look at them.
         let input = replay::input(decision, bound.secret.as_ref(), bound.releases.as_ref(), false);
         let answer = match input {
+            _ if late => Err("there was no time left to explain it".to_owned()),
             Err(why) => Err(why.to_string()),
             Ok(input) => self.explain(decision, bound, input)?,
         };
         match answer {
             Err(why) => explained.problem = Some(why),
             Ok(explanation) => {
-                if explanation.allow != bound.verdict.allow {
+                if (explanation.allow, &explanation.reason) != (bound.verdict.allow, &bound.verdict.reason) {
                     explained.problem = Some(format!("recorded was: {}", bound.verdict.reason));
                 }
                 explained.explanation = Some(explanation);

@@ -27,7 +27,7 @@ pub(super) struct InputSource {
     #[arg(long, value_name = "ID", conflicts_with = "input")]
     decision: Option<Uuid>,
     /// The secret of the decision that the policy is asked for
-    #[arg(long, value_name = "NAME", requires = "decision")]
+    #[arg(long, value_name = "NAME", requires = "decision", conflicts_with = "input")]
     secret: Option<Name>,
     #[command(flatten)]
     connection: OptionalConnection,

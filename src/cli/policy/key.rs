@@ -54,6 +54,9 @@ pub(in crate::cli) struct List {
 pub(in crate::cli) struct Remove {
     /// Name of the key
     name: Name,
+    /// Remove it even if it is the only one, after which bundles need no signature
+    #[arg(long)]
+    allow_unsigned: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -124,9 +127,14 @@ impl List {
 
 impl Remove {
     fn run(self) -> anyhow::Result<Ended> {
+        let query = if self.allow_unsigned {
+            "?allow-unsigned=true"
+        } else {
+            ""
+        };
         self.connection
             .client()?
-            .delete(&format!("/v1/signing-keys/{}", self.name))?;
+            .delete(&format!("/v1/signing-keys/{}{query}", self.name))?;
         output::line(&format!("Signing key {}: removed", self.name))?;
         Ok(Ended::Done)
     }

@@ -46,9 +46,14 @@ impl New {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Ended> {
         let shown = self.folder.display();
         match fs::read_dir(&self.folder) {
-            Ok(mut entries) => {
-                if entries.next().is_some() {
-                    bail!("{shown} is not empty: name a folder that is, or none that is there");
+            Ok(entries) => {
+                // A repository that was just begun has nothing else.
+                let mut others = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+                if let Some(other) = others.find(|name| name != ".git") {
+                    bail!(
+                        "{shown} is not empty (it has {}): name a folder that is, or none that is there",
+                        other.to_string_lossy()
+                    );
                 }
             }
             Err(error) if error.kind() == ErrorKind::NotFound => {}

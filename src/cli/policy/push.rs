@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::revisions::Revisions;
@@ -13,7 +13,7 @@ use crate::cli::Ended;
 use crate::cli::client::{Client, Connection};
 use crate::cli::output::{self, Format};
 use crate::domain::object::Action;
-use crate::domain::revision::Which;
+use crate::domain::revision::{Revision, Which};
 use crate::domain::{Base64Bytes, HexDigest};
 use crate::http::{PushBody, PushReply, RollbackBody};
 use crate::policy::{Archived, Bundle, Evaluator as _, LoadError};
@@ -100,14 +100,23 @@ impl Rollback {
         let client = self.connection.client()?;
         let to = match self.to {
             Some(to) => to,
-            None => match Revisions::newest(&client, 2)?.items.get(1) {
-                Some(before) => Which::Number(before.number),
-                None => bail!("there is no revision before the active one to go back to"),
-            },
+            None => before_the_active(&Revisions::newest(&client, 1000)?.items)
+                .context("there is no revision before the active one to go back to")?,
         };
         let reply = go_back(&client, to, self.message, self.dry_run)?;
         show(&reply, self.output, self.dry_run)
     }
+}
+
+/// The revision before the active one. Where that was gone back to itself, the one before what it was: who goes back
+/// twice wants what was active earlier, not what was left a moment ago.
+fn before_the_active(newest_first: &[Revision]) -> Option<Which> {
+    let active = newest_first.first()?;
+    let since = active.of.unwrap_or(active.number);
+    let before = newest_first
+        .iter()
+        .find(|one| one.number < since && one.digest != active.digest)?;
+    Some(Which::Number(before.number))
 }
 
 /// The files of a repository that passes what `policy check` looks at.
@@ -164,4 +173,48 @@ fn show(reply: &PushReply, format: Format, dry_run: bool) -> anyhow::Result<Ende
         output::line("\nNothing was changed: --dry-run")?;
     }
     Ok(Ended::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::Time;
+    use crate::domain::revision::Activation;
+
+    fn revision(number: u64, digest: u8, of: Option<u64>) -> Revision {
+        Revision {
+            number,
+            digest: [digest; 32].into(),
+            activated: Time::from_millis(0),
+            action: if of.is_some() {
+                Activation::Rollback
+            } else {
+                Activation::Push
+            },
+            by: None,
+            message: None,
+            source: None,
+            revision: None,
+            key: None,
+            of,
+        }
+    }
+
+    #[test]
+    fn going_back_twice_goes_back_further() {
+        let to = |revisions: &[Revision]| match before_the_active(revisions) {
+            Some(Which::Number(number)) => Some(number),
+            _ => None,
+        };
+        let [one, two, three] = [1_u8, 2, 3].map(|number| revision(u64::from(number), number, None));
+        let pushed = [three.clone(), two.clone(), one.clone()];
+        assert_eq!(to(&pushed), Some(2));
+        let back = [&[revision(4, 2, Some(2))], pushed.as_slice()].concat();
+        assert_eq!(to(&back), Some(1));
+        let further = [&[revision(5, 1, Some(1))], back.as_slice()].concat();
+        assert_eq!(to(&further), None);
+        // The same bundle signed anew is nothing to go back to.
+        assert_eq!(to(&[revision(2, 1, None), one]), None);
+        assert_eq!(to(&[]), None);
+    }
 }

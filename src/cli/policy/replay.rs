@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use clap::Args;
 use serde::Serialize;
 
@@ -65,6 +65,9 @@ impl Replay {
         if !output::structured(self.output, &replayed)? {
             output::line(&format!("bundle {}", replayed.bundle))?;
             output::line(&report.text(["recorded", "now"]))?;
+        }
+        if report.is_empty() {
+            bail!("there is no such decision: nothing can be told from that");
         }
         Ok(if report.is_unchanged() {
             Ended::Done

@@ -85,6 +85,11 @@ impl Report {
         }
     }
 
+    /// Whether there was no decision.
+    pub(super) fn is_empty(&self) -> bool {
+        self.decisions == 0
+    }
+
     /// Whether every decision came out the same.
     pub(super) fn is_unchanged(&self) -> bool {
         self.flips.is_empty()

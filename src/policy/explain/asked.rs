@@ -16,6 +16,10 @@ pub(super) struct Asked {
     pub(super) outcomes: Vec<(ConditionOutcome, Option<String>)>,
     /// What held before each condition, arguments included.
     pub(super) before: Vec<Vec<String>>,
+    /// All that held, arguments included.
+    pub(super) all: Vec<String>,
+    /// Whether it is a definition for these arguments at all.
+    pub(super) applies: bool,
     /// The value of the head for each way in which the body holds.
     pub(super) heads: Vec<Value>,
     pub(super) line: u32,
@@ -23,6 +27,20 @@ pub(super) struct Asked {
 }
 
 impl Asked {
+    /// A definition for other arguments.
+    pub(super) fn misfit(condition: Condition) -> Asked {
+        Asked {
+            conditions: vec![condition],
+            outcomes: vec![(ConditionOutcome::Failed, None)],
+            before: vec![Vec::new()],
+            all: Vec::new(),
+            applies: false,
+            heads: Vec::new(),
+            line: 0,
+            module: 0,
+        }
+    }
+
     pub(super) fn held(&self) -> bool {
         self.outcomes
             .iter()
@@ -30,14 +48,26 @@ impl Asked {
             && !self.heads.is_empty()
     }
 
-    /// How close it came: conditions that did not hold, fewer first; then those that did.
-    pub(super) fn distance(&self) -> (usize, usize) {
+    /// What a condition's values are asked under: where the body held, all of it, so that only the ways are shown in
+    /// which it did.
+    pub(super) fn under<'s>(&'s self, before: &'s [String]) -> &'s [String] {
+        if self.held() { &self.all } else { before }
+    }
+
+    /// Whether it held, and with another value than false.
+    pub(super) fn decides(&self) -> bool {
+        self.held() && self.heads.iter().any(|head| *head != Value::Bool(false))
+    }
+
+    /// How close it came: one for other arguments is last; then conditions that did not hold, fewer first; then those
+    /// that did.
+    pub(super) fn distance(&self) -> (bool, usize, usize) {
         let held = self
             .outcomes
             .iter()
             .filter(|(outcome, _)| *outcome == ConditionOutcome::Held);
         let held = held.count();
-        (self.outcomes.len() - held, usize::MAX - held)
+        (!self.applies, self.outcomes.len() - held, usize::MAX - held)
     }
 }
 
@@ -57,6 +87,7 @@ impl Explainer<'_> {
         let mut bound: BTreeSet<String> = BTreeSet::new();
         let mut lost: BTreeSet<String> = BTreeSet::new();
         let mut pending: Vec<usize> = (0..conditions.len()).collect();
+        let mut failed = false;
         let last = conditions.len().wrapping_sub(1);
         while !pending.is_empty() {
             // What those before it give is assumed; the first that does not hold ends the assumption.
@@ -85,12 +116,17 @@ impl Explainer<'_> {
                 before.clone_from(&held);
                 decided += 1;
                 *outcome = self.outcome(answer, has_head && *at == last);
+                if failed && outcome.0 == ConditionOutcome::Error {
+                    // The evaluation had ended above; asked alone, this one says nothing.
+                    *outcome = (ConditionOutcome::NotReached, None);
+                }
                 if outcome.0 == ConditionOutcome::Held {
                     bound.extend(condition.locals.iter().cloned());
                     if !(has_head && *at == last) {
                         held.push(condition.text.clone());
                     }
                 } else {
+                    failed = true;
                     lost.extend(condition.locals.difference(&bound).cloned());
                     break;
                 }
@@ -121,6 +157,8 @@ impl Explainer<'_> {
             conditions,
             outcomes,
             before,
+            all: held,
+            applies: true,
             heads,
             line: 0,
             module: 0,

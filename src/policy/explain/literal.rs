@@ -36,6 +36,24 @@ pub(super) struct Condition {
     pub(super) every: Option<(String, String, String)>,
 }
 
+impl Condition {
+    /// A condition that looks at nothing else.
+    pub(super) fn plain(text: String, offset: usize) -> Condition {
+        Condition {
+            text,
+            offset,
+            negated: false,
+            takes: false,
+            assigns: false,
+            locals: BTreeSet::new(),
+            values: Vec::new(),
+            targets: Vec::new(),
+            with: Vec::new(),
+            every: None,
+        }
+    }
+}
+
 /// What conditions are taken out of.
 pub(super) struct Reader<'a> {
     pub(super) module: &'a Module,
@@ -78,15 +96,10 @@ fn begin(expression: &Ref<Expr>) -> usize {
 impl Reader<'_> {
     pub(super) fn condition(&self, statement: &LiteralStmt) -> Condition {
         let mut condition = Condition {
-            text: span_text(&statement.span),
-            offset: usize::try_from(statement.span.start).unwrap_or(usize::MAX),
             negated: matches!(statement.literal, Literal::NotExpr { .. }),
             takes: matches!(statement.literal, Literal::SomeIn { .. }),
             assigns: matches!(&statement.literal, Literal::Expr { expr, .. }
                 if matches!(expr.as_ref(), Expr::AssignExpr { op: AssignOp::ColEq, .. })),
-            locals: BTreeSet::new(),
-            values: Vec::new(),
-            targets: Vec::new(),
             with: statement
                 .with_mods
                 .iter()
@@ -95,7 +108,10 @@ impl Reader<'_> {
                     (text(&with.refr), text(&with.r#as))
                 })
                 .collect(),
-            every: None,
+            ..Condition::plain(
+                span_text(&statement.span),
+                usize::try_from(statement.span.start).unwrap_or(usize::MAX),
+            )
         };
         match &statement.literal {
             Literal::SomeVars { vars, .. } => {
@@ -151,18 +167,8 @@ impl Reader<'_> {
         if is_constant(expression) {
             return None;
         }
-        let mut condition = Condition {
-            text: format!(":= {}", slice(self.module, expression)),
-            offset: begin(expression),
-            negated: false,
-            takes: false,
-            assigns: false,
-            locals: BTreeSet::new(),
-            values: Vec::new(),
-            targets: Vec::new(),
-            with: Vec::new(),
-            every: None,
-        };
+        let text = format!(":= {}", slice(self.module, expression));
+        let mut condition = Condition::plain(text, begin(expression));
         self.names(expression, &mut condition.locals);
         self.looked_at(expression, &mut condition, true);
         condition.values.truncate(MAX_VALUES);

@@ -13,6 +13,7 @@ mod literal;
 mod probe;
 mod rules;
 mod shown;
+mod source;
 mod target;
 mod terms;
 mod text;
@@ -22,7 +23,7 @@ use regorus::Engine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::decision::{Phase, Verdict};
+use super::decision::{ErrorKind, Phase, Verdict};
 use super::limits::Deadline;
 use super::load::PolicyFacts;
 use super::names::Names;
@@ -137,6 +138,15 @@ pub(super) fn explain(
         rules: Vec::new(),
         cut: false,
     };
+    // What took all its time, or is too large to be looked at, would only do so again.
+    let kind = verdict.error.as_ref().map(|error| error.kind);
+    if matches!(
+        kind,
+        Some(ErrorKind::TimeLimit | ErrorKind::TooLarge | ErrorKind::Internal)
+    ) {
+        explanation.cut = true;
+        return explanation;
+    }
     let asked: &[(&str, bool)] = match phase {
         Phase::Launch => &[
             ("allow_launch", facts.has_allow_launch),

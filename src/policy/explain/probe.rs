@@ -107,7 +107,8 @@ impl Probed {
     }
 }
 
-fn time(engine: &mut Engine, deadline: Deadline) -> Option<()> {
+/// Gives an engine what time is left.
+pub(super) fn time(engine: &mut Engine, deadline: Deadline) -> Option<()> {
     engine.set_execution_timer_config(ExecutionTimerConfig {
         limit: deadline.left()?,
         check_interval: CHECK_INTERVAL,

@@ -1,13 +1,12 @@
 //! Which definitions of a rule held, and which of the others came closest.
 
-use std::collections::BTreeSet;
-
 use regorus::unstable::{Expr, Module as Tree, Query, Ref, Rule as Node, RuleHead};
 use regorus::{Engine, Value};
 
 use super::asked::Asked;
 use super::literal::{Condition, Reader, slice};
-use super::terms::given;
+use super::probe::{ask, time};
+use super::terms::{Given, comprehension, given, items};
 use super::{ExplainedRule, values};
 use crate::policy::diagnostic::Diagnostic;
 use crate::policy::limits::Deadline;
@@ -34,8 +33,18 @@ pub(super) struct Place<'a> {
     pub(super) module: &'a Module,
 }
 
-/// Whether it is an `else`, the value that its head takes, and its body.
-type Alternative<'a> = (bool, Option<&'a Ref<Expr>>, Option<&'a Query>);
+/// What a rule is when it is asked.
+enum Actual {
+    Value(String),
+    Undefined,
+    /// It can't be evaluated, as where its definitions contradict each other.
+    Failed,
+    /// It was not asked.
+    Unknown,
+}
+
+/// Where an `else` begins, the value that its head takes, and its body.
+type Alternative<'a> = (Option<usize>, Option<&'a Ref<Expr>>, Option<&'a Query>);
 
 impl<'a> Explainer<'a> {
     pub(super) fn new(
@@ -97,25 +106,39 @@ impl<'a> Explainer<'a> {
             }
         }
         let held: Vec<&Asked> = asked.iter().filter(|one| one.held()).collect();
-        let (shown, decides) = if held.is_empty() {
-            let closest = asked.iter().min_by_key(|one| one.distance());
-            (closest.into_iter().collect(), false)
-        } else if is_set {
-            (held, true)
+        let deciding: Vec<&Asked> = held.iter().copied().filter(|one| one.decides()).collect();
+        let closest = asked
+            .iter()
+            .filter(|one| !one.held())
+            .min_by_key(|one| one.distance());
+        let value = if arguments.is_empty() {
+            self.value(engine, path)
         } else {
-            (held.into_iter().take(1).collect::<Vec<_>>(), true)
+            Actual::Unknown
         };
-        if decides {
-            let heads = shown.iter().flat_map(|one| one.heads.iter());
-            explained.value = if is_set {
-                let set: BTreeSet<Value> = heads.cloned().collect();
-                Some(values::short(&Value::from(set)))
-            } else {
-                heads.take(1).map(values::short).next()
-            };
-        } else if is_set {
-            explained.value.get_or_insert_with(|| "set()".to_owned());
-        }
+        let (shown, decides) = match &value {
+            // Definitions that contradict each other: each of them is what is wrong.
+            Actual::Failed if !held.is_empty() => (held, true),
+            _ if is_set && !held.is_empty() => (held, true),
+            _ if !deciding.is_empty() => (deciding.into_iter().take(1).collect(), true),
+            // One that holds and says false tells less than the one that came closest to another value.
+            _ => (
+                closest.or(held.first().copied()).into_iter().collect::<Vec<_>>(),
+                false,
+            ),
+        };
+        explained.value = match value {
+            Actual::Value(value) => Some(value),
+            Actual::Undefined | Actual::Failed => None,
+            Actual::Unknown => {
+                let head = asked
+                    .iter()
+                    .filter(|one| one.held())
+                    .flat_map(|one| one.heads.first())
+                    .next();
+                head.map(values::short).or(explained.value)
+            }
+        };
         explained.others = if decides {
             0
         } else {
@@ -127,6 +150,35 @@ impl<'a> Explainer<'a> {
                 .push(self.shown(engine, one, is_set && decides, depth));
         }
         explained
+    }
+
+    /// What the rule itself is.
+    fn value(&self, engine: &Engine, path: &[String]) -> Actual {
+        let mut engine = engine.clone();
+        let Some(()) = time(&mut engine, self.deadline) else {
+            return Actual::Unknown;
+        };
+        match engine.eval_rule(format!("data.{}", path.join("."))) {
+            Ok(Value::Undefined) => Actual::Undefined,
+            Ok(value) => Actual::Value(values::short(&value)),
+            Err(_) if self.deadline.left().is_none() => Actual::Unknown,
+            Err(_) => Actual::Failed,
+        }
+    }
+
+    /// Whether what a function is called with fits the definition's patterns; if not, why.
+    fn misfit(&self, place: Place<'_>, given: &Given) -> Option<String> {
+        let terms: Vec<String> = given
+            .patterns
+            .iter()
+            .map(|(pattern, value)| comprehension("1", &[], Some(&format!("{pattern} = {value}"))))
+            .collect();
+        let answers = ask(place.engine, place.tree, place.module, &terms, self.deadline);
+        let misfit = given.patterns.iter().zip(answers).find(|(_, answer)| {
+            let empty = |value: &Value| items(value.clone()).is_empty();
+            answer.as_ref().is_ok_and(empty)
+        });
+        misfit.map(|((pattern, value), _)| format!("{pattern} = {value}"))
     }
 
     /// Asks the bodies of one rule node, an `else` only where nothing before it held.
@@ -158,8 +210,15 @@ impl<'a> Explainer<'a> {
             self.cut = true;
             return;
         };
+        if let Some(misfit) = self.misfit(place, &given) {
+            let mut asked = Asked::misfit(Condition::plain(misfit, rule.offset));
+            asked.line = Diagnostic::at_offset(&place.module.file, &place.module.text, rule.offset, "").line;
+            asked.module = module_at;
+            found.push(asked);
+            return;
+        }
         let alternatives: Vec<Alternative<'_>> = if bodies.is_empty() {
-            vec![(false, own, None)]
+            vec![(None, own, None)]
         } else {
             let bodies = bodies.iter().enumerate();
             bodies
@@ -170,13 +229,14 @@ impl<'a> Explainer<'a> {
                     } else {
                         value
                     };
-                    (body.is_else, value, Some(body.query.as_ref()))
+                    let place = usize::try_from(body.span.start).unwrap_or(usize::MAX);
+                    (body.is_else.then_some(place), value, Some(body.query.as_ref()))
                 })
                 .collect()
         };
         let mut done = false;
-        for (is_else, value, query) in alternatives {
-            if is_else && done {
+        for (otherwise, value, query) in alternatives {
+            if otherwise.is_some() && done {
                 continue;
             }
             let mut conditions: Vec<Condition> = query
@@ -184,11 +244,7 @@ impl<'a> Explainer<'a> {
                 .flat_map(|query| query.stmts.iter())
                 .map(|statement| reader.condition(statement))
                 .collect();
-            let offset =
-                conditions.first().map_or(
-                    rule.offset,
-                    |first| if is_else { first.offset } else { rule.offset },
-                );
+            let offset = otherwise.unwrap_or(rule.offset);
             let head = value.filter(|_| !is_set).and_then(|value| reader.head(value));
             let has_head = head.is_some();
             conditions.extend(head);
@@ -198,7 +254,7 @@ impl<'a> Explainer<'a> {
             }
             self.left -= conditions.len();
             let head = value.map_or("true", |value| slice(place.module, value));
-            let mut asked = self.ask(place, conditions, has_head, &given, head);
+            let mut asked = self.ask(place, conditions, has_head, &given.bound, head);
             asked.line = Diagnostic::at_offset(&place.module.file, &place.module.text, offset, "").line;
             asked.module = module_at;
             done |= asked.held();

@@ -6,6 +6,7 @@ use super::asked::Asked;
 use super::literal::Condition;
 use super::probe::ask;
 use super::rules::{Explainer, Place, VALUE};
+use super::source::one_line;
 use super::terms::{comprehension, items, several};
 use super::{ConditionOutcome, ExplainedCondition, ExplainedDefinition, ExplainedRule, LookedAt};
 use crate::policy::diagnostic::Diagnostic;
@@ -40,7 +41,7 @@ impl Explainer<'_> {
             asked.conditions.iter().zip(&asked.outcomes).zip(&asked.before)
         {
             let mut seen = values.next().unwrap_or_default();
-            let because = self.because(place, condition, *outcome, before, accuses, depth);
+            let because = self.because(place, condition, *outcome, asked.under(before), accuses, depth);
             // A rule that is the condition is told about below it; its value is the outcome.
             if condition
                 .values
@@ -55,7 +56,7 @@ impl Explainer<'_> {
             }
             conditions.push(ExplainedCondition {
                 line: Diagnostic::at_offset(&module.file, &module.text, condition.offset, "").line,
-                text: condition.text.split_whitespace().collect::<Vec<_>>().join(" "),
+                text: one_line(&condition.text),
                 outcome: *outcome,
                 values: seen,
                 error: error.clone(),
@@ -81,7 +82,7 @@ impl Explainer<'_> {
                 .collect();
             for term in &condition.values {
                 let one = format!("[{VALUE} | {VALUE} := {term}{}]", with.concat());
-                terms.push(comprehension(&one, before, None));
+                terms.push(comprehension(&one, asked.under(before), None));
             }
             if let Some((names, domain, body)) = &condition.every {
                 let last = names.rsplit(", ").next().unwrap_or(names);
@@ -104,7 +105,7 @@ impl Explainer<'_> {
                 }
                 // Without an answer nothing is said: that is not the same as there being no value.
                 seen.extend(answer.map(|answer| LookedAt {
-                    name: term.split_whitespace().collect::<Vec<_>>().join(" "),
+                    name: one_line(term),
                     value: several(answer),
                 }));
             }

@@ -10,18 +10,30 @@ use crate::policy::syntax::Module;
 /// Most different values that one term is shown with.
 const MAX_SHOWN: usize = 3;
 
-/// Arguments as conditions that bind their names; none where a value is too large to be written.
-pub(super) fn given(module: &Module, patterns: &[Ref<Expr>], arguments: &[Value]) -> Option<Vec<String>> {
-    let mut given = Vec::new();
+/// Arguments as conditions that bind their names, and the patterns that they must fit, as (pattern, value); none
+/// where a value is too large to be written.
+pub(super) fn given(module: &Module, patterns: &[Ref<Expr>], arguments: &[Value]) -> Option<Given> {
+    let mut given = Given::default();
     for (pattern, value) in patterns.iter().zip(arguments) {
         let value = values::whole(value)?;
         match pattern.as_ref() {
             Expr::Var { span, .. } if span.text() == "_" => {}
-            Expr::Var { span, .. } => given.push(format!("{} := {value}", span.text())),
-            _ => given.push(format!("{} = {value}", slice(module, pattern))),
+            Expr::Var { span, .. } => given.bound.push(format!("{} := {value}", span.text())),
+            _ => {
+                let pattern = slice(module, pattern).to_owned();
+                given.bound.push(format!("{pattern} = {value}"));
+                given.patterns.push((pattern, value));
+            }
         }
     }
     Some(given)
+}
+
+/// What a function is called with.
+#[derive(Default)]
+pub(super) struct Given {
+    pub(super) bound: Vec<String>,
+    pub(super) patterns: Vec<(String, String)>,
 }
 
 /// `[term | conditions]`.
