@@ -7,7 +7,8 @@ use clap::Args;
 use zeroize::Zeroizing;
 
 use super::{files, not_done};
-use crate::cli::{Ended, output};
+use crate::cli::Ended;
+use crate::cli::output::{self, Misused};
 use crate::domain::{Clock as _, Name, SystemClock};
 use crate::policy::Bundle;
 use crate::policy::opa::{self, Claims, SignatureAlgorithm, SigningKey};
@@ -39,6 +40,11 @@ pub(in crate::cli) struct Pack {
 
 impl Pack {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Ended> {
+        // A policy's file named by mistake is not written over.
+        let file = self.output.display();
+        if !file.to_string().ends_with(".tar.gz") {
+            bail!(Misused(format!("{file}: name a file that ends in .tar.gz")));
+        }
         let mut files = files(&self.folder)?;
         let came = files.clone();
         let broken = |found| not_done("no bundle is made", &self.folder, found);
@@ -53,7 +59,6 @@ impl Pack {
             files.insert(opa::SIGNATURES.to_owned(), signature.into_bytes());
         }
         let packed = opa::pack(&files)?;
-        let file = self.output.display();
         std::fs::write(&self.output, packed).with_context(|| format!("{file}"))?;
         let signed = match &self.key_id {
             Some(id) => format!(", signed by {id}"),
