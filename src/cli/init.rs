@@ -16,7 +16,7 @@ use crate::domain::{Clock as _, Name, SystemClock};
 use crate::sealing::{Sealer, key_file, new_key};
 use crate::sev::SystemRandom;
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{OwnerCreated, Store as _};
+use crate::store::{OwnerCreated, Tokens as _};
 
 /// The key file in the data folder, where none is named.
 const KEY_FILE: &str = "keyward.key";

@@ -18,6 +18,7 @@ use crate::release::register::{RegisterError, Unacceptable};
 pub(super) enum Kind {
     Malformed,
     Unauthorized,
+    Forbidden,
     Denied,
     ConfirmationRequired,
     NotFound,
@@ -33,9 +34,10 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Malformed,
     Kind::Unauthorized,
+    Kind::Forbidden,
     Kind::Denied,
     Kind::ConfirmationRequired,
     Kind::NotFound,
@@ -65,7 +67,13 @@ impl Kind {
                 "unauthorized",
                 401,
                 "A valid token is needed",
-                "Send `Authorization: Bearer …` with a token that `keyward init` printed.",
+                "Send `Authorization: Bearer …` with a token that has not expired and was not revoked. `keyward init` and `keyward token create` make them.",
+            ),
+            Self::Forbidden => (
+                "forbidden",
+                403,
+                "The token's role does not allow this",
+                "The token is valid, and not for this. `detail` says which roles are: an owner's `keyward token create --role …` makes a token of another role.",
             ),
             Self::Denied => (
                 "denied",
@@ -232,6 +240,14 @@ impl Problem {
             hold: None,
             retry_after,
             errors: Vec::new(),
+        }
+    }
+
+    /// The same, with what it is about before the rest.
+    pub(super) fn about(self, what: &str) -> Self {
+        Self {
+            detail: format!("{what} {}", self.detail),
+            ..self
         }
     }
 

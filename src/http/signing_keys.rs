@@ -70,7 +70,7 @@ async fn put_signing_key(
     payload: web::Payload,
 ) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request, &state).await?;
+        let caller = auth::caller(&request)?;
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let done = on_thread(&state, move |service| {
             let body: SigningKeyBody = body::parse(&bytes)?;

@@ -17,7 +17,7 @@ use keyward::policy::Limits;
 use keyward::release::{Parts, Service, Settings};
 use keyward::sealing::{Sealer, new_key};
 use keyward::sev::{CaCertificate, SystemRandom, TrustedRoots};
-use keyward::store::Store;
+use keyward::store::{Store, Tokens as _};
 use keyward::store::sqlite::SqliteStore;
 use serde_json::{Value, json};
 use tempfile::TempDir;
