@@ -5,7 +5,8 @@ use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
     ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, PushBody, PushReply, RegisterBody,
-    RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, ValidateBody, ValidateReply,
+    OwnerBody, OwnerList, OwnerReply, RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, TokenBody,
+    TokenList, TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -37,6 +38,12 @@ fn host_api() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<SigningKeyBody>();
     generator.subschema_for::<SigningKeyList>();
+    generator.subschema_for::<TokenBody>();
+    generator.subschema_for::<TokenReply>();
+    generator.subschema_for::<TokenList>();
+    generator.subschema_for::<OwnerBody>();
+    generator.subschema_for::<OwnerReply>();
+    generator.subschema_for::<OwnerList>();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies and replies of Keyward's HTTP APIs",

@@ -66,6 +66,48 @@ pub enum TokenError {
     Random(#[from] RandomError),
 }
 
+impl NewToken {
+    /// What is listed of it, made now by one of this role and owner.
+    ///
+    /// # Errors
+    /// When that one may not make it, or it contradicts itself.
+    pub fn entry(self, by: Role, own: Option<&Name>, now: Time) -> Result<TokenEntry, TokenError> {
+        if !by.grants(self.role) {
+            let (has, wanted) = (by, self.role);
+            return Err(TokenError::TooMuch { has, wanted });
+        }
+        let owner = match (own, self.owner) {
+            (Some(own), Some(named)) if *own != named => return Err(TokenError::NoOwner),
+            (Some(own), _) => Some(own.clone()),
+            (None, named) => named,
+        };
+        let why = match (self.role, &owner) {
+            (Role::Admin, Some(_)) => Some("a token of role admin belongs to no owner: leave it out"),
+            (Role::Admin, None) | (_, Some(_)) => None,
+            (_, None) => Some("whose token is it? Expected the name of an owner"),
+        };
+        if let Some(why) = why {
+            let (member, why) = ("owner", why.to_owned());
+            return Err(TokenError::Malformed { member, why });
+        }
+        if let Some(expires) = self.expires.filter(|expires| *expires <= now) {
+            let why = format!("{expires} is not in the future: it is {now} now");
+            let member = "expires";
+            return Err(TokenError::Malformed { member, why });
+        }
+        Ok(TokenEntry {
+            id: Uuid::new_v4(),
+            name: self.name,
+            role: self.role,
+            owner,
+            created: now,
+            expires: self.expires,
+            last_used: None,
+            revoked: None,
+        })
+    }
+}
+
 impl Service {
     /// Whose token this is, if it is valid; that it was used is noted.
     ///
@@ -85,42 +127,8 @@ impl Service {
     /// # Errors
     /// See [`TokenError`]; nothing was made.
     pub fn create_token(&self, by: &Identity, new: NewToken) -> Result<(Token, TokenEntry), TokenError> {
-        let now = self.parts.clock.now();
-        if !by.role.grants(new.role) {
-            let (has, wanted) = (by.role, new.role);
-            return Err(TokenError::TooMuch { has, wanted });
-        }
-        let owner = match (&by.owner, new.owner) {
-            (Some(own), None) => Some(own.clone()),
-            (Some(own), Some(named)) if *own == named => Some(named),
-            (Some(_), Some(_)) => return Err(TokenError::NoOwner),
-            (None, named) => named,
-        };
-        let why = match (new.role, &owner) {
-            (Role::Admin, Some(_)) => Some("a token of role admin belongs to no owner: leave it out"),
-            (Role::Admin, None) | (_, Some(_)) => None,
-            (_, None) => Some("whose token is it? Expected the name of an owner"),
-        };
-        if let Some(why) = why {
-            let (member, why) = ("owner", why.to_owned());
-            return Err(TokenError::Malformed { member, why });
-        }
-        if let Some(expires) = new.expires.filter(|expires| *expires <= now) {
-            let why = format!("{expires} is not in the future: it is {now} now");
-            let member = "expires";
-            return Err(TokenError::Malformed { member, why });
-        }
+        let entry = new.entry(by.role, by.owner.as_ref(), self.parts.clock.now())?;
         let token = Token::from_random(&new_key(self.parts.random.as_ref())?);
-        let entry = TokenEntry {
-            id: Uuid::new_v4(),
-            name: new.name,
-            role: new.role,
-            owner,
-            created: now,
-            expires: new.expires,
-            last_used: None,
-            revoked: None,
-        };
         match self.store().create_token(&entry, token.hash())? {
             TokenCreated::Created => Ok((token, entry)),
             TokenCreated::NoOwner => Err(TokenError::NoOwner),
