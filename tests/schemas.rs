@@ -4,8 +4,8 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, PushBody, PushReply, RegisterBody,
-    OwnerBody, OwnerList, OwnerReply, RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, TokenBody,
+    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, OwnerBody, OwnerList, OwnerReply, PushBody,
+    PushReply, RegisterBody, RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, TokenBody,
     TokenList, TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;

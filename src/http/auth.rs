@@ -34,7 +34,9 @@ pub(super) async fn gate(
 /// The caller, where one is needed.
 async fn admitted(request: &HttpRequest) -> Result<Option<Identity>, Problem> {
     // The path as the router sees it, in which `%61` is `a`.
-    let path = request.resource_map().match_pattern(request.match_info().as_str());
+    let path = request
+        .resource_map()
+        .match_pattern(request.match_info().as_str());
     let path = path.ok_or_else(|| Problem::new(Kind::NotFound, "there is nothing at this path"))?;
     let allowed = match roles::who(request.method().as_str(), &path) {
         None => {

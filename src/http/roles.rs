@@ -51,7 +51,11 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("POST", "/vm/{uuid}", OWNER),
     row("PUT", "/vm/{uuid}", OWNER),
     // Object by object: [`who_applies`].
-    row("POST", "/v1/apply", Who::Roles(&[Owner, SecretWriter, PolicyAuthor])),
+    row(
+        "POST",
+        "/v1/apply",
+        Who::Roles(&[Owner, SecretWriter, PolicyAuthor]),
+    ),
     row("GET", "/v1/secrets", READS_SECRETS),
     row("GET", "/v1/secrets/{name:.+}", READS_SECRETS),
     row("PUT", "/v1/secrets/{name:.+}", WRITES_SECRETS),
@@ -100,7 +104,9 @@ const fn row(method: &'static str, path: &'static str, who: Who) -> Endpoint {
 
 /// Who may call this method of this path, as the router matched it; none: nobody.
 pub(super) fn who(method: &str, path: &str) -> Option<Who> {
-    let found = ENDPOINTS.iter().find(|row| row.method == method && row.path == path);
+    let found = ENDPOINTS
+        .iter()
+        .find(|row| row.method == method && row.path == path);
     found.map(|row| row.who)
 }
 

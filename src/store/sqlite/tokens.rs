@@ -178,5 +178,6 @@ fn owner(row: &Row<'_>, column: usize) -> Result<Option<Name>, RowError> {
 
 fn role(row: &Row<'_>, column: usize) -> Result<Role, RowError> {
     let text: String = row.get(column)?;
-    text.parse().map_err(|error| rows::damaged("a token's role", error))
+    text.parse()
+        .map_err(|error| rows::damaged("a token's role", error))
 }
