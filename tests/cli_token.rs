@@ -261,6 +261,13 @@ fn an_administrator_s_token_is_made_in_the_data_folder_and_works_over_the_networ
         said,
         "error: there is no such owner: `keyward owner list` shows them\n"
     );
+    let mine = ["token", "list", "-o", "json", "--token-file", "admin"];
+    let all = shell.run(&mine).json();
+    let of_acme = shell.run(&[&mine[..], &["--owner", "acme"]].concat()).json();
+    assert_eq!(
+        (all.as_array().unwrap().len(), of_acme.as_array().unwrap().len()),
+        (5, 3)
+    );
     let listed = shell.run(&["token", "list", "-o", "yaml"]).done();
     assert_eq!(listed.matches("role: owner").count(), 3, "{listed}");
     assert_eq!(shell.list(""), ["admin", "data", "ops", "serve.log", "token"]);

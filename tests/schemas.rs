@@ -170,6 +170,18 @@ fn real_bodies_replies_and_decisions_fit() {
     assert_valid(&part("ValidateReply"), &reply.body);
     assert_valid(&decision, &app.decision(&reply.body["decision"]));
 
+    let owner = |method, path, body: &Value| app.owner(method, path, body).body;
+    let wish = json!({"name": "ci", "role": "auditor", "expires": "2030-01-01T00:00:00Z"});
+    assert_valid(&part("TokenBody"), &wish);
+    assert_valid(&part("TokenReply"), &owner("POST", "/v1/tokens", &wish));
+    assert_valid(&part("TokenList"), &owner("GET", "/v1/tokens", &Value::Null));
+    let admin = app.mint(keyward::domain::Role::Admin, None, None).text;
+    let admin = |method, body: &Value| app.as_token(&admin, method, "/v1/owners", body).body;
+    let nova = json!({"name": "nova"});
+    assert_valid(&part("OwnerBody"), &nova);
+    assert_valid(&part("OwnerReply"), &admin("POST", &nova));
+    assert_valid(&part("OwnerList"), &admin("GET", &Value::Null));
+
     let mut vm = app.start(&platform);
     let mut tampered = vm.measure(b"what nobody ever reviewed, 32 by");
     app.post(&vm.path(), &tampered)

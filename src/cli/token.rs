@@ -40,7 +40,7 @@ pub(super) enum TokenVerb {
         secret-writer  registers and removes secrets, and sees what they are\n  \
         policy-author  makes policies the active ones, and reads what they decided\n  \
         approver       confirms holds\n  \
-        auditor        reads everything but values, and changes nothing\n  \
+        auditor        reads decisions, policies and lists, never values, and changes nothing\n  \
         admin          the server's: makes owners, and tokens of any owner; sees no owner's objects")]
 pub(super) struct Create {
     /// What to call the token
@@ -83,6 +83,7 @@ pub(super) struct List {
 #[derive(Args)]
 pub(super) struct Revoke {
     /// The token's id, as `token list` shows it
+    #[arg(value_parser = id)]
     id: Uuid,
     #[command(flatten)]
     connection: Connection,
@@ -97,6 +98,11 @@ struct Made<'a> {
     token_file: Option<&'a Path>,
     #[serde(flatten)]
     entry: &'a TokenEntry,
+}
+
+fn id(text: &str) -> Result<Uuid, &'static str> {
+    text.parse()
+        .map_err(|_| "expected a token's id, a UUID, as `keyward token list` shows it")
 }
 
 /// A point in time, or in how long it is.

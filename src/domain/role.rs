@@ -20,7 +20,7 @@ pub enum Role {
     PolicyAuthor,
     /// Confirms and rejects holds.
     Approver,
-    /// Reads everything of its owner but values, and changes nothing.
+    /// Reads decisions, policies and lists, never values, and changes nothing.
     Auditor,
 }
 

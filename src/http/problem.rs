@@ -108,8 +108,8 @@ impl Kind {
             Self::Conflict => (
                 "conflict",
                 409,
-                "It exists and differs",
-                "POST registers what is not there yet; PUT replaces. A secret that is bound to other policies than this form can say is replaced by neither: `detail` says what to do.",
+                "It conflicts with what there is",
+                "POST registers what is not there yet; PUT replaces. An owner keeps one valid token of role `owner`. A secret that is bound to other policies than this form can say is replaced by neither: `detail` says what to do.",
             ),
             Self::LaunchExpired => (
                 "launch-expired",
