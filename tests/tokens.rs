@@ -198,6 +198,11 @@ fn an_administrator_makes_owners_and_sees_no_object_of_theirs() {
     let made = send("POST", "/v1/owners", json!({"name": "nova"})).expect(201, "ok");
     assert_eq!(made.headers["cache-control"], "no-store");
     assert_eq!(made.body["owner"], "nova");
+    let warning = made.body["warnings"][0].as_str().unwrap();
+    assert!(
+        warning.starts_with("the extra root test names no owners"),
+        "{warning}"
+    );
     let token = made.body["token"].as_str().unwrap();
     let items = app.as_token(token, "GET", "/v1/secrets", &Value::Null).ok().body["items"].clone();
     assert_eq!(items, json!([]));

@@ -79,6 +79,8 @@ pub struct OwnerReply {
     /// The owner's first token, of role `owner`, which is shown this once.
     #[schemars(with = "String")]
     pub token: Zeroizing<String>,
+    /// What changes for the others.
+    pub warnings: Vec<String>,
 }
 
 /// The owners, by name.
@@ -180,7 +182,17 @@ async fn create_owner(state: web::Data<State>, request: HttpRequest, payload: we
         let made = on_thread(&state, move |service| {
             let OwnerBody { name: owner } = body::parse(&bytes)?;
             let token = shown(&service.create_owner(&owner)?);
-            Ok(OwnerReply { owner, token })
+            let ownerless = service.ownerless_roots()?;
+            let warning = |root| {
+                format!(
+                    "the extra root {root} names no owners and counts for nobody, as there are several: say for whom it counts with `owners` in danger_extra_roots"
+                )
+            };
+            Ok(OwnerReply {
+                owner,
+                token,
+                warnings: ownerless.into_iter().map(warning).collect(),
+            })
         });
         Ok(once(made.await?))
     };
