@@ -270,7 +270,7 @@ fn who_can_t_be_asked_or_does_not_know_the_token_is_named() {
     assert_eq!(
         fail(&["--token-file", "other"]),
         format!(
-            "error: {} does not know this token: name the file of a valid one with --token-file\n",
+            "error: {} does not know this token, or it has expired or was revoked: name the file of a valid one with --token-file\n",
             server.url
         )
     );

@@ -118,6 +118,17 @@ fn what_fails_half_way_leaves_nothing_behind() {
             "error: token file taken: File exists",
         ),
         (
+            &[
+                "--owner",
+                "acme",
+                "--token-file",
+                "t",
+                "--admin-token-file",
+                "taken",
+            ],
+            "error: administrator's token file taken: File exists",
+        ),
+        (
             &["--owner", "acme", "--token-file", "t", "--key-file", "taken"],
             "error: key file ",
         ),

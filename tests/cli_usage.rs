@@ -10,6 +10,10 @@ const VERBS: &[&str] = &[
     "owner",
     "owner create",
     "owner list",
+    "token",
+    "token create",
+    "token list",
+    "token revoke",
     "serve",
     "apply",
     "decision",
@@ -119,6 +123,9 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "psp input --scheme snp",
         "psp input --releases 1,2,0",
         "psp input --hint --image web",
+        "token create --name ci",
+        "token create --name ci --role root",
+        "token revoke ci",
         "kds import --data-dir data",
     ] {
         let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());

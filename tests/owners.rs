@@ -152,7 +152,7 @@ fn a_name_that_an_owner_has_is_not_given_to_another() {
     let created = store.create_owner(&name, token.hash(), app.clock.now());
     assert_eq!(created.unwrap(), OwnerCreated::Exists);
     assert!(
-        store.caller(token.hash()).unwrap().is_none(),
+        store.caller(token.hash(), app.clock.now()).unwrap().is_none(),
         "the token is nobody's"
     );
     assert_eq!(store.owners().unwrap(), [name]);

@@ -4,8 +4,9 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, PushBody, PushReply, RegisterBody,
-    RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, ValidateBody, ValidateReply,
+    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, OwnerBody, OwnerList, OwnerReply, PushBody,
+    PushReply, RegisterBody, RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, TokenBody,
+    TokenList, TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use keyward::release::DecisionExplanation;
@@ -39,6 +40,12 @@ fn host_api() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<SigningKeyBody>();
     generator.subschema_for::<SigningKeyList>();
+    generator.subschema_for::<TokenBody>();
+    generator.subschema_for::<TokenReply>();
+    generator.subschema_for::<TokenList>();
+    generator.subschema_for::<OwnerBody>();
+    generator.subschema_for::<OwnerReply>();
+    generator.subschema_for::<OwnerList>();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies and replies of Keyward's HTTP APIs",
@@ -165,6 +172,12 @@ fn real_bodies_replies_and_decisions_fit() {
     assert_valid(&part("ValidateReply"), &reply.body);
     assert_valid(&decision, &app.decision(&reply.body["decision"]));
 
+    let owner = |method, path, body: &Value| app.owner(method, path, body).body;
+    let wish = json!({"name": "ci", "role": "auditor", "expires": "2030-01-01T00:00:00Z"});
+    assert_valid(&part("TokenBody"), &wish);
+    assert_valid(&part("TokenReply"), &owner("POST", "/v1/tokens", &wish));
+    assert_valid(&part("TokenList"), &owner("GET", "/v1/tokens", &Value::Null));
+
     let mut vm = app.start(&platform);
     let mut tampered = vm.measure(b"what nobody ever reviewed, 32 by");
     app.post(&vm.path(), &tampered)
@@ -184,4 +197,12 @@ fn real_bodies_replies_and_decisions_fit() {
         outcomes.contains(&&json!("denied")) && outcomes.contains(&&json!("refused")),
         "{outcomes:?}"
     );
+
+    // Last, as with a second owner the test's root counts for nobody.
+    let admin = app.mint(keyward::domain::Role::Admin, None, None).text;
+    let admin = |method, body: &Value| app.as_token(&admin, method, "/v1/owners", body).body;
+    let nova = json!({"name": "nova"});
+    assert_valid(&part("OwnerBody"), &nova);
+    assert_valid(&part("OwnerReply"), &admin("POST", &nova));
+    assert_valid(&part("OwnerList"), &admin("GET", &Value::Null));
 }

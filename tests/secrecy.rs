@@ -69,6 +69,24 @@ fn served() -> (Shell, Server, Secrets) {
     shell.write("m.yaml", manifest);
     let applied = shell.run(&["apply", "-f", "m.yaml", "-o", "json"]).done();
     secrets.assert_absent("what apply prints", applied.as_bytes());
+    let mint = [
+        "token", "create", "--name", "ci", "--role", "auditor", "-o", "json",
+    ];
+    let made = shell.run(&mint).json();
+    secrets.add(
+        "a token that was made",
+        made["token"].as_str().unwrap().as_bytes(),
+    );
+    shell
+        .run(&[&mint[..], &["--token-out", "second"]].concat())
+        .done();
+    secrets.add("a token in a file", shell.read("second").trim().as_bytes());
+    let refused = shell
+        .run(&["apply", "-f", "m.yaml", "--token-file", "second"])
+        .failed();
+    secrets.assert_absent("a refusal", refused.as_bytes());
+    let listed = shell.run(&["token", "list", "-o", "json"]).done();
+    secrets.assert_absent("the list of tokens", listed.as_bytes());
     (shell, server, secrets)
 }
 

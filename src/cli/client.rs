@@ -289,7 +289,7 @@ impl Client {
         if problem.errors.is_empty() {
             bail!(match status.as_u16() {
                 401 => format!(
-                    "{} does not know this token: name the file of a valid one with --token-file",
+                    "{} does not know this token, or it has expired or was revoked: name the file of a valid one with --token-file",
                     self.server
                 ),
                 404 => problem.detail,

@@ -12,11 +12,12 @@ use serde::Serialize;
 use super::Ended;
 use super::output::{self, Format};
 use crate::domain::token::Token;
-use crate::domain::{Clock as _, Name, SystemClock};
+use crate::domain::{Clock as _, Name, Role, SystemClock};
+use crate::release::tokens::NewToken;
 use crate::sealing::{Sealer, key_file, new_key};
 use crate::sev::SystemRandom;
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{OwnerCreated, Store as _};
+use crate::store::{OwnerCreated, Tokens as _};
 
 /// The key file in the data folder, where none is named.
 const KEY_FILE: &str = "keyward.key";
@@ -35,6 +36,10 @@ pub(super) struct Init {
     /// Write the owner's token to this file too, readable by you only
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// Make an administrator's token too, who makes owners and tokens over the network, and write it to this file,
+    /// readable by you only
+    #[arg(long, value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
@@ -59,6 +64,7 @@ impl Init {
             &owner,
             self.key_file.as_deref(),
             self.token_file.as_deref(),
+            self.admin_token_file.as_deref(),
         )?;
         let made = Answer {
             owner: &owner,
@@ -90,6 +96,7 @@ pub(super) fn create(
     owner: &Name,
     key_file: Option<&Path>,
     token_file: Option<&Path>,
+    admin_token_file: Option<&Path>,
 ) -> anyhow::Result<(Token, PathBuf)> {
     let database = folder.join(sqlite::FILE);
     if database.exists() {
@@ -102,6 +109,11 @@ pub(super) fn create(
     if let Some(path) = token_file {
         made.private_file(path, &format!("{}\n", token.expose()))
             .with_context(|| format!("token file {}", path.display()))?;
+    }
+    let admin = Token::from_random(&new_key(&SystemRandom)?);
+    if let Some(path) = admin_token_file {
+        made.private_file(path, &format!("{}\n", admin.expose()))
+            .with_context(|| format!("administrator's token file {}", path.display()))?;
     }
     let key = new_key(&SystemRandom)?;
     let key_path = std::path::absolute(key_file.map_or_else(|| folder.join(KEY_FILE), Path::to_owned))?;
@@ -121,6 +133,15 @@ pub(super) fn create(
     store.set_meta("key_file", &recorded.to_string_lossy())?;
     if store.create_owner(owner, token.hash(), SystemClock.now())? == OwnerCreated::Exists {
         bail!("the data folder has an owner {owner} already");
+    }
+    if admin_token_file.is_some() {
+        let new = NewToken {
+            name: "init".parse()?,
+            role: Role::Admin,
+            owner: None,
+            expires: None,
+        };
+        store.create_token(&new.entry(Role::Admin, None, SystemClock.now())?, admin.hash())?;
     }
     made.keep();
     Ok((token, key_path))

@@ -15,6 +15,7 @@ mod policy;
 mod psp;
 mod serve;
 mod sev;
+mod token;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,9 @@ enum Verb {
     /// Make and list the owners of a data folder
     #[command(subcommand)]
     Owner(owner::OwnerVerb),
+    /// Make, list and revoke tokens: who may do what
+    #[command(subcommand)]
+    Token(token::TokenVerb),
     /// Run the server on a data folder that `init` made
     Serve(serve::Serve),
     /// Register what manifests say: policies, secrets, firmware, workloads
@@ -91,6 +95,7 @@ pub fn run() -> ExitCode {
         Verb::Demo(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Owner(verb) => verb.run(),
+        Verb::Token(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),

@@ -13,7 +13,7 @@ use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, SystemClock};
 use crate::sealing::new_key;
 use crate::sev::SystemRandom;
-use crate::store::{OwnerCreated, Store as _};
+use crate::store::{OwnerCreated, Tokens as _};
 
 #[derive(Subcommand)]
 pub(super) enum OwnerVerb {

@@ -6,10 +6,12 @@ use std::str::FromStr;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use openssl::sha::sha256;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::Name;
+use super::{Name, Role, Time};
 
 const PREFIX: &str = "kw_";
 
@@ -22,6 +24,19 @@ pub struct TokenHash(pub [u8; 32]);
 
 /// Who a valid token belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The owner; none for the server's administrators.
+    pub owner: Option<Name>,
+    /// The token, for records of what was done with it.
+    pub token: Uuid,
+    /// What the token is called.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// One who acts on an owner's objects.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     /// The owner whose objects the caller may act on.
     pub owner: Name,
@@ -29,6 +44,29 @@ pub struct Caller {
     pub token: Uuid,
     /// What the token is called.
     pub name: String,
+    /// What it may do.
+    pub role: Role,
+}
+
+/// A token as it is listed: everything but its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TokenEntry {
+    /// Its id, by which it is revoked.
+    pub id: Uuid,
+    /// What it is called.
+    pub name: Name,
+    /// What it may do.
+    pub role: Role,
+    /// Whose it is; null for the server's administrators.
+    pub owner: Option<Name>,
+    /// When it was made.
+    pub created: Time,
+    /// From when on it is refused; null: never.
+    pub expires: Option<Time>,
+    /// When it was last used, as of about a minute ago; null: never.
+    pub last_used: Option<Time>,
+    /// When it was revoked; null: it was not.
+    pub revoked: Option<Time>,
 }
 
 /// A text that can't be a token.

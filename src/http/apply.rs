@@ -11,9 +11,10 @@ use serde::de::value::StringDeserializer;
 use serde::de::{Deserializer, Error as _, IgnoredAny, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, forward_to_deserialize_any};
 
-use super::body;
 use super::problem::Problem;
+use super::{auth, body, roles};
 use crate::domain::object::Object;
+use crate::domain::token::Caller;
 
 /// `POST /v1/apply`.
 #[derive(Serialize, JsonSchema)]
@@ -33,6 +34,19 @@ const MEMBERS: [&str; 2] = ["objects", "dry_run"];
 pub(super) fn parse(bytes: &[u8]) -> Result<ApplyBody, Problem> {
     let kinds: Kinds = body::parse(bytes)?;
     body::parse_seed(bytes, &kinds)
+}
+
+/// Refuses all of them if the caller's role does not allow one, and names it.
+pub(super) fn permitted(caller: &Caller, objects: &[Object]) -> Result<(), Problem> {
+    let refused = objects
+        .iter()
+        .map(|object| (object, roles::who_applies(object)))
+        .find(|(_, allowed)| !allowed.contains(&caller.role));
+    match refused {
+        None => Ok(()),
+        Some((object, allowed)) => Err(auth::forbidden(allowed, &caller.name, caller.role)
+            .about(&format!("{}: nothing was registered, as", object.label()))),
+    }
 }
 
 /// The first pass.

@@ -195,7 +195,7 @@ async fn activate<B: serde::de::DeserializeOwned + Send + 'static>(
     work: fn(&Service, &Caller, B) -> Activation,
 ) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request, &state).await?;
+        let caller = auth::caller(&request)?;
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let (done, dry_run) = on_thread(&state, move |service| {
             work(service, &caller, body::parse(&bytes)?)
@@ -299,7 +299,7 @@ async fn archive(
     request: HttpRequest,
 ) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request, &state).await?;
+        let caller = auth::caller(&request)?;
         let which = which?;
         let (digest, bytes) = on_thread(&state, move |service| {
             let found = service.store().revision(&caller.owner, which)?;

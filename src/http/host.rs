@@ -323,7 +323,7 @@ async fn do_register(
     payload: web::Payload,
     on_conflict: OnConflict,
 ) -> Result<HttpResponse, Problem> {
-    let caller = auth::caller(request, state).await?;
+    let caller = auth::caller(request)?;
     let uuid = uuid(path)?;
     let body: RegisterBody = body::parse(&body::read(request, payload, body::HOST_LIMIT).await?)?;
     let workload = mailing(body)?;

@@ -12,8 +12,10 @@ mod host;
 mod owner;
 mod peer;
 mod problem;
+mod roles;
 mod signing_keys;
 mod tls;
+mod tokens;
 
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, Service as _};
 use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::from_fn;
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, Resource, Route, guard, web};
 use uuid::Uuid;
 
@@ -32,8 +35,10 @@ pub use apply::ApplyBody;
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
 pub use owner::DecisionList;
+pub use roles::{ENDPOINTS, Endpoint, Who};
 pub use signing_keys::{SigningKeyBody, SigningKeyList};
 pub use tls::TlsError;
+pub use tokens::{OwnerBody, OwnerEntry, OwnerList, OwnerReply, TokenBody, TokenList, TokenReply};
 
 /// How long a client may take over a request's head, and over its body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -59,6 +64,8 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
     let server = HttpServer::new(move || {
         App::new()
             .app_data(state.clone())
+            // Inside of the log, which tells of those that are turned away too.
+            .wrap(from_fn(auth::gate))
             .wrap_fn(|request, service| {
                 let id = RequestId(Uuid::new_v4());
                 request.extensions_mut().insert(id);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::host::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, auth, body, bundles, signing_keys};
+use super::{State, apply, auth, body, bundles, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -56,6 +56,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             )
             .configure(bundles::routes)
             .configure(signing_keys::routes)
+            .configure(tokens::routes)
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
@@ -75,10 +76,11 @@ pub struct DecisionList {
 /// Registers objects, all or none: [`Service::apply`].
 async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request, &state).await?;
+        let caller = auth::caller(&request)?;
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let applied = on_thread(&state, move |service| {
             let body = apply::parse(&bytes)?;
+            apply::permitted(&caller, &body.objects)?;
             Ok(service.apply(&caller, &body.objects, body.dry_run)?)
         });
         Ok(HttpResponse::Ok().json(applied.await?))
@@ -93,7 +95,7 @@ pub(super) async fn read<T: Serialize + Send + 'static>(
     work: impl FnOnce(&Service, &Caller) -> Result<T, Problem> + Send + 'static,
 ) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request, &state).await?;
+        let caller = auth::caller(&request)?;
         let found = on_thread(&state, move |service| work(service, &caller)).await?;
         Ok(HttpResponse::Ok().json(found))
     };
@@ -202,7 +204,7 @@ pub(super) async fn put(
     parse: fn(&[u8]) -> Result<Named, Problem>,
 ) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request, &state).await?;
+        let caller = auth::caller(&request)?;
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let applied = on_thread(&state, move |service| {
             let (inside, object) = parse(&bytes)?;
@@ -265,7 +267,7 @@ pub(super) async fn remove(
     request: HttpRequest,
 ) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request, &state).await?;
+        let caller = auth::caller(&request)?;
         on_thread(&state, move |service| {
             Ok(service.remove(&caller.owner, kind, &path)?)
         })

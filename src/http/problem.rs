@@ -18,6 +18,7 @@ use crate::release::register::{RegisterError, Unacceptable};
 pub(super) enum Kind {
     Malformed,
     Unauthorized,
+    Forbidden,
     Denied,
     ConfirmationRequired,
     NotFound,
@@ -33,9 +34,10 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Malformed,
     Kind::Unauthorized,
+    Kind::Forbidden,
     Kind::Denied,
     Kind::ConfirmationRequired,
     Kind::NotFound,
@@ -65,7 +67,13 @@ impl Kind {
                 "unauthorized",
                 401,
                 "A valid token is needed",
-                "Send `Authorization: Bearer …` with a token that `keyward init` printed.",
+                "Send `Authorization: Bearer …` with a token that has not expired and was not revoked. `keyward init` and `keyward token create` make them.",
+            ),
+            Self::Forbidden => (
+                "forbidden",
+                403,
+                "The token's role does not allow this",
+                "The token is valid, and not for this. `detail` says which roles are: an owner's `keyward token create --role …` makes a token of another role.",
             ),
             Self::Denied => (
                 "denied",
@@ -100,8 +108,8 @@ impl Kind {
             Self::Conflict => (
                 "conflict",
                 409,
-                "It exists and differs",
-                "POST registers what is not there yet; PUT replaces. A secret that is bound to other policies than this form can say is replaced by neither: `detail` says what to do.",
+                "It conflicts with what there is",
+                "POST registers what is not there yet; PUT replaces. An owner keeps one valid token of role `owner`. A secret that is bound to other policies than this form can say is replaced by neither: `detail` says what to do.",
             ),
             Self::LaunchExpired => (
                 "launch-expired",
@@ -232,6 +240,14 @@ impl Problem {
             hold: None,
             retry_after,
             errors: Vec::new(),
+        }
+    }
+
+    /// The same, with what it is about before the rest.
+    pub(super) fn about(self, what: &str) -> Self {
+        Self {
+            detail: format!("{what} {}", self.detail),
+            ..self
         }
     }
 

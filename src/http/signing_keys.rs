@@ -70,7 +70,7 @@ async fn put_signing_key(
     payload: web::Payload,
 ) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request, &state).await?;
+        let caller = auth::caller(&request)?;
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let done = on_thread(&state, move |service| {
             let body: SigningKeyBody = body::parse(&bytes)?;
@@ -90,7 +90,7 @@ async fn delete_signing_key(
     state: web::Data<State>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let last = auth::caller(&request, &state).await;
+    let last = auth::caller(&request);
     let unsigned = request.query_string() == "allow-unsigned=true";
     let refused = match last {
         Ok(caller) if !unsigned => {

@@ -17,7 +17,9 @@ mod platform;
 mod refusals;
 pub mod register;
 pub mod replay;
+pub mod tokens;
 mod turns;
+mod uses;
 mod validate;
 
 use std::sync::{Arc, Once};
@@ -37,6 +39,7 @@ use budget::Budgets;
 use bundles::Bundles;
 use refusals::Refusals;
 use turns::Turns;
+use uses::Uses;
 
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::policy_bits;
@@ -95,6 +98,8 @@ pub struct Service {
     refusals: Refusals,
     /// Taken by decisions that depend on how many releases there were.
     turns: Turns,
+    /// When tokens were last used.
+    uses: Uses,
     /// Whether it was logged that an extra root counts for nobody.
     warned: Once,
 }
@@ -117,6 +122,7 @@ impl Service {
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
             turns: Turns::new(PATIENCE),
+            uses: Uses::default(),
             warned: Once::new(),
             library,
             parts,
@@ -172,13 +178,15 @@ impl Service {
         Ok(names)
     }
 
-    /// Forgets what has had its time and writes down refusals that were only counted so far.
+    /// Forgets what has had its time and writes down what was only kept in memory so far: refusals that were
+    /// counted, and when tokens were used.
     ///
     /// # Errors
     /// When the store fails.
     pub fn tidy(&self) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
         self.refusals.flush(self.store())?;
+        self.uses.flush(self.store(), now)?;
         while self.store().sweep(now)? {}
         Ok(())
     }

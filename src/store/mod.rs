@@ -11,6 +11,7 @@
 
 mod ceks;
 pub mod sqlite;
+mod tokens;
 
 use uuid::Uuid;
 
@@ -19,10 +20,10 @@ use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
-use crate::domain::token::{Caller, TokenHash};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
+pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -55,15 +56,6 @@ pub enum ApplyError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-}
-
-/// What may come of creating an owner.
-#[derive(Debug, PartialEq, Eq)]
-pub enum OwnerCreated {
-    /// It is there now.
-    Created,
-    /// There is one of this name already.
-    Exists,
 }
 
 /// What may come of remembering a launch.
@@ -177,25 +169,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Send + Sync {
-    /// Creates an owner, beside those there are, and its first token.
-    ///
-    /// # Errors
-    /// When the store fails; then neither is there.
-    fn create_owner(&self, owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError>;
-
-    /// The owners.
-    ///
-    /// # Errors
-    /// When the store fails.
-    fn owners(&self) -> Result<Vec<Name>, StoreError>;
-
-    /// Whose token this is.
-    ///
-    /// # Errors
-    /// When the store fails.
-    fn caller(&self, token: TokenHash) -> Result<Option<Caller>, StoreError>;
-
+pub trait Store: Tokens {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors

@@ -17,8 +17,8 @@ use keyward::policy::Limits;
 use keyward::release::{Parts, Service, Settings};
 use keyward::sealing::{Sealer, new_key};
 use keyward::sev::{CaCertificate, SystemRandom, TrustedRoots};
-use keyward::store::Store;
 use keyward::store::sqlite::SqliteStore;
+use keyward::store::{Store, Tokens as _};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;
@@ -237,7 +237,8 @@ impl App {
         let headers = headers
             .map(|(k, v)| (k.to_string(), v.to_str().unwrap_or_default().to_owned()))
             .collect();
-        let text = response.body_mut().read_to_string().unwrap();
+        let bytes = response.body_mut().read_to_vec().unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         Reply {
             status: response.status().as_u16(),

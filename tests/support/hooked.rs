@@ -7,11 +7,12 @@ use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
 use keyward::domain::revision::{Revision, Which};
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
-use keyward::domain::token::{Caller, TokenHash};
+use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::{
     ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
+    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Revoked, Store, StoreError, StoredRevision,
+    TokenCreated, Tokens,
 };
 use uuid::Uuid;
 
@@ -113,8 +114,8 @@ impl Hooked {
 }
 
 macro_rules! hooked {
-    ($($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
-        impl Store for Hooked {
+    ($trait:ident: $($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
+        impl $trait for Hooked {
             $(fn $name(&self, $($argument: $of),*) -> $returns {
                 self.call(stringify!($name), move |store| store.$name($($argument),*))
             })*
@@ -123,9 +124,18 @@ macro_rules! hooked {
 }
 
 hooked! {
+    Tokens:
     create_owner(owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError>;
     owners() -> Result<Vec<Name>, StoreError>;
-    caller(token: TokenHash) -> Result<Option<Caller>, StoreError>;
+    caller(token: TokenHash, now: Time) -> Result<Option<Identity>, StoreError>;
+    create_token(entry: &TokenEntry, hash: TokenHash) -> Result<TokenCreated, StoreError>;
+    tokens(owner: Option<&Name>) -> Result<Vec<TokenEntry>, StoreError>;
+    revoke_token(owner: Option<&Name>, id: Uuid, now: Time) -> Result<Revoked, StoreError>;
+    tokens_used(uses: &[(Uuid, Time)]) -> Result<(), StoreError>;
+}
+
+hooked! {
+    Store:
     owner_state(owner: &Name) -> Result<OwnerState, StoreError>;
     apply(owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
     workload(uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;

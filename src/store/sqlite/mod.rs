@@ -13,6 +13,7 @@ mod owners;
 mod releases;
 mod revisions;
 mod rows;
+mod tokens;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -24,14 +25,13 @@ use uuid::Uuid;
 
 use super::{
     ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
+    ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
 };
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
-use crate::domain::token::{Caller, TokenHash};
 use crate::domain::{Clock as _, HexDigest, Name, SystemClock, Time};
 use writer::Writer;
 
@@ -216,19 +216,6 @@ fn engine(error: &rusqlite::Error) -> StoreError {
 }
 
 impl Store for SqliteStore {
-    fn create_owner(&self, owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError> {
-        let owner = owner.clone();
-        self.write(move |c| owners::create(c, &owner, token, now))
-    }
-
-    fn owners(&self) -> Result<Vec<Name>, StoreError> {
-        self.read(owners::list)
-    }
-
-    fn caller(&self, token: TokenHash) -> Result<Option<Caller>, StoreError> {
-        self.read(|c| owners::caller(c, token))
-    }
-
     fn owner_state(&self, owner: &Name) -> Result<OwnerState, StoreError> {
         self.read(|c| objects::owner_state(c, owner))
     }

@@ -1,11 +1,12 @@
-//! Owners and their tokens.
+//! Owners.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use super::rows;
-use super::{Caller, OwnerCreated, RowError, TokenHash};
-use crate::domain::{Name, Time};
+use super::super::OwnerCreated;
+use super::{RowError, rows};
+use crate::domain::token::TokenHash;
+use crate::domain::{Name, Role, Time};
 
 pub(super) fn create(
     c: &Connection,
@@ -21,11 +22,12 @@ pub(super) fn create(
         return Ok(OwnerCreated::Exists);
     }
     c.execute(
-        "INSERT INTO tokens (hash, id, owner, name, created) VALUES (?1, ?2, ?3, 'init', ?4)",
+        "INSERT INTO tokens (hash, id, owner, name, role, created) VALUES (?1, ?2, ?3, 'init', ?4, ?5)",
         params![
             token.0.as_slice(),
             Uuid::new_v4().as_bytes().as_slice(),
             owner.as_str(),
+            Role::Owner.as_str(),
             now.millis()
         ],
     )?;
@@ -40,26 +42,4 @@ pub(super) fn list(c: &Connection) -> Result<Vec<Name>, RowError> {
         owners.push(rows::name("an owner's name", row, 0)?);
     }
     Ok(owners)
-}
-
-pub(super) fn caller(c: &Connection, token: TokenHash) -> Result<Option<Caller>, RowError> {
-    let found = c
-        .prepare_cached("SELECT owner, id, name FROM tokens WHERE hash = ?1")?
-        .query_row([token.0.as_slice()], |row| {
-            Ok((
-                rows::name("a token's owner", row, 0),
-                rows::uuid("a token's id", row, 1),
-                row.get(2)?,
-            ))
-        })
-        .optional()?;
-    found
-        .map(|(owner, token, name)| {
-            Ok(Caller {
-                owner: owner?,
-                token: token?,
-                name,
-            })
-        })
-        .transpose()
 }

@@ -1,0 +1,120 @@
+//! Who may call what: the one table, by which every request is let in or turned away.
+//!
+//! What has no row can't be called, whatever the router knows.
+
+use crate::domain::Role;
+use crate::domain::object::Object;
+
+/// One endpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Endpoint {
+    /// The method.
+    pub method: &'static str,
+    /// The path, with members in braces as the router has them.
+    pub path: &'static str,
+    /// Who may call it.
+    pub who: Who,
+}
+
+/// Who may call an endpoint.
+#[derive(Clone, Copy, Debug)]
+pub enum Who {
+    /// Anybody, without a token: what hosts and monitors ask for.
+    Anybody,
+    /// Tokens of these roles.
+    Roles(&'static [Role]),
+}
+
+use Role::{Admin, Approver, Auditor, Owner, PolicyAuthor, SecretWriter};
+
+const OWNER: Who = Who::Roles(&[Owner]);
+const READS: Who = Who::Roles(&[Owner, Auditor]);
+const READS_SECRETS: Who = Who::Roles(&[Owner, SecretWriter, Auditor]);
+const WRITES_SECRETS: Who = Who::Roles(&[Owner, SecretWriter]);
+const READS_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor, Auditor]);
+const WRITES_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor]);
+const READS_HOLDS: Who = Who::Roles(&[Owner, Approver, Auditor]);
+const READS_TOKENS: Who = Who::Roles(&[Admin, Owner, Auditor]);
+const WRITES_TOKENS: Who = Who::Roles(&[Admin, Owner]);
+const ADMIN: Who = Who::Roles(&[Admin]);
+
+/// The table.
+pub const ENDPOINTS: &[Endpoint] = &[
+    row("GET", "/livez", Who::Anybody),
+    row("HEAD", "/livez", Who::Anybody),
+    row("GET", "/readyz", Who::Anybody),
+    row("HEAD", "/readyz", Who::Anybody),
+    row("GET", "/problems/{name}", Who::Anybody),
+    row("HEAD", "/problems/{name}", Who::Anybody),
+    row("POST", "/vm/{uuid}/launch", Who::Anybody),
+    row("POST", "/vm/{uuid}/validate", Who::Anybody),
+    row("POST", "/vm/{uuid}", OWNER),
+    row("PUT", "/vm/{uuid}", OWNER),
+    // Object by object: [`who_applies`].
+    row(
+        "POST",
+        "/v1/apply",
+        Who::Roles(&[Owner, SecretWriter, PolicyAuthor]),
+    ),
+    row("GET", "/v1/secrets", READS_SECRETS),
+    row("GET", "/v1/secrets/{name:.+}", READS_SECRETS),
+    row("PUT", "/v1/secrets/{name:.+}", WRITES_SECRETS),
+    row("DELETE", "/v1/secrets/{name:.+}", WRITES_SECRETS),
+    row("GET", "/v1/keysets", READS),
+    row("GET", "/v1/keysets/{name:.+}", READS),
+    row("PUT", "/v1/keysets/{name:.+}", OWNER),
+    row("DELETE", "/v1/keysets/{name:.+}", OWNER),
+    row("GET", "/v1/firmware", READS),
+    row("GET", "/v1/firmware/{name:.+}", READS),
+    row("PUT", "/v1/firmware/{name:.+}", OWNER),
+    row("DELETE", "/v1/firmware/{name:.+}", OWNER),
+    row("GET", "/v1/workloads", READS),
+    row("GET", "/v1/workloads/{uuid}", READS),
+    row("DELETE", "/v1/workloads/{uuid}", OWNER),
+    row("GET", "/v1/bundles", READS_POLICIES),
+    row("POST", "/v1/bundles", WRITES_POLICIES),
+    row("GET", "/v1/bundles/active", READS_POLICIES),
+    row("PUT", "/v1/bundles/active", WRITES_POLICIES),
+    row("GET", "/v1/bundles/{digest}", READS_POLICIES),
+    row("GET", "/v1/bundles/{digest}/archive", READS_POLICIES),
+    row("GET", "/v1/revisions", READS_POLICIES),
+    row("POST", "/v1/revisions", WRITES_POLICIES),
+    row("GET", "/v1/revisions/{number}", READS_POLICIES),
+    row("GET", "/v1/revisions/{number}/archive", READS_POLICIES),
+    // Whoever registers keys decides whose policies count, so that a policy's author may not.
+    row("GET", "/v1/signing-keys", OWNER),
+    row("GET", "/v1/signing-keys/{name:.+}", OWNER),
+    row("PUT", "/v1/signing-keys/{name:.+}", OWNER),
+    row("DELETE", "/v1/signing-keys/{name:.+}", OWNER),
+    // With them a policy's author replays what was decided under another policy.
+    row("GET", "/v1/decisions", READS_POLICIES),
+    row("GET", "/v1/decisions/{id}", READS_POLICIES),
+    row("GET", "/v1/decisions/{id}/explanation", READS_POLICIES),
+    row("GET", "/v1/holds", READS_HOLDS),
+    row("GET", "/v1/tokens", READS_TOKENS),
+    row("POST", "/v1/tokens", WRITES_TOKENS),
+    row("DELETE", "/v1/tokens/{id}", WRITES_TOKENS),
+    row("GET", "/v1/owners", ADMIN),
+    row("POST", "/v1/owners", ADMIN),
+];
+
+const fn row(method: &'static str, path: &'static str, who: Who) -> Endpoint {
+    Endpoint { method, path, who }
+}
+
+/// Who may call this method of this path, as the router matched it; none: nobody.
+pub(super) fn who(method: &str, path: &str) -> Option<Who> {
+    let found = ENDPOINTS
+        .iter()
+        .find(|row| row.method == method && row.path == path);
+    found.map(|row| row.who)
+}
+
+/// Who may apply this object: who may register it by itself.
+pub(super) fn who_applies(object: &Object) -> &'static [Role] {
+    match object {
+        Object::Secret(_) => &[Owner, SecretWriter],
+        Object::PolicyBundle(_) => &[Owner, PolicyAuthor],
+        Object::KeySet(_) | Object::Firmware(_) | Object::Workload(_) => &[Owner],
+    }
+}

@@ -1,0 +1,211 @@
+//! The owner API's tokens, and the administrators' owners.
+
+use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
+use actix_web::{HttpRequest, HttpResponse, web};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+use super::host::{answer, on_thread};
+use super::owner::resource;
+use super::problem::{Kind, Problem};
+use super::{State, auth, body};
+use crate::domain::token::{Token, TokenEntry};
+use crate::domain::{Name, Role, Time};
+use crate::release::tokens::{NewToken, TokenError};
+
+pub(super) fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(
+            resource("/tokens")
+                .route(web::get().to(tokens))
+                .route(web::post().to(create)),
+        )
+        .service(resource("/tokens/{id}").route(web::delete().to(revoke)))
+        .service(
+            resource("/owners")
+                .route(web::get().to(owners))
+                .route(web::post().to(create_owner)),
+        );
+}
+
+/// `POST /v1/tokens`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenBody {
+    /// What to call it.
+    pub name: Name,
+    /// What it may do.
+    pub role: Role,
+    /// Whose it is to be, where an administrator makes it; an owner makes its own only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+    /// From when on it is refused. Left out: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
+}
+
+/// A token that was made.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct TokenReply {
+    /// Its text, which is shown this once.
+    #[schemars(with = "String")]
+    pub token: Zeroizing<String>,
+    /// What is listed of it.
+    #[serde(flatten)]
+    pub entry: TokenEntry,
+}
+
+/// Tokens, oldest first.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct TokenList {
+    /// The tokens, also those that have expired or were revoked.
+    pub items: Vec<TokenEntry>,
+}
+
+/// `POST /v1/owners`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnerBody {
+    /// What to call the owner.
+    pub name: Name,
+}
+
+/// An owner that was made.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct OwnerReply {
+    /// The owner.
+    pub owner: Name,
+    /// The owner's first token, of role `owner`, which is shown this once.
+    #[schemars(with = "String")]
+    pub token: Zeroizing<String>,
+    /// What changes for the others.
+    pub warnings: Vec<String>,
+}
+
+/// The owners, by name.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct OwnerList {
+    /// The owners.
+    pub items: Vec<OwnerEntry>,
+}
+
+/// One owner of the list.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct OwnerEntry {
+    /// The owner.
+    pub name: Name,
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        let detail = error.to_string();
+        match error {
+            TokenError::TooMuch { .. } => Self::new(Kind::Forbidden, detail),
+            TokenError::Malformed { .. } => Self::new(Kind::Malformed, detail),
+            TokenError::NoOwner | TokenError::NoToken => Self::new(Kind::NotFound, detail),
+            TokenError::Exists(_) | TokenError::Last | TokenError::Full(_) => {
+                Self::new(Kind::Conflict, detail)
+            }
+            TokenError::Store(error) => error.into(),
+            TokenError::Random(error) => {
+                log::error!("{error}");
+                Self::new(Kind::Unavailable, "there are no random bytes")
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TokenParameters {
+    owner: Option<Name>,
+}
+
+async fn tokens(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let result = async {
+        let identity = auth::identity(&request)?;
+        let parameters = web::Query::<TokenParameters>::from_query(request.query_string());
+        let parameters = parameters
+            .map_err(|_| Problem::new(Kind::Malformed, "the query may have `owner`, an owner's name"))?;
+        let owner = parameters.into_inner().owner;
+        let items = on_thread(&state, move |service| Ok(service.tokens(&identity, owner)?));
+        Ok(HttpResponse::Ok().json(TokenList { items: items.await? }))
+    };
+    answer(&request, result.await)
+}
+
+/// Makes a token; its text is in this answer and nowhere else.
+async fn create(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let result = async {
+        let identity = auth::identity(&request)?;
+        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
+        let made = on_thread(&state, move |service| {
+            let body: TokenBody = body::parse(&bytes)?;
+            let new = NewToken {
+                name: body.name,
+                role: body.role,
+                owner: body.owner,
+                expires: body.expires,
+            };
+            Ok(service.create_token(&identity, new)?)
+        });
+        let (token, entry) = made.await?;
+        let token = shown(&token);
+        Ok(once(TokenReply { token, entry }))
+    };
+    answer(&request, result.await)
+}
+
+async fn revoke(id: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let result = async {
+        let identity = auth::identity(&request)?;
+        let id = id.parse().map_err(|_| Problem::from(TokenError::NoToken))?;
+        on_thread(&state, move |service| Ok(service.revoke_token(&identity, id)?)).await?;
+        Ok(HttpResponse::NoContent().finish())
+    };
+    answer(&request, result.await)
+}
+
+async fn owners(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let result = async {
+        let names = on_thread(&state, |service| Ok(service.store().owners()?)).await?;
+        let items = names.into_iter().map(|name| OwnerEntry { name }).collect();
+        Ok(HttpResponse::Ok().json(OwnerList { items }))
+    };
+    answer(&request, result.await)
+}
+
+async fn create_owner(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
+    let result = async {
+        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
+        let made = on_thread(&state, move |service| {
+            let OwnerBody { name: owner } = body::parse(&bytes)?;
+            let token = shown(&service.create_owner(&owner)?);
+            let ownerless = service.ownerless_roots()?;
+            let warning = |root| {
+                format!(
+                    "the extra root {root} names no owners and counts for nobody, as there are several: say for whom it counts with `owners` in danger_extra_roots"
+                )
+            };
+            Ok(OwnerReply {
+                owner,
+                token,
+                warnings: ownerless.into_iter().map(warning).collect(),
+            })
+        });
+        Ok(once(made.await?))
+    };
+    answer(&request, result.await)
+}
+
+fn shown(token: &Token) -> Zeroizing<String> {
+    Zeroizing::new(token.expose().to_owned())
+}
+
+/// An answer with a token in it, which nobody on the way may keep.
+fn once<T: Serialize>(reply: T) -> HttpResponse {
+    HttpResponse::Created()
+        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
+        .json(reply)
+}

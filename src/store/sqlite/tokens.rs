@@ -1,0 +1,183 @@
+//! Tokens: by their hash for who calls, by their id for who looks after them.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use uuid::Uuid;
+
+use super::super::{OwnerCreated, Revoked, StoreError, TokenCreated, Tokens};
+use super::{RowError, SqliteStore, owners, rows};
+use crate::domain::token::{Identity, TokenEntry, TokenHash};
+use crate::domain::{Name, Role, Time};
+
+/// Tokens that are kept for an owner, the ended among them.
+const MOST: u32 = 1000;
+
+impl Tokens for SqliteStore {
+    fn create_owner(&self, owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError> {
+        let owner = owner.clone();
+        self.write(move |c| owners::create(c, &owner, token, now))
+    }
+
+    fn owners(&self) -> Result<Vec<Name>, StoreError> {
+        self.read(owners::list)
+    }
+
+    fn caller(&self, token: TokenHash, now: Time) -> Result<Option<Identity>, StoreError> {
+        self.read(|c| caller(c, token, now))
+    }
+
+    fn create_token(&self, entry: &TokenEntry, hash: TokenHash) -> Result<TokenCreated, StoreError> {
+        let entry = entry.clone();
+        self.write(move |c| create(c, &entry, hash))
+    }
+
+    fn tokens(&self, owner: Option<&Name>) -> Result<Vec<TokenEntry>, StoreError> {
+        self.read(|c| list(c, owner))
+    }
+
+    fn revoke_token(&self, owner: Option<&Name>, id: Uuid, now: Time) -> Result<Revoked, StoreError> {
+        let owner = owner.cloned();
+        self.write(move |c| revoke(c, owner.as_ref(), id, now))
+    }
+
+    fn tokens_used(&self, uses: &[(Uuid, Time)]) -> Result<(), StoreError> {
+        let uses = uses.to_vec();
+        self.write(move |c| used(c, &uses))
+    }
+}
+
+fn caller(c: &Connection, token: TokenHash, now: Time) -> Result<Option<Identity>, RowError> {
+    let found = c
+        .prepare_cached(
+            "SELECT owner, id, name, role FROM tokens
+             WHERE hash = ?1 AND revoked IS NULL AND (expires IS NULL OR expires > ?2)",
+        )?
+        .query_row(params![token.0.as_slice(), now.millis()], |row| {
+            let identity = || {
+                Ok(Identity {
+                    owner: owner(row, 0)?,
+                    token: rows::uuid("a token's id", row, 1)?,
+                    name: row.get(2)?,
+                    role: role(row, 3)?,
+                })
+            };
+            Ok(identity())
+        })
+        .optional()?;
+    found.transpose()
+}
+
+fn create(c: &Connection, entry: &TokenEntry, hash: TokenHash) -> Result<TokenCreated, RowError> {
+    let whose = entry.owner.as_ref().map(Name::as_str);
+    if let Some(name) = whose {
+        let known = "SELECT EXISTS (SELECT 1 FROM owners WHERE name = ?1)";
+        if !c.query_row(known, [name], |row| row.get::<_, bool>(0))? {
+            return Ok(TokenCreated::NoOwner);
+        }
+    }
+    let count = "SELECT count(*) FROM tokens WHERE owner IS ?1";
+    if c.query_row(count, [whose], |row| row.get::<_, u32>(0))? >= MOST {
+        let forgotten = c.execute(
+            "DELETE FROM tokens WHERE hash = (
+                 SELECT hash FROM tokens
+                 WHERE owner IS ?1 AND (revoked IS NOT NULL OR expires <= ?2)
+                 ORDER BY min(coalesce(revoked, expires), coalesce(expires, revoked)) LIMIT 1)",
+            params![whose, entry.created.millis()],
+        )?;
+        if forgotten == 0 {
+            return Ok(TokenCreated::Full(MOST));
+        }
+    }
+    c.execute(
+        "INSERT INTO tokens (hash, id, owner, name, role, created, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            hash.0.as_slice(),
+            entry.id.as_bytes().as_slice(),
+            whose,
+            entry.name.as_str(),
+            entry.role.as_str(),
+            entry.created.millis(),
+            entry.expires.map(Time::millis),
+        ],
+    )?;
+    Ok(TokenCreated::Created)
+}
+
+fn list(c: &Connection, of: Option<&Name>) -> Result<Vec<TokenEntry>, RowError> {
+    let mut statement = c.prepare_cached(
+        "SELECT owner, id, name, role, created, expires, last_used, revoked FROM tokens
+         WHERE ?1 IS NULL OR owner = ?1 ORDER BY created, id",
+    )?;
+    let mut found = statement.query([of.map(Name::as_str)])?;
+    let mut tokens = Vec::new();
+    while let Some(row) = found.next()? {
+        let time = |column| Ok::<_, RowError>(row.get::<_, Option<i64>>(column)?.map(Time::from_millis));
+        tokens.push(TokenEntry {
+            owner: owner(row, 0)?,
+            id: rows::uuid("a token's id", row, 1)?,
+            name: rows::name("a token's name", row, 2)?,
+            role: role(row, 3)?,
+            created: Time::from_millis(row.get(4)?),
+            expires: time(5)?,
+            last_used: time(6)?,
+            revoked: time(7)?,
+        });
+    }
+    Ok(tokens)
+}
+
+fn revoke(c: &Connection, of: Option<&Name>, id: Uuid, now: Time) -> Result<Revoked, RowError> {
+    let id = id.as_bytes().as_slice();
+    let whose = of.map(Name::as_str);
+    // An administrator's token is nobody's, so that no owner finds it here.
+    let found = c
+        .query_row(
+            "SELECT revoked IS NOT NULL, role = 'owner' AND (expires IS NULL OR expires > ?3) FROM tokens
+             WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)",
+            params![id, whose, now.millis()],
+            |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)),
+        )
+        .optional()?;
+    match found {
+        None => return Ok(Revoked::NotFound),
+        Some((true, _)) => return Ok(Revoked::Done),
+        Some((false, true)) if of.is_some() => {
+            let others = c.query_row(
+                "SELECT EXISTS (SELECT 1 FROM tokens WHERE owner = ?2 AND id <> ?1 AND role = 'owner'
+                     AND revoked IS NULL AND (expires IS NULL OR expires > ?3))",
+                params![id, whose, now.millis()],
+                |row| row.get::<_, bool>(0),
+            )?;
+            if !others {
+                return Ok(Revoked::Last);
+            }
+        }
+        Some((false, _)) => {}
+    }
+    c.execute(
+        "UPDATE tokens SET revoked = ?2 WHERE id = ?1",
+        params![id, now.millis()],
+    )?;
+    Ok(Revoked::Done)
+}
+
+fn used(c: &Connection, uses: &[(Uuid, Time)]) -> Result<(), RowError> {
+    let mut statement =
+        c.prepare_cached("UPDATE tokens SET last_used = max(coalesce(last_used, ?2), ?2) WHERE id = ?1")?;
+    for (id, time) in uses {
+        statement.execute(params![id.as_bytes().as_slice(), time.millis()])?;
+    }
+    Ok(())
+}
+
+fn owner(row: &Row<'_>, column: usize) -> Result<Option<Name>, RowError> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => rows::name("a token's owner", row, column).map(Some),
+    }
+}
+
+fn role(row: &Row<'_>, column: usize) -> Result<Role, RowError> {
+    let text: String = row.get(column)?;
+    text.parse()
+        .map_err(|error| rows::damaged("a token's role", error))
+}
