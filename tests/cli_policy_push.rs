@@ -118,7 +118,11 @@ fn policies_are_signed_pushed_listed_fetched_and_rolled_back() {
     shell.write("policy/any.rego", "package release.any\n\nallow if {\n");
     run(&shell, &["policy", "push", "policy", "-m", "broken"], 1);
     run(&shell, &["policy", "bundle", "nowhere"], 1);
-    run(&shell, &["policy", "bundle", "policy", "-o", "policy/any.rego"], 64);
+    run(
+        &shell,
+        &["policy", "bundle", "policy", "-o", "policy/any.rego"],
+        64,
+    );
     shell.write("odd.tar.gz", "no archive");
     run(&shell, &["policy", "check", "odd.tar.gz"], 1);
     transcript("policy-push.txt", &all);

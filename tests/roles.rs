@@ -90,7 +90,7 @@ const MATRIX: &[Row] = &[
     row("GET", "/v1/signing-keys", "owner", "/v1/signing-keys", 2, ""),
     row("PUT", "/v1/signing-keys/{name:.+}", "owner", "/v1/signing-keys/ours", 2, ""),
     row("GET", "/v1/signing-keys/{name:.+}", "owner", "/v1/signing-keys/ours", 2, "/v1/signing-keys/theirs"),
-    row("DELETE", "/v1/signing-keys/{name:.+}", "owner", "/v1/signing-keys/ours", 2, "/v1/signing-keys/theirs"),
+    row("DELETE", "/v1/signing-keys/{name:.+}", "owner", "/v1/signing-keys/ours?allow-unsigned=true", 2, "/v1/signing-keys/theirs"),
     row("GET", "/v1/decisions", "owner policy-author auditor", "/v1/decisions", 2, ""),
     row("GET", "/v1/decisions/{id}", "owner policy-author auditor", "/v1/decisions/<decision>", 2, "/v1/decisions/<their-decision>"),
     row("GET", "/v1/decisions/{id}/explanation", "owner policy-author auditor", "/v1/decisions/<decision>/explanation", 2, "/v1/decisions/<their-decision>/explanation"),
