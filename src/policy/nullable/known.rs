@@ -127,8 +127,10 @@ impl Body<'_, '_> {
             return;
         };
         let name = span.text();
-        let known = !declares && (scope.locals.contains_key(name) || self.part(pattern, scope).is_some());
-        let fresh = declares || self.rule.bindable.contains(name);
+        // `some x` alone says nothing of what it will be.
+        let given_before = !matches!(scope.locals.get(name), None | Some(Local::Open));
+        let known = !declares && (given_before || self.part(pattern, scope).is_some());
+        let fresh = declares || self.rule.bindable.contains(name) || scope.locals.contains_key(name);
         if !known && fresh {
             let local = self.named(given, scope);
             scope.locals.insert(name.to_owned(), local);

@@ -13,6 +13,7 @@ mod body;
 mod known;
 mod parts;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use regorus::unstable::{Module as Tree, Ref, Rule as Node, RuleHead};
@@ -43,6 +44,8 @@ pub(super) struct Nullable<'a> {
     barest: [(Phase, Value); 2],
     /// The rules that each phase evaluates.
     evaluated: [BTreeSet<Path>; 2],
+    /// An input in which every member has a value.
+    example: Value,
     /// The members that there are.
     members: Members,
     /// Rules whose value is a part of the input, or made of what may be null.
@@ -81,6 +84,7 @@ impl<'a> Nullable<'a> {
                 (phase, barest)
             }),
             evaluated: [Phase::Launch, Phase::Release].map(|phase| graph.reachable(&roots(phase))),
+            example: serde_json::to_value(Input::example(Phase::Release)).unwrap_or_default(),
             members: Members::of_owners(),
             aliases: BTreeMap::new(),
             unproved: Vec::new(),
@@ -136,13 +140,18 @@ impl<'a> Nullable<'a> {
     }
 
     /// How much is known of rules and functions.
-    fn known(&self) -> (usize, usize, usize, usize) {
-        (
+    fn known(&self) -> [usize; 5] {
+        let doubtful = self
+            .aliases
+            .values()
+            .filter(|local| matches!(local, Local::Holds(_)));
+        [
             self.aliases.len(),
+            doubtful.count(),
             self.unproved.len(),
             self.read.len(),
             self.returned.len(),
-        )
+        ]
     }
 
     /// Rules whose value is a part of the input, or holds one.
@@ -153,11 +162,22 @@ impl<'a> Nullable<'a> {
                 module,
                 rule,
             };
-            let named = here
-                .value(node)
-                .filter(|local| matches!(local, Local::Part(_) | Local::Holds(_)));
-            if let Some(local) = named {
-                self.aliases.entry(rule_path(module, rule)).or_insert(local);
+            let values = here.values(node).into_iter();
+            let values: Vec<_> = values.map(|local| (here.doubt(&local), local)).collect();
+            for (doubt, local) in values {
+                match self.aliases.entry(rule_path(module, rule)) {
+                    Entry::Vacant(entry) => {
+                        entry.insert(local);
+                    }
+                    // A rule with several values is as doubtful as the worst of them.
+                    Entry::Occupied(mut entry) => {
+                        if *entry.get() != local
+                            && let (Local::Part(_), Some(doubt)) = (entry.get(), doubt)
+                        {
+                            entry.insert(Local::Holds(doubt));
+                        }
+                    }
+                }
             }
         }
     }
@@ -169,14 +189,16 @@ impl<'a> Nullable<'a> {
             module,
             rule,
         };
-        let argument = match here.value(node) {
-            Some(Local::Part(part)) => part.argument,
-            Some(Local::Holds(Subject::Argument(argument, _))) => Some(argument),
+        let arguments = here.values(node).into_iter().filter_map(|local| match local {
+            Local::Part(part) => part.argument,
+            Local::Holds(Subject::Argument(argument, _)) => Some(argument),
             _ => None,
-        };
-        if let Some(argument) = argument {
-            self.returned.insert((rule_path(module, rule), argument));
-        }
+        });
+        let arguments: Vec<usize> = arguments.collect();
+        let entries = arguments
+            .into_iter()
+            .map(|argument| (rule_path(module, rule), argument));
+        self.returned.extend(entries);
     }
 
     fn uses(&self, module: &Module, rule: &Rule, node: &Node) -> Vec<Use> {
@@ -235,13 +257,12 @@ impl<'a> Nullable<'a> {
     fn nulls_below(&self, rule: &Path, steps: &[Step]) -> Vec<Vec<Step>> {
         let mut found = Vec::new();
         let mut pending = vec![steps.to_vec()];
-        let example = self.example();
         while let Some(path) = pending.pop() {
             if !self.null_at(rule, &path).is_empty() {
                 found.push(path);
                 continue;
             }
-            if let Some(Value::Object(members)) = leaf(&example, &path) {
+            if let Some(Value::Object(members)) = leaf(&self.example, &path) {
                 pending.extend(members.keys().rev().map(|name| {
                     let mut below = path.clone();
                     below.push(Step::Name(name.clone()));
@@ -294,7 +315,7 @@ impl<'a> Nullable<'a> {
             "input.attested.launch_digest" => ", or use `sev.launch_digest_in` of `data.keyward.sev`",
             _ => "",
         };
-        let kind = match leaf(&self.example(), &steps) {
+        let kind = match leaf(&self.example, &steps) {
             Some(Value::Number(_)) => "is_number",
             Some(Value::Bool(_)) => "is_boolean",
             _ => "is_string",
@@ -304,11 +325,6 @@ impl<'a> Nullable<'a> {
             false => format!("prove its type in the same body, `{kind}({shown})`{library}"),
         };
         Some(Diagnostic::at_offset(&module.file, &module.text, used.offset, message).with_hint(hint))
-    }
-
-    /// An input in which every member has a value.
-    fn example(&self) -> Value {
-        serde_json::to_value(Input::example(Phase::Release)).unwrap_or_default()
     }
 }
 

@@ -68,7 +68,13 @@ impl Body<'_, '_> {
             return self.of_part(&part);
         }
         let (root, selected) = flatten(expression);
-        let Expr::Var { span, .. } = root else { return None };
+        let Expr::Var { span, .. } = root else {
+            // An item of a list, an object or a result.
+            return match expression.as_ref() {
+                Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } => self.suspect(refr, scope),
+                _ => None,
+            };
+        };
         let held = |local: &Local| match local {
             Local::Holds(subject) => Some(subject.clone()),
             _ => None,
@@ -193,28 +199,60 @@ impl Body<'_, '_> {
         self.holds(collection, scope).map_or(Local::Open, Local::Holds)
     }
 
-    /// What the value of a rule stands for, in its first body.
-    pub(super) fn value(&self, node: &Node) -> Option<Local> {
+    /// What the values of a rule stand for, one for each of its bodies; those that are nothing to follow left out.
+    pub(super) fn values(&self, node: &Node) -> Vec<Local> {
         let Node::Spec { head, bodies, .. } = node else {
-            return None;
+            return Vec::new();
         };
         let (assign, arguments) = match head {
-            RuleHead::Compr { assign, .. } => (assign.as_ref()?, [].as_slice()),
-            RuleHead::Func { args, assign, .. } => (assign.as_ref()?, args.as_slice()),
-            RuleHead::Set { .. } => return None,
+            RuleHead::Compr { assign, .. } => (assign.as_ref(), [].as_slice()),
+            RuleHead::Func { args, assign, .. } => (assign.as_ref(), args.as_slice()),
+            RuleHead::Set { .. } => return Vec::new(),
         };
-        let mut scope = self.arguments(arguments);
-        if let Some(first) = bodies.first() {
-            scope = self.query(&first.query, &scope, &mut Vec::new());
+        let outer = self.arguments(arguments);
+        let own = assign.map(|assign| &assign.value);
+        if bodies.is_empty() {
+            return own
+                .and_then(|value| self.followed(value, &outer))
+                .into_iter()
+                .collect();
         }
-        match self.named(&assign.value, &scope) {
-            Local::Part(part) => {
-                // A member whose type is proved before it is named is nothing to follow.
-                let subject = self.of_part(&part);
-                let proved = subject.is_some_and(|subject| scope.proved.contains(&subject));
-                (!proved).then_some(Local::Part(part))
-            }
-            local => Some(local),
+        let bodies = bodies.iter().filter_map(|body| {
+            // An `else` says its own value, every other body the head's.
+            let value = match &body.assign {
+                Some(assign) => &assign.value,
+                None if body.is_else => return None,
+                None => own?,
+            };
+            self.followed(value, &self.query(&body.query, &outer, &mut Vec::new()))
+        });
+        bodies.collect()
+    }
+
+    /// What a value stands for, if that is something to follow.
+    fn followed(&self, value: &Ref<Expr>, scope: &Scope) -> Option<Local> {
+        let local = self.named(value, scope);
+        let proved = match &local {
+            // A member whose type is proved before it is named.
+            Local::Part(part) => self
+                .of_part(part)
+                .is_some_and(|subject| scope.proved.contains(&subject)),
+            Local::Holds(_) => false,
+            Local::Value | Local::Open => true,
+        };
+        (!proved).then_some(local)
+    }
+
+    /// What may be null of what a name stands for.
+    pub(super) fn doubt(&self, local: &Local) -> Option<Subject> {
+        match local {
+            Local::Holds(subject) => Some(subject.clone()),
+            Local::Part(Part {
+                argument: None,
+                steps,
+            }) => self.inside(steps, &Scope::default()),
+            Local::Part(part) => self.of_part(part),
+            Local::Value | Local::Open => None,
         }
     }
 
@@ -243,13 +281,22 @@ impl Body<'_, '_> {
     }
 }
 
-/// Built-ins whose result may be, or be chosen by, what is null in what they are given. All others fail on null, or
-/// say a thing about it that is no null.
+/// Built-ins whose result may be, or be chosen by, what is null in what they are given; for two of them null is 0, or
+/// a text. All others fail on null, or only say what kind of value it is.
 fn takes_through(name: &str) -> bool {
     ["object.", "array.", "json."]
         .iter()
         .any(|family| name.starts_with(family))
-        || ["max", "min", "sort", "union", "intersection"].contains(&name)
+        || [
+            "max",
+            "min",
+            "sort",
+            "union",
+            "intersection",
+            "sprintf",
+            "to_number",
+        ]
+        .contains(&name)
 }
 
 /// A literal text.
