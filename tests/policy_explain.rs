@@ -471,3 +471,22 @@ fn members_of_an_object_that_rules_make_are_shown_as_the_object() {
     let failed = condition(&explanation, "names.q == \"z\"");
     assert_eq!(value(failed, "names.q").as_deref(), Some("\"q!\""));
 }
+
+#[test]
+fn what_is_told_is_bounded_whatever_the_policy_holds() {
+    let many: Vec<String> = (0..40).map(|n| format!("\"{}{n}\"", "long".repeat(60))).collect();
+    let nested = format!("{{\"k\": [[{0}], [{0}], [{0}], [{0}], [{0}]]}}", many.join(", "));
+    let explanation = explained(&format!(
+        "default allow := false\nvalue := {nested}\nallow if value.k == [{}]",
+        many.join(", ")
+    ));
+    let failed = &rule(&explanation, "allow").definitions[0].conditions[0];
+    assert!(failed.text.chars().count() <= 1_001 && failed.text.ends_with('…'));
+    let longest = failed
+        .values
+        .iter()
+        .filter_map(|one| one.value.as_ref())
+        .map(String::len)
+        .max();
+    assert!(longest.is_some_and(|longest| longest < 4_000), "{longest:?}");
+}

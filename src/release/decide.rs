@@ -155,7 +155,7 @@ impl Service {
     }
 
     /// The launch's turn to be decided, and since when it is; while others had it, the launch may have ended.
-    fn turn(&self, launch: &Launch, asked: Uuid) -> Result<(Turn<'_>, Time), Refusal> {
+    fn turn(&self, launch: &Launch, asked: Uuid) -> Result<(Turn<'_, Uuid>, Time), Refusal> {
         let Some(turn) = self.turns.take(launch.workload) else {
             return Err(Refusal::unavailable(
                 "too many releases of this workload are being decided",

@@ -52,12 +52,15 @@ impl Service {
     /// Explains a decision of this owner; none where there is no such decision.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails, or another decision of this owner is being explained.
     pub fn explanation(&self, owner: &Name, id: Uuid) -> Result<Option<DecisionExplanation>, Refusal> {
         let Some(decision) = self.store().decision(owner, id)? else {
             return Ok(None);
         };
         let mut policies = Vec::with_capacity(decision.policies.len());
+        let Some(_turn) = self.explaining.take(owner.clone()) else {
+            return Err(Refusal::unavailable("another decision is being explained"));
+        };
         let end = self.parts.clock.now().after(BUDGET);
         for bound in &decision.policies {
             let late = self.parts.clock.now() >= end;

@@ -97,7 +97,9 @@ pub struct Service {
     budgets: Budgets,
     refusals: Refusals,
     /// Taken by decisions that depend on how many releases there were.
-    turns: Turns,
+    turns: Turns<Uuid>,
+    /// Taken by explanations: an owner has one at a time, as workers are there for launches first.
+    explaining: Turns<Name>,
     /// When tokens were last used.
     uses: Uses,
     /// Whether it was logged that an extra root counts for nobody.
@@ -122,6 +124,7 @@ impl Service {
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
             turns: Turns::new(PATIENCE),
+            explaining: Turns::new(Duration::ZERO),
             uses: Uses::default(),
             warned: Once::new(),
             library,

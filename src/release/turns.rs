@@ -1,29 +1,29 @@
-//! One after the other: decisions about a workload that depend on how many releases there were.
+//! One after the other: decisions about a workload that depend on how many releases there were, and explanations of
+//! an owner's decisions.
 //!
-//! Each one that is committed undoes those that were taken beside it, so they wait for each other here, within this
-//! server; whatever comes between all the same, the store's commit finds out. Who waits holds a thread, so nobody
+//! Each decision that is committed undoes those that were taken beside it, so they wait for each other here, within
+//! this server; whatever comes between all the same, the store's commit finds out. Who waits holds a thread, so nobody
 //! waits for ever.
 
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use uuid::Uuid;
-
-/// Workloads that a decision is being taken about.
-pub(super) struct Turns {
+/// Whose turn it is, by what the work is about.
+pub(super) struct Turns<K: Clone + Eq + Hash> {
     patience: Duration,
-    taken: Mutex<HashSet<Uuid>>,
+    taken: Mutex<HashSet<K>>,
     ended: Condvar,
 }
 
-/// The right to decide; it ends when it is dropped.
-pub(super) struct Turn<'a> {
-    turns: &'a Turns,
-    workload: Uuid,
+/// The right to work; it ends when it is dropped.
+pub(super) struct Turn<'a, K: Clone + Eq + Hash> {
+    turns: &'a Turns<K>,
+    about: K,
 }
 
-impl Turns {
+impl<K: Clone + Eq + Hash> Turns<K> {
     /// Turns that are waited for this long.
     pub(super) fn new(patience: Duration) -> Self {
         Self {
@@ -33,34 +33,33 @@ impl Turns {
         }
     }
 
-    /// Waits for the workload's turn; none when it did not come in time.
+    /// Waits for a turn; none when it did not come in time.
     ///
     /// What the waiter knew before may no longer be so: it must look again.
-    pub(super) fn take(&self, workload: Uuid) -> Option<Turn<'_>> {
+    pub(super) fn take(&self, about: K) -> Option<Turn<'_, K>> {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self
             .ended
-            .wait_timeout_while(taken, self.patience, |taken| taken.contains(&workload));
+            .wait_timeout_while(taken, self.patience, |taken| taken.contains(&about));
         let (mut taken, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        taken.insert(workload).then(|| Turn {
-            turns: self,
-            workload,
-        })
+        taken.insert(about.clone()).then(|| Turn { turns: self, about })
     }
 }
 
-impl Drop for Turn<'_> {
+impl<K: Clone + Eq + Hash> Drop for Turn<'_, K> {
     fn drop(&mut self) {
         let mut taken = self.turns.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.remove(&self.workload);
+        taken.remove(&self.about);
         drop(taken);
-        // All of them, as each waits for a workload of its own.
+        // All of them, as each waits for a turn of its own.
         self.turns.ended.notify_all();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
     #[test]
@@ -73,6 +72,15 @@ mod tests {
         assert!(turns.take(one).is_none(), "a turn that somebody has");
         drop(turn);
         assert!(turns.take(one).is_some(), "a turn that ended");
+    }
+
+    #[test]
+    fn where_nobody_waits_the_second_is_turned_away_at_once() {
+        let turns = Turns::new(Duration::ZERO);
+        let turn = turns.take("acme");
+        assert!(turn.is_some() && turns.take("acme").is_none() && turns.take("umbra").is_some());
+        drop(turn);
+        assert!(turns.take("acme").is_some());
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! A piece of a policy's text in one line, with its literals as they are.
 
+/// Longest text that is told, in characters.
+const LONGEST: usize = 1_000;
+
 /// Joins lines, drops comments and runs of blanks, but not inside texts. Statements of a body are set apart by `;`.
 pub(super) fn one_line(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -53,7 +56,11 @@ pub(super) fn one_line(text: &str) -> String {
             }
         }
     }
-    out.trim().to_owned()
+    let out = out.trim();
+    match out.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", out.get(..end).unwrap_or_default()),
+        None => out.to_owned(),
+    }
 }
 
 #[cfg(test)]

@@ -8,25 +8,29 @@ const MAX_WHOLE: usize = 64 * 1024;
 const SHOWN: usize = 6;
 /// Longest text that is shown, in characters; a SHA-384 in hex fits.
 const LONGEST: usize = 130;
+/// Most bytes of a value that is shown, about.
+const MAX_SHOWN: usize = 1_200;
 
 /// A value as a Rego term; none where it is too large, or has no term.
 pub(super) fn whole(value: &Value) -> Option<String> {
     let mut text = String::new();
-    write(value, &mut text, usize::MAX, usize::MAX)?;
+    write(value, &mut text, (usize::MAX, usize::MAX), MAX_WHOLE)?;
     Some(text)
 }
 
 /// A value for people.
 pub(super) fn short(value: &Value) -> String {
     let mut text = String::new();
-    match write(value, &mut text, SHOWN, LONGEST) {
+    match write(value, &mut text, (SHOWN, LONGEST), MAX_SHOWN) {
         Some(()) => text,
         None => "a large value".to_owned(),
     }
 }
 
-fn write(value: &Value, out: &mut String, items: usize, longest: usize) -> Option<()> {
-    if out.len() > MAX_WHOLE {
+/// Writes a value with at most so many items a list and characters a text; none where it takes more than `most` bytes.
+fn write(value: &Value, out: &mut String, shown: (usize, usize), most: usize) -> Option<()> {
+    let (items, longest) = shown;
+    if out.len() > most {
         return None;
     }
     match value {
@@ -40,9 +44,9 @@ fn write(value: &Value, out: &mut String, items: usize, longest: usize) -> Optio
                 out.push('…');
             }
         }
-        Value::Array(array) => list(array.iter(), array.len(), ('[', ']'), out, items, longest)?,
+        Value::Array(array) => list(array.iter(), array.len(), ('[', ']'), out, shown, most)?,
         Value::Set(set) if set.is_empty() => out.push_str("set()"),
-        Value::Set(set) => list(set.iter(), set.len(), ('{', '}'), out, items, longest)?,
+        Value::Set(set) => list(set.iter(), set.len(), ('{', '}'), out, shown, most)?,
         Value::Object(object) => {
             out.push('{');
             for (at, (key, value)) in object.iter().enumerate() {
@@ -53,9 +57,9 @@ fn write(value: &Value, out: &mut String, items: usize, longest: usize) -> Optio
                     out.push_str(&format!("… {} more", object.len().saturating_sub(at)));
                     break;
                 }
-                write(key, out, items, longest)?;
+                write(key, out, shown, most)?;
                 out.push_str(": ");
-                write(value, out, items, longest)?;
+                write(value, out, shown, most)?;
             }
             out.push('}');
         }
@@ -69,9 +73,10 @@ fn list<'v>(
     count: usize,
     (open, close): (char, char),
     out: &mut String,
-    items: usize,
-    longest: usize,
+    shown: (usize, usize),
+    most: usize,
 ) -> Option<()> {
+    let (items, _) = shown;
     out.push(open);
     for (at, value) in values.enumerate() {
         if at > 0 {
@@ -81,7 +86,7 @@ fn list<'v>(
             out.push_str(&format!("… {} more", count.saturating_sub(at)));
             break;
         }
-        write(value, out, items, longest)?;
+        write(value, out, shown, most)?;
     }
     out.push(close);
     Some(())
