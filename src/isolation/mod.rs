@@ -12,7 +12,9 @@ mod turns;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::policy::worker::{Answer, Explained};
+use serde::de::DeserializeOwned;
+
+use crate::policy::worker::{Answer, Explained, Question, Request};
 use crate::policy::{
     Archived, Asked, BundleFacts, Diagnostic, ErrorKind, EvaluationError, Evaluator, Explanation, Input,
     Limits, LoadError, Verdict,
@@ -97,16 +99,18 @@ impl Workers {
         Ok((turn, process))
     }
 
-    /// Asks one policy; its verdict, and whether the worker survived it.
-    fn ask_one(
+    /// Has a worker answer a question about a bundle, which it is given where it does not hold it. After an error the
+    /// worker is of no use any more.
+    fn asked<T: DeserializeOwned>(
         &self,
         owner: &str,
         process: &mut Process,
         bundle: &Archived,
         question: Asked<'_>,
-    ) -> (Verdict, bool) {
+        of: &Kind,
+    ) -> Result<T, EvaluationError> {
         let Asked { policy, phase, input } = question;
-        let failed = |kind, message: String| (Verdict::failed(policy, kind, message), false);
+        let failed = |kind, message: String| Err(EvaluationError::new(kind, message));
         if input.phase != phase {
             let message = format!(
                 "asked at {} about an input for {}",
@@ -122,16 +126,23 @@ impl Workers {
         let Ok(text) = serde_json::to_vec(&input) else {
             return failed(ErrorKind::Internal, "the input can't be written".to_owned());
         };
+        let request = (of.request)(Question {
+            digest: bundle.digest,
+            policy: policy.to_owned(),
+            phase,
+            limits: self.limits.clone(),
+        });
         // Twice at most: a worker that does not hold the bundle is given it, and asked again.
         for _ in 0..2 {
-            match process.ask(&bundle.digest, policy, phase, &text, &self.limits) {
-                Ok(Answer::Verdict(verdict)) => return (verdict, true),
+            match process.ask(&bundle.digest, &request, &text, of.time) {
+                Ok(Answer::Said(answer)) => return Ok(answer),
                 Ok(Answer::NotLoaded) => {}
                 Err(Failure::TimedOut) => {
+                    let done = of.done;
                     log::warn!(
-                        "a policy of {owner} took more than its time and its worker was ended: {policy}"
+                        "a policy of {owner} was not {done} in its time and its worker was ended: {policy}"
                     );
-                    return failed(ErrorKind::TimeLimit, not_decided(self.limits.time));
+                    return failed(ErrorKind::TimeLimit, format!("not {done} within {:?}", of.time));
                 }
                 Err(Failure::Died(how)) => {
                     log::warn!("a policy of {owner} ended its worker ({how}): {policy}");
@@ -165,12 +176,17 @@ impl Workers {
     }
 }
 
+/// What is asked for.
+struct Kind {
+    request: fn(Question) -> Request,
+    /// How long it may take.
+    time: Duration,
+    /// What a policy is when it has been done.
+    done: &'static str,
+}
+
 /// Why a policy ends a worker.
 const DEATHS: &str = "a policy that recurses without end, or needs too much memory, does that";
-
-fn not_decided(time: Duration) -> String {
-    format!("not decided within {time:?}")
-}
 
 impl Evaluator for Workers {
     fn load(&self, owner: &str, bundle: &Archived, trial: bool) -> Result<BundleFacts, LoadError> {
@@ -203,9 +219,18 @@ impl Evaluator for Workers {
             Ok(taken) => taken,
             Err(why) => return vec![Verdict::failed(first, ErrorKind::Busy, why)],
         };
+        let of = Kind {
+            request: Request::Ask,
+            time: self.limits.time,
+            done: "decided",
+        };
         let mut verdicts = Vec::with_capacity(questions.len());
         for question in questions {
-            let (verdict, survived) = self.ask_one(owner, &mut process, bundle, question);
+            let policy = question.policy;
+            let asked = self.asked(owner, &mut process, bundle, question, &of);
+            let survived = asked.is_ok();
+            let verdict: Verdict =
+                asked.unwrap_or_else(|error| Verdict::failed(policy, error.kind, error.message));
             let timed_out = verdict.error.as_ref().map(|error| error.kind) == Some(ErrorKind::TimeLimit);
             verdicts.push(verdict);
             if !survived {
@@ -226,56 +251,15 @@ impl Evaluator for Workers {
         bundle: &Archived,
         question: Asked<'_>,
     ) -> Result<Explanation, EvaluationError> {
-        let Asked { policy, phase, input } = question;
-        let failed = |kind, why: String| EvaluationError::new(kind, why);
-        let (turn, mut process) = self
-            .take(owner, bundle)
-            .map_err(|why| failed(ErrorKind::Busy, why))?;
-        let input = Input {
-            registration: None,
-            ..input
+        let busy = |why: String| EvaluationError::new(ErrorKind::Busy, why);
+        let (turn, mut process) = self.take(owner, bundle).map_err(busy)?;
+        let of = Kind {
+            request: Request::Explain,
+            time: self.limits.explain_time(),
+            done: "explained",
         };
-        let text = serde_json::to_vec(&input)
-            .map_err(|_| failed(ErrorKind::Internal, "the input can't be written".to_owned()))?;
-        // Twice at most: a worker that does not hold the bundle is given it, and asked again.
-        for _ in 0..2 {
-            match process.explain(&bundle.digest, policy, phase, &text, &self.limits) {
-                Ok(Explained::Policy(explained)) => {
-                    turn.give_back(process);
-                    return explained;
-                }
-                Ok(Explained::NotLoaded) => {}
-                Err(Failure::TimedOut) => {
-                    log::warn!(
-                        "a policy of {owner} could not be explained in time and its worker was ended: {policy}"
-                    );
-                    let why = format!("it can't be explained within {:?}", self.limits.explain_time());
-                    return Err(failed(ErrorKind::TimeLimit, why));
-                }
-                Err(failure) => {
-                    log::warn!(
-                        "a policy of {owner} ended its worker when it was explained ({}): {policy}",
-                        failure.text()
-                    );
-                    return Err(failed(ErrorKind::Crashed, failure.text()));
-                }
-            }
-            match process.load(bundle, false, &self.limits) {
-                Ok(Ok(_)) => {}
-                Ok(Err(found)) => {
-                    turn.give_back(process);
-                    let why = found.first().map(ToString::to_string).unwrap_or_default();
-                    return Err(failed(
-                        ErrorKind::MissingPolicy,
-                        format!("the bundle does not load: {why}"),
-                    ));
-                }
-                Err(failure) => return Err(failed(ErrorKind::Crashed, failure.text())),
-            }
-        }
-        Err(failed(
-            ErrorKind::Internal,
-            "the worker does not keep the bundle".to_owned(),
-        ))
+        let explained: Explained = self.asked(owner, &mut process, bundle, question, &of)?;
+        turn.give_back(process);
+        explained
     }
 }

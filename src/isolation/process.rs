@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use super::Launcher;
 use super::turns::Fit;
-use crate::policy::worker::{self, Answer, Explained, Loaded, Request};
-use crate::policy::{Archived, Limits, Phase};
+use crate::policy::worker::{self, Answer, Loaded, Request};
+use crate::policy::{Archived, Limits};
 
 /// When a worker is ended: the engine's own timer has ended the evaluation by then, unless it hangs in a built-in.
 /// The caller has its denial within twice the time.
@@ -114,46 +114,19 @@ impl Process {
         Ok(loaded)
     }
 
-    pub(super) fn ask(
+    /// Asks about a bundle, by a request that may take so long.
+    pub(super) fn ask<T: serde::de::DeserializeOwned>(
         &mut self,
         digest: &[u8; 32],
-        policy: &str,
-        phase: Phase,
+        request: &Request,
         input: &[u8],
-        limits: &Limits,
-    ) -> Result<Answer, Failure> {
-        let request = Request::Ask {
-            digest: *digest,
-            policy: policy.to_owned(),
-            phase,
-            limits: limits.clone(),
-        };
-        let answer = self.call(&request, input, limits.time)?;
+        time: Duration,
+    ) -> Result<Answer<T>, Failure> {
+        let answer = self.call(request, input, time)?;
         if matches!(answer, Answer::NotLoaded) {
             self.holds.remove(digest);
         }
         Ok(answer)
-    }
-
-    pub(super) fn explain(
-        &mut self,
-        digest: &[u8; 32],
-        policy: &str,
-        phase: Phase,
-        input: &[u8],
-        limits: &Limits,
-    ) -> Result<Explained, Failure> {
-        let request = Request::Explain {
-            digest: *digest,
-            policy: policy.to_owned(),
-            phase,
-            limits: limits.clone(),
-        };
-        let explained = self.call(&request, input, limits.explain_time())?;
-        if matches!(explained, Explained::NotLoaded) {
-            self.holds.remove(digest);
-        }
-        Ok(explained)
     }
 
     fn call<T: serde::de::DeserializeOwned>(

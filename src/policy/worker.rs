@@ -47,47 +47,36 @@ pub enum Request {
         /// How much all may take.
         limits: Limits,
     },
-    /// Ask a policy about the input that is the body. Answered by [`Answer`].
-    Ask {
-        /// The bundle's digest.
-        digest: [u8; 32],
-        /// The policy.
-        policy: String,
-        /// The phase.
-        phase: Phase,
-        /// How much it may take.
-        limits: Limits,
-    },
-    /// Explain what a policy says about the input that is the body. Answered by [`Explained`].
-    Explain {
-        /// The bundle's digest.
-        digest: [u8; 32],
-        /// The policy.
-        policy: String,
-        /// The phase.
-        phase: Phase,
-        /// How much it may take.
-        limits: Limits,
-    },
+    /// Ask a policy about the input that is the body. Answered by an [`Answer`] that is a [`Verdict`].
+    Ask(Question),
+    /// Explain what a policy says about the input that is the body. Answered by an [`Answer`] that is [`Explained`].
+    Explain(Question),
+}
+
+/// Which policy is meant.
+#[derive(Serialize, Deserialize)]
+pub struct Question {
+    /// The bundle's digest.
+    pub digest: [u8; 32],
+    /// The policy.
+    pub policy: String,
+    /// The phase.
+    pub phase: Phase,
+    /// How much it may take.
+    pub limits: Limits,
 }
 
 /// What came of loading.
 pub type Loaded = Result<BundleFacts, Vec<Diagnostic>>;
 
-/// What came of asking.
-#[derive(Serialize, Deserialize)]
-pub enum Answer {
-    /// What the policy says.
-    Verdict(Verdict),
-    /// The worker does not hold the bundle, or no longer; it must be loaded first.
-    NotLoaded,
-}
-
 /// What came of explaining.
+pub type Explained = Result<Explanation, EvaluationError>;
+
+/// An answer to a question about a bundle.
 #[derive(Serialize, Deserialize)]
-pub enum Explained {
-    /// Why the policy says what it says; or why that can't be told.
-    Policy(Result<Explanation, EvaluationError>),
+pub enum Answer<T> {
+    /// The answer.
+    Said(T),
     /// The worker does not hold the bundle, or no longer; it must be loaded first.
     NotLoaded,
 }
@@ -159,37 +148,23 @@ pub fn serve(
                 let loaded: Loaded = held.load(digest, trial, &limits, &body);
                 send(&mut output, &loaded, &[])?;
             }
-            Request::Ask {
-                digest,
-                policy,
-                phase,
-                limits,
-            } => {
-                allow(limits.time);
-                let answer = match held.get(&digest) {
-                    None => Answer::NotLoaded,
-                    Some(bundle) => Answer::Verdict(match std::str::from_utf8(&body) {
-                        Ok(input) => bundle.ask_here(&policy, phase, input, &limits),
-                        Err(_) => Verdict::failed(&policy, ErrorKind::Internal, "the input is not text"),
-                    }),
-                };
+            Request::Ask(asked) => {
+                allow(asked.limits.time);
+                let failed = || Verdict::failed(&asked.policy, ErrorKind::Internal, "the input is not text");
+                let answer = held.answer(&asked.digest, |bundle| match std::str::from_utf8(&body) {
+                    Ok(input) => bundle.ask_here(&asked.policy, asked.phase, input, &asked.limits),
+                    Err(_) => failed(),
+                });
                 send(&mut output, &answer, &[])?;
             }
-            Request::Explain {
-                digest,
-                policy,
-                phase,
-                limits,
-            } => {
-                allow(limits.explain_time());
-                let explained = match held.get(&digest) {
-                    None => Explained::NotLoaded,
-                    Some(bundle) => Explained::Policy(match std::str::from_utf8(&body) {
-                        Ok(input) => bundle.explain_here(&policy, phase, input, &limits),
-                        Err(_) => Err(EvaluationError::new(ErrorKind::Internal, "the input is not text")),
-                    }),
-                };
-                send(&mut output, &explained, &[])?;
+            Request::Explain(asked) => {
+                allow(asked.limits.explain_time());
+                let failed = || EvaluationError::new(ErrorKind::Internal, "the input is not text");
+                let answer = held.answer(&asked.digest, |bundle| -> Explained {
+                    let input = std::str::from_utf8(&body).map_err(|_| failed())?;
+                    bundle.explain_here(&asked.policy, asked.phase, input, &asked.limits)
+                });
+                send(&mut output, &answer, &[])?;
             }
         }
     }
@@ -211,6 +186,13 @@ struct Kept {
 }
 
 impl Held {
+    fn answer<T>(&mut self, digest: &[u8; 32], about: impl FnOnce(&PreparedBundle) -> T) -> Answer<T> {
+        match self.get(digest) {
+            Some(bundle) => Answer::Said(about(bundle)),
+            None => Answer::NotLoaded,
+        }
+    }
+
     fn get(&mut self, digest: &[u8; 32]) -> Option<&PreparedBundle> {
         self.clock += 1;
         let kept = self.bundles.get_mut(digest)?;
