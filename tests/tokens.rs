@@ -294,3 +294,36 @@ fn tokens_of_a_database_from_before_roles_are_owners() {
     assert_eq!(caller.owner, Some("acme".parse().unwrap()));
     assert_eq!((caller.role, caller.name.as_str()), (Role::Owner, "init"));
 }
+
+#[test]
+fn who_only_writes_secrets_does_not_decide_who_gets_those_that_are_there() {
+    let app = App::new();
+    app.standard();
+    let secret = |policies: &Value, value: &Value| json!({"name": "drawn", "type": "luks-passphrase", "value": value, "policies": policies});
+    let (drawn, bound) = (json!({"generate": 32}), json!(["release.any"]));
+    app.owner("PUT", "/v1/secrets/drawn", &secret(&bound, &drawn))
+        .ok();
+    let writer = make(&app, &json!({"name": "ci", "role": "secret-writer"}));
+    let writer = writer["token"].as_str().unwrap();
+    let put = |body: &Value| app.as_token(writer, "PUT", "/v1/secrets/drawn", body);
+    // The value stays the server's, and so would be theirs under a policy of their own.
+    for policies in [json!([]), json!(["keyward.workload"])] {
+        let refused = put(&secret(&policies, &drawn)).expect(403, "forbidden");
+        assert!(refused.detail().contains("Secret drawn"), "{}", refused.detail());
+        let mut object = secret(&policies, &drawn);
+        object["kind"] = json!("Secret");
+        let body = json!({"objects": [object]});
+        app.as_token(writer, "POST", "/v1/apply", &body)
+            .expect(403, "forbidden");
+    }
+    let stored = app.owner("GET", "/v1/secrets/drawn", &Value::Null).ok().body;
+    assert_eq!(stored["policies"], bound);
+    // A new value under the same policies is what the role is for.
+    put(&secret(&bound, &json!({"base64": "bmV3"}))).ok();
+    app.owner(
+        "PUT",
+        "/v1/secrets/drawn",
+        &secret(&json!(["keyward.workload"]), &drawn),
+    )
+    .ok();
+}

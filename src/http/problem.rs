@@ -332,6 +332,7 @@ impl From<RegisterError> for Problem {
                 ..Self::new(Kind::Invalid, detail)
             },
             RegisterError::Conflict(_) => Self::new(Kind::Conflict, detail),
+            RegisterError::Forbidden(_) => Self::new(Kind::Forbidden, detail),
             RegisterError::NotFound => Self::new(Kind::NotFound, detail),
             RegisterError::Busy => Self::new(Kind::Unavailable, detail),
             RegisterError::Store(_) | RegisterError::Seal(_) => {

@@ -142,6 +142,24 @@ impl Service {
         })
     }
 
+    /// Removes a key that signs bundles. The only one is removed only with `allow_unsigned`: after that, bundles need
+    /// no signature.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; [`RegisterError::Conflict`] for the only one.
+    pub fn remove_signing_key(
+        &self,
+        owner: &Name,
+        name: &str,
+        allow_unsigned: bool,
+    ) -> Result<(), RegisterError> {
+        self.register(owner, false, |draft| {
+            draft.remove_signing_key(name, allow_unsigned)?;
+            Ok(Vec::new())
+        })?;
+        Ok(())
+    }
+
     pub(super) fn activating<'a>(
         &self,
         action: Activation,

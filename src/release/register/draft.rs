@@ -230,6 +230,23 @@ impl<'a> Draft<'a> {
         })
     }
 
+    /// Removes a key that signs bundles; the only one only where that is meant.
+    pub(super) fn remove_signing_key(
+        &mut self,
+        name: &str,
+        allow_unsigned: bool,
+    ) -> Result<(), RegisterError> {
+        self.remove(Kind::SigningKey, name)?;
+        if self.signing_keys.is_empty() && !allow_unsigned {
+            return Err(RegisterError::Conflict(
+                "it is the only signing key: without it, any bundle becomes active unsigned; register the next key \
+                 first, or say `?allow-unsigned=true`"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
     pub(super) fn remove(&mut self, kind: Kind, name: &str) -> Result<(), RegisterError> {
         let gone = match kind {
             Kind::Workload => {

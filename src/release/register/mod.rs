@@ -46,6 +46,9 @@ pub enum RegisterError {
     /// It exists, and differs.
     #[error("{0}")]
     Conflict(String),
+    /// The caller may not do that to it.
+    #[error("{0}")]
+    Forbidden(String),
     /// There is no such object.
     #[error("there is no such object")]
     NotFound,
@@ -158,7 +161,7 @@ impl Service {
             for object in objects {
                 changes.push(match object {
                     Object::PolicyBundle(bundle) => Some(draft.put_bundle(bundle, &activating)?),
-                    Object::Secret(secret) => Some(draft.put_secret(secret)?),
+                    Object::Secret(secret) => Some(draft.put_secret(secret, caller.role)?),
                     Object::KeySet(set) => Some(draft.put_keyset(set)?),
                     Object::Firmware(firmware) => Some(draft.put_firmware(firmware)?),
                     Object::Workload(_) => None,

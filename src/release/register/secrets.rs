@@ -7,9 +7,9 @@ use zeroize::Zeroizing;
 use super::RegisterError;
 use super::draft::{Draft, change};
 use super::workloads::MAX_POLICIES;
-use crate::domain::Name;
 use crate::domain::object::{Action, Change, SecretKind, SecretObject, SecretValue};
 use crate::domain::state::SecretInfo;
+use crate::domain::{Name, Role};
 use crate::sealing::{Place, SealError};
 use crate::sev::secret_table::{self, Entry, LUKS_PASSPHRASE};
 
@@ -26,7 +26,16 @@ pub(super) struct NewSecret<'a> {
 }
 
 impl Draft<'_> {
-    pub(super) fn put_secret(&mut self, object: &SecretObject) -> Result<Change, RegisterError> {
+    /// Whoever only writes secrets does not decide who gets those that are there: one whose value the server drew
+    /// would be theirs, under a policy of their own.
+    pub(super) fn put_secret(&mut self, object: &SecretObject, role: Role) -> Result<Change, RegisterError> {
+        let bound = self.secrets.get(&object.name).map(|old| &old.policies);
+        if role == Role::SecretWriter && bound.is_some_and(|bound| *bound != object.policies) {
+            return Err(RegisterError::Forbidden(format!(
+                "Secret {}: a token of role {role} does not change the policies that are bound to a secret; say the ones that are",
+                object.name
+            )));
+        }
         self.put(&NewSecret {
             name: &object.name,
             kind: object.kind,
