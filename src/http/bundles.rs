@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::host::{answer, on_thread};
+use super::answer::{answer, on_thread};
 use super::owner::{nothing, put, read, resource};
 use super::problem::{Kind, Problem};
 use super::{State, auth, body};

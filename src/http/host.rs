@@ -1,7 +1,5 @@
 //! The host API: `/vm/{uuid}` and its two calls.
 
-use std::sync::Arc;
-
 use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use openssl::sha::sha256;
@@ -9,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::peer::peer;
 use super::problem::{Kind, Problem};
 use super::{State, auth, body};
@@ -17,7 +16,7 @@ use crate::domain::object::{Action, SecretBytes, SecretKind, SecretValue};
 use crate::domain::{Base64, Base64Bytes, FlexDigest, Hex, Name, Time};
 use crate::release::host::Claimed;
 use crate::release::register::{InlineSecret, MailingWorkload, OnConflict};
-use crate::release::{Host, LaunchRequest, Service, ValidateRequest};
+use crate::release::{Host, LaunchRequest, ValidateRequest};
 use crate::sev::policy::{Scheme, SevPolicy};
 use crate::sev::{Build, Measurement};
 
@@ -48,10 +47,6 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                 .route(web::put().to(replace))
                 .default_service(web::to(method_not_allowed)),
         );
-}
-
-pub(super) async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
-    Problem::new(Kind::MethodNotAllowed, "the path exists, with other methods").response(&request)
 }
 
 /// `POST /vm/{uuid}/launch`.
@@ -173,7 +168,7 @@ struct RegisterReply {
     warnings: Vec<String>,
 }
 
-/// Asks for a session for a platform: [`Service::launch`].
+/// Asks for a session for a platform: [`Service::launch`](crate::release::Service::launch).
 async fn launch(
     path: web::Path<String>,
     state: web::Data<State>,
@@ -217,7 +212,7 @@ async fn do_launch(
     }))
 }
 
-/// Asks for the secrets of a measured guest: [`Service::validate`].
+/// Asks for the secrets of a measured guest: [`Service::validate`](crate::release::Service::validate).
 async fn validate(
     path: web::Path<String>,
     state: web::Data<State>,
@@ -392,12 +387,6 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<Hex<32>>, Problem> {
     Ok(Some(Hex(sha256(key.as_bytes()))))
 }
 
-/// A path that holds no UUID names nothing.
-pub(super) fn uuid(path: &str) -> Result<Uuid, Problem> {
-    path.parse()
-        .map_err(|_| Problem::from(crate::release::Refusal::NotFound))
-}
-
 fn host(request: &HttpRequest, state: &web::Data<State>) -> Result<Host, Problem> {
     let address = peer(request, &state.trusted_proxies)?;
     Ok(Host { address })
@@ -405,17 +394,4 @@ fn host(request: &HttpRequest, state: &web::Data<State>) -> Result<Host, Problem
 
 fn member(name: &str, why: &str) -> Problem {
     Problem::new(Kind::Malformed, format!("`{name}`: {why}"))
-}
-
-pub(super) fn answer(request: &HttpRequest, result: Result<HttpResponse, Problem>) -> HttpResponse {
-    result.unwrap_or_else(|problem| problem.response(request))
-}
-
-/// Runs a use case where it may take its time.
-pub(super) async fn on_thread<T: Send + 'static>(
-    state: &web::Data<State>,
-    work: impl FnOnce(&Service) -> Result<T, Problem> + Send + 'static,
-) -> Result<T, Problem> {
-    let service: Arc<Service> = state.service.clone();
-    web::block(move || work(&service)).await?
 }

@@ -4,6 +4,7 @@
 //! the member that is wrong. Everything that takes time runs on blocking threads, so that a slow
 //! evaluation never holds up the listener.
 
+mod answer;
 mod apply;
 mod auth;
 mod body;
@@ -121,7 +122,7 @@ pub enum ServeError {
 
 /// What is there to be read only.
 fn readable(path: &str) -> Resource {
-    web::resource(path.to_owned()).default_service(web::to(host::method_not_allowed))
+    web::resource(path.to_owned()).default_service(web::to(answer::method_not_allowed))
 }
 
 /// HEAD is GET without the body, which the HTTP layer leaves out.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::host::{answer, method_not_allowed, on_thread, uuid};
+use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
 use super::{State, apply, auth, body, bundles, signing_keys, tokens};
 use crate::domain::Name;

@@ -4,13 +4,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::host::{answer, on_thread};
-use super::owner::{List, nothing, read, remove, resource};
+use super::answer::{answer, on_thread};
+use super::owner::{List, nothing, read, resource};
 use super::problem::{Kind, Problem};
 use super::{State, auth, body};
 use crate::domain::Name;
 use crate::domain::revision::SigningKey;
-use crate::domain::state::Kind as ObjectKind;
 use crate::policy::opa::SignatureAlgorithm;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -85,36 +84,34 @@ async fn put_signing_key(
     answer(&request, result.await)
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RemoveParameters {
+    #[serde(default)]
+    allow_unsigned: bool,
+}
+
 async fn delete_signing_key(
     path: web::Path<String>,
     state: web::Data<State>,
     request: HttpRequest,
 ) -> HttpResponse {
-    let last = auth::caller(&request);
-    let unsigned = request.query_string() == "allow-unsigned=true";
-    let refused = match last {
-        Ok(caller) if !unsigned => {
-            let name = path.clone();
-            let only = on_thread(&state, move |service| {
-                let keys = service.store().owner_state(&caller.owner)?.signing_keys;
-                Ok(matches!(keys.as_slice(), [only] if only.name.as_str() == name))
-            });
-            only.await
-                .and_then(|only| if only { Err(only_key()) } else { Ok(()) })
-        }
-        Ok(_) => Ok(()),
-        Err(problem) => Err(problem),
+    let result = async {
+        let caller = auth::caller(&request)?;
+        let parameters = web::Query::<RemoveParameters>::from_query(request.query_string());
+        let RemoveParameters { allow_unsigned } = parameters
+            .map_err(|_| {
+                Problem::new(
+                    Kind::Malformed,
+                    "the query may have `allow-unsigned`, true or false",
+                )
+            })?
+            .into_inner();
+        on_thread(&state, move |service| {
+            Ok(service.remove_signing_key(&caller.owner, &path, allow_unsigned)?)
+        })
+        .await?;
+        Ok(HttpResponse::NoContent().finish())
     };
-    if let Err(problem) = refused {
-        return answer(&request, Err(problem));
-    }
-    remove(path.into_inner(), ObjectKind::SigningKey, state, request).await
-}
-
-fn only_key() -> Problem {
-    Problem::new(
-        Kind::Conflict,
-        "it is the only signing key: without it, any bundle becomes active unsigned; register the next key first, or \
-         say `?allow-unsigned=true`",
-    )
+    answer(&request, result.await)
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use super::host::{answer, on_thread};
+use super::answer::{answer, on_thread};
 use super::owner::resource;
 use super::problem::{Kind, Problem};
 use super::{State, auth, body};
