@@ -327,3 +327,46 @@ fn who_only_writes_secrets_does_not_decide_who_gets_those_that_are_there() {
     )
     .ok();
 }
+
+#[test]
+fn who_only_writes_policies_does_not_decide_which_are_bound() {
+    let app = App::new();
+    app.standard();
+    let files = |text: &str| {
+        use base64::Engine as _;
+        let text = base64::engine::general_purpose::STANDARD.encode(text);
+        json!({"release/any.rego": text})
+    };
+    let text = "package release.any\nallow if is_string(input.attested.launch_digest)\n";
+    let bound = json!(["release.any"]);
+    app.owner(
+        "POST",
+        "/v1/bundles",
+        &json!({"files": files(text), "policies": bound}),
+    )
+    .expect(201, "ok");
+    let author = make(&app, &json!({"name": "ci", "role": "policy-author"}));
+    let author = author["token"].as_str().unwrap();
+    let unbound = json!({"files": files(text), "policies": []});
+    for (method, path) in [("POST", "/v1/bundles"), ("PUT", "/v1/bundles/active")] {
+        let refused = app
+            .as_token(author, method, path, &unbound)
+            .expect(403, "forbidden");
+        assert!(
+            refused.detail().contains("bound to the owner"),
+            "{}",
+            refused.detail()
+        );
+    }
+    let active = app.owner("GET", "/v1/bundles/active", &Value::Null).ok().body;
+    assert_eq!(active["policies"], bound);
+    // Other rules under the same bindings are what the role is for.
+    let better = format!("{text}\ndeny contains \"closed\" if input.owner == \"nobody\"\n");
+    app.as_token(
+        author,
+        "POST",
+        "/v1/bundles",
+        &json!({"files": files(&better), "policies": bound}),
+    )
+    .expect(201, "ok");
+}

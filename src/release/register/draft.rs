@@ -12,7 +12,7 @@ use crate::domain::revision::SigningKey;
 use crate::domain::state::{
     Activated, ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
 };
-use crate::domain::{HexDigest, Name};
+use crate::domain::{HexDigest, Name, Role};
 use crate::policy::{Archived, Bundle, LoadError, opa};
 use crate::release::Service;
 use crate::release::bundles::{BundleError, Loaded};
@@ -110,6 +110,13 @@ impl<'a> Draft<'a> {
             .policies
             .as_ref()
             .is_some_and(|policies| *policies != self.policies);
+        if policies_differ && activating.caller.role == Role::PolicyAuthor {
+            return Err(RegisterError::Forbidden(format!(
+                "PolicyBundle: a token of role {} writes policies and does not change which are bound to the owner; leave \
+                 `policies` out",
+                activating.caller.role
+            )));
+        }
         if let Some(policies) = &object.policies {
             self.policies.clone_from(policies);
         }
