@@ -6,6 +6,7 @@ use crate::domain::state::WorkloadContext;
 use crate::domain::workload::{Candidate, ImageFacts};
 use crate::domain::{HexDigest, Name, Time};
 use crate::policy::{self, DigestSource, Input, Phase, Registration};
+use crate::sev::Fingerprints;
 use crate::sev::measurement::AttestedLaunch;
 use crate::sev::policy::{Scheme, SevPolicy};
 use crate::store::ReleaseCounts;
@@ -49,6 +50,18 @@ impl Attested<'_> {
     }
 }
 
+pub(crate) fn fingerprints(prints: &Fingerprints) -> policy::Fingerprints {
+    let text = |digest: &[u8; 32]| hex::encode(digest);
+    policy::Fingerprints {
+        ark: text(&prints.ark),
+        ask: text(&prints.ask),
+        cek: text(&prints.cek),
+        oca: text(&prints.oca),
+        pek: text(&prints.pek),
+        pdh: text(&prints.pdh),
+    }
+}
+
 pub(crate) fn policy_bits(policy: SevPolicy) -> policy::PolicyBits {
     policy::PolicyBits {
         no_debug: Some(policy.no_debug()),
@@ -87,8 +100,6 @@ impl Facts<'_> {
     pub(super) fn input(&self, phase: Phase, secret: Option<&Name>, releases: ReleaseCounts) -> Input {
         let workload = &self.context.registered.workload;
         let platform = &self.launch.platform;
-        let prints = platform.fingerprints();
-        let text = |digest: &[u8; 32]| hex::encode(digest);
         Input {
             version: policy::INPUT_VERSION,
             phase,
@@ -112,14 +123,7 @@ impl Facts<'_> {
                 chip_id: self.launch.chip_id.map(|chip| chip.to_string()),
                 api_major: platform.api_major(),
                 api_minor: platform.api_minor(),
-                fingerprints: policy::Fingerprints {
-                    ark: text(&prints.ark),
-                    ask: text(&prints.ask),
-                    cek: text(&prints.cek),
-                    oca: text(&prints.oca),
-                    pek: text(&prints.pek),
-                    pdh: text(&prints.pdh),
-                },
+                fingerprints: fingerprints(platform.fingerprints()),
             },
             attested: self.attested.map(Attested::document).unwrap_or_default(),
             claimed: self.claimed_document(),

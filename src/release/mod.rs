@@ -42,7 +42,7 @@ use turns::Turns;
 use uses::Uses;
 
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
-pub(crate) use facts::policy_bits;
+pub(crate) use facts::{fingerprints, policy_bits};
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 
 /// How long a decision waits for those before it about the same workload.

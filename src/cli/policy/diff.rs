@@ -19,7 +19,7 @@ use crate::release::replay::Candidate;
 
 #[derive(Args)]
 pub(in crate::cli) struct Diff {
-    /// Folder of a policy repository; or a revision of the server: `active`, or at least 8 digits of its digest
+    /// Folder of a policy repository; or a revision of the server: `active`, its number, or at least 8 digits of its digest
     #[arg(value_name = "A")]
     first: String,
     /// What it is compared with, a folder or a revision too

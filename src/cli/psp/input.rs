@@ -10,7 +10,7 @@ use crate::cli::Ended;
 use crate::cli::output::{self, Misused};
 use crate::domain::{Hex, HexDigest, Name, Time};
 use crate::policy::{self, DigestSource, Input, Phase};
-use crate::release::policy_bits;
+use crate::release::{fingerprints, policy_bits};
 use crate::sev::chain::PresentedChain;
 use crate::sev::policy::Scheme;
 use crate::sev::{CaCertificate, Product, SevPolicy, TrustedRoots};
@@ -226,22 +226,13 @@ impl MakeInput {
         let roots = TrustedRoots::amd().with_extra(name, CaCertificate::parse(&platform.ark())?)?;
         let chain = PresentedChain::parse(Some(&platform.pdh()), &platform.full_chain())?;
         let verified = chain.verify(&roots)?;
-        let prints = verified.fingerprints();
-        let text = |digest: &[u8; 32]| hex::encode(digest);
         let known = policy::Platform {
             product: None,
             root: verified.root().to_owned(),
             chip_id: None,
             api_major: verified.api_major(),
             api_minor: verified.api_minor(),
-            fingerprints: policy::Fingerprints {
-                ark: text(&prints.ark),
-                ask: text(&prints.ask),
-                cek: text(&prints.cek),
-                oca: text(&prints.oca),
-                pek: text(&prints.pek),
-                pdh: text(&prints.pdh),
-            },
+            fingerprints: fingerprints(verified.fingerprints()),
         };
         Ok((known, platform.build().build_id))
     }
