@@ -10,7 +10,9 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Ended;
+use super::audit::log_key;
 use super::output::{self, Format};
+use crate::audit::key::{KeyName, VerifierKey};
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, SystemClock};
 use crate::sealing::{Sealer, key_file, new_key};
@@ -32,6 +34,9 @@ pub(super) struct Init {
     /// Where to put the key file; best on another disk than the data. Default: in the data folder
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Name of the audit log, in its checkpoints and key: a name of yours, such as example.com/keyward. Default: a random one
+    #[arg(long, value_name = "NAME")]
+    log_name: Option<KeyName>,
     /// Write the owner's token to this file too, readable by you only
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -46,6 +51,7 @@ struct Answer<'a> {
     token: &'a str,
     data_dir: &'a Path,
     key_file: &'a Path,
+    log_key: String,
 }
 
 impl Init {
@@ -54,10 +60,11 @@ impl Init {
             .owner
             .parse()
             .with_context(|| format!("--owner {:?}", self.owner))?;
-        let (token, key_path) = create(
+        let (token, key_path, log_key) = create(
             &self.data_dir,
             &owner,
             self.key_file.as_deref(),
+            self.log_name,
             self.token_file.as_deref(),
         )?;
         let made = Answer {
@@ -65,16 +72,18 @@ impl Init {
             token: token.expose(),
             data_dir: &self.data_dir,
             key_file: &key_path,
+            log_key: log_key.to_string(),
         };
         if !output::structured(self.output, &made)? {
             output::line(&format!(
-                "Data folder  {}\nKey file     {}\nOwner        {}\nToken        {}\n\n\
+                "Data folder  {}\nKey file     {}\nOwner        {}\nToken        {}\nLog key      {}\n\n\
                  The token is shown once. Keep a copy of the key file elsewhere: without it no secret can be opened.\n\
                  Next: keyward serve --data-dir {}",
                 self.data_dir.display(),
                 key_path.display(),
                 owner,
                 token.expose(),
+                made.log_key,
                 self.data_dir.display(),
             ))?;
         }
@@ -89,8 +98,9 @@ pub(super) fn create(
     folder: &Path,
     owner: &Name,
     key_file: Option<&Path>,
+    log_name: Option<KeyName>,
     token_file: Option<&Path>,
-) -> anyhow::Result<(Token, PathBuf)> {
+) -> anyhow::Result<(Token, PathBuf, VerifierKey)> {
     let database = folder.join(sqlite::FILE);
     if database.exists() {
         bail!("{} is initialised already; nothing was changed", folder.display());
@@ -115,7 +125,9 @@ pub(super) fn create(
             .push(Made::File(folder.join(format!("{}{companion}", sqlite::FILE))));
     }
     let store = SqliteStore::open(folder, true)?;
-    store.set_meta("key_id", &hex::encode(Sealer::new(key).key_id()))?;
+    let sealer = Sealer::new(key);
+    store.set_meta("key_id", &hex::encode(sealer.key_id()))?;
+    let log_key = log_key::make(&store, &sealer, log_name)?;
     // The usual place moves with the folder.
     let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path);
     store.set_meta("key_file", &recorded.to_string_lossy())?;
@@ -123,7 +135,7 @@ pub(super) fn create(
         bail!("the data folder has an owner {owner} already");
     }
     made.keep();
-    Ok((token, key_path))
+    Ok((token, key_path, log_key))
 }
 
 /// What was made so far, removed on the way out unless it is forgotten.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::host::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, auth, body, bundles, signing_keys};
+use super::{State, apply, audit, auth, body, bundles, signing_keys};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -56,6 +56,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             )
             .configure(bundles::routes)
             .configure(signing_keys::routes)
+            .configure(audit::routes)
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
@@ -266,10 +267,7 @@ pub(super) async fn remove(
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request, &state).await?;
-        on_thread(&state, move |service| {
-            Ok(service.remove(&caller.owner, kind, &path)?)
-        })
-        .await?;
+        on_thread(&state, move |service| Ok(service.remove(&caller, kind, &path)?)).await?;
         Ok(HttpResponse::NoContent().finish())
     };
     answer(&request, result.await)

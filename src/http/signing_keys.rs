@@ -78,7 +78,7 @@ async fn put_signing_key(
                 .parse()
                 .map_err(|error| Problem::new(Kind::Malformed, format!("`name`: {error}")))?;
             let (pem, scope) = (&body.public_key, body.scope.as_deref());
-            Ok(service.put_signing_key(&caller.owner, &name, pem, body.algorithm, scope)?)
+            Ok(service.put_signing_key(&caller, &name, pem, body.algorithm, scope)?)
         });
         Ok(HttpResponse::Ok().json(done.await?.applied))
     };

@@ -4,6 +4,7 @@
 //! a platform is verified before a policy sees it, a guest is measured before it is evaluated,
 //! evaluated before it is counted, and counted and recorded before a wrapped byte leaves.
 
+pub mod audit_log;
 mod binding;
 mod budget;
 mod bundles;
@@ -95,6 +96,8 @@ pub struct Service {
     refusals: Refusals,
     /// Taken by decisions that depend on how many releases there were.
     turns: Turns,
+    /// What signs the audit log.
+    log: audit_log::Signing,
     /// Whether it was logged that an extra root counts for nobody.
     warned: Once,
 }
@@ -117,6 +120,7 @@ impl Service {
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
             turns: Turns::new(PATIENCE),
+            log: audit_log::Signing::default(),
             warned: Once::new(),
             library,
             parts,

@@ -11,6 +11,7 @@
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
 mod ceks;
+pub mod log;
 pub mod sqlite;
 
 use uuid::Uuid;
@@ -24,6 +25,7 @@ use crate::domain::token::{Caller, TokenHash};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
+pub use log::{AuditLog, Recorded};
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +180,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Send + Sync {
+pub trait Store: AuditLog + Send + Sync {
     /// Creates an owner, beside those there are, and its first token.
     ///
     /// # Errors
@@ -207,7 +209,7 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
+    fn apply(&self, owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError>;
 
     /// A workload and all that its releases depend on, read in one moment.
     ///

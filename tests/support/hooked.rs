@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex};
 
+use keyward::audit::proof::Head;
+use keyward::audit::record::AuditRecord;
 use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
@@ -9,9 +11,10 @@ use keyward::domain::revision::{Revision, Which};
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Caller, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
+use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
-    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
+    ApplyError, AuditLog, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
+    OwnerCreated, Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
 };
 use uuid::Uuid;
 
@@ -113,8 +116,8 @@ impl Hooked {
 }
 
 macro_rules! hooked {
-    ($($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
-        impl Store for Hooked {
+    ($room:ident: $($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
+        impl $room for Hooked {
             $(fn $name(&self, $($argument: $of),*) -> $returns {
                 self.call(stringify!($name), move |store| store.$name($($argument),*))
             })*
@@ -123,11 +126,12 @@ macro_rules! hooked {
 }
 
 hooked! {
+    Store:
     create_owner(owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError>;
     owners() -> Result<Vec<Name>, StoreError>;
     caller(token: TokenHash) -> Result<Option<Caller>, StoreError>;
     owner_state(owner: &Name) -> Result<OwnerState, StoreError>;
-    apply(owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
+    apply(owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError>;
     workload(uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;
     bundle(owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError>;
     bundles(owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;
@@ -156,4 +160,18 @@ hooked! {
     remember_no_cek(chip: &[u8; 64], until: Time) -> Result<(), StoreError>;
     sweep(now: Time) -> Result<bool, StoreError>;
     ping() -> Result<(), StoreError>;
+}
+
+hooked! {
+    AuditLog:
+    record(record: AuditRecord) -> Result<(), StoreError>;
+    log_head() -> Result<Head, StoreError>;
+    log_root(size: u64) -> Result<HexDigest, StoreError>;
+    log_inclusion(index: u64, size: u64) -> Result<Vec<HexDigest>, StoreError>;
+    log_consistency(old: u64, size: u64) -> Result<Vec<HexDigest>, StoreError>;
+    log_entries(start: u64, limit: u32) -> Result<Vec<LogEntry>, StoreError>;
+    log_place(id: Uuid) -> Result<Option<LogPlace>, StoreError>;
+    log_checkpoints(after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError>;
+    log_checkpoint() -> Result<Option<StoredCheckpoint>, StoreError>;
+    keep_checkpoint(previous: u64, checkpoint: StoredCheckpoint, now: Time) -> Result<bool, StoreError>;
 }

@@ -3,10 +3,15 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::rows;
 use super::{Caller, OwnerCreated, RowError, TokenHash};
+use super::{log, rows};
+use crate::audit::record::{AuditRecord, Event, ObjectKind, ObjectRef};
 use crate::domain::{Name, Time};
 
+/// What an owner's first token is called.
+const FIRST: &str = "init";
+
+/// An owner and the first token, made by whoever can write the data folder.
 pub(super) fn create(
     c: &Connection,
     owner: &Name,
@@ -20,15 +25,32 @@ pub(super) fn create(
     if created == 0 {
         return Ok(OwnerCreated::Exists);
     }
+    let id = Uuid::new_v4();
     c.execute(
-        "INSERT INTO tokens (hash, id, owner, name, created) VALUES (?1, ?2, ?3, 'init', ?4)",
+        "INSERT INTO tokens (hash, id, owner, name, created) VALUES (?1, ?2, ?3, ?4, ?5)",
         params![
             token.0.as_slice(),
-            Uuid::new_v4().as_bytes().as_slice(),
+            id.as_bytes().as_slice(),
             owner.as_str(),
+            FIRST,
             now.millis()
         ],
     )?;
+    let object = ObjectRef {
+        kind: ObjectKind::Owner,
+        name: owner.clone(),
+        version: None,
+    };
+    let token = Event::TokenCreated {
+        id,
+        name: FIRST.to_owned(),
+        role: "owner".to_owned(),
+        expires: None,
+    };
+    for event in [Event::ObjectCreated { object }, token] {
+        let record = AuditRecord::of_server(Uuid::new_v4(), now, Some(owner.clone()), event);
+        log::append(c, &record)?;
+    }
     Ok(OwnerCreated::Created)
 }
 
