@@ -4,8 +4,9 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, PushBody, PushReply, RegisterBody,
-    RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, ValidateBody, ValidateReply,
+    ApplyBody, BundleList, CheckpointList, ConsistencyReply, DecisionList, EntryList, LaunchBody,
+    LaunchReply, ProofReply, PushBody, PushReply, RegisterBody, RevisionList, RollbackBody, SignedCheckpoint,
+    SigningKeyBody, SigningKeyList, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -37,6 +38,11 @@ fn host_api() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<SigningKeyBody>();
     generator.subschema_for::<SigningKeyList>();
+    generator.subschema_for::<EntryList>();
+    generator.subschema_for::<SignedCheckpoint>();
+    generator.subschema_for::<CheckpointList>();
+    generator.subschema_for::<ConsistencyReply>();
+    generator.subschema_for::<ProofReply>();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies and replies of Keyward's HTTP APIs",

@@ -12,11 +12,12 @@
 
 mod ceks;
 pub mod log;
+mod pages;
 pub mod sqlite;
 
 use uuid::Uuid;
 
-use crate::domain::decision::{CountSeen, Decision, Outcome};
+use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
@@ -26,6 +27,7 @@ use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
 pub use log::{AuditLog, Recorded};
+pub use pages::{DecisionPage, DecisionQuery};
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -146,28 +148,6 @@ pub enum Committed {
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.
     Changed,
-}
-
-/// A page of decisions, newest first.
-#[derive(Debug)]
-pub struct DecisionPage {
-    /// The decisions.
-    pub decisions: Vec<Decision>,
-    /// Where the next page begins; none: this was the last.
-    pub next: Option<i64>,
-}
-
-/// Which decisions are asked for.
-#[derive(Clone, Debug, Default)]
-pub struct DecisionQuery {
-    /// Older than this cursor.
-    pub before: Option<i64>,
-    /// At most this many.
-    pub limit: u32,
-    /// With this outcome.
-    pub outcome: Option<Outcome>,
-    /// Of this workload.
-    pub workload: Option<Uuid>,
 }
 
 /// A revision, with what signed it.

@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use keyward::audit::key::SignerKey;
 use keyward::domain::launch::LaunchBounds;
 use keyward::domain::token::Token;
 use keyward::domain::{Clock, Name, Time};
@@ -365,7 +366,16 @@ fn service(
         clock: clock.clone(),
         random: Arc::new(SystemRandom),
     };
-    Arc::new(Service::new(parts, options.settings.clone()).unwrap())
+    Arc::new(
+        Service::new(parts, options.settings.clone())
+            .unwrap()
+            .signing_log(log_key()),
+    )
+}
+
+/// The key that signs the audit log of tests' servers.
+pub(crate) fn log_key() -> SignerKey {
+    SignerKey::from_seed("example.com/keyward".parse().unwrap(), Zeroizing::new([1; 32])).unwrap()
 }
 
 /// A policy bundle object.
