@@ -111,7 +111,12 @@ fn a_signing_key_and_a_rollback_are_recorded_too() {
             &format!("package release.any\n\nallow := {allow}\n"),
         )]);
     }
-    app.owner("POST", "/v1/revisions/1/rollback", &json!({})).ok();
+    app.owner(
+        "POST",
+        "/v1/revisions",
+        &json!({"number": 1, "message": "as it was"}),
+    )
+    .expect(201, "ok");
     let revisions = entries(&app);
     let [.., first, _, last] = revisions.as_slice() else {
         panic!("{revisions:?}")

@@ -6,6 +6,7 @@ use keyward::domain::HexDigest;
 use serde_json::{Value, json};
 
 use crate::support::app::{bundle, log_key};
+use crate::support::host::ALLOW;
 use crate::support::{App, platform};
 
 fn signed(app: &App) -> Checkpoint {
@@ -23,10 +24,7 @@ fn hashes(reply: &Value) -> Vec<HexDigest> {
 
 /// Something more to record.
 fn grow(app: &App, text: &str) {
-    app.apply(json!([bundle(&[(
-        "x.rego",
-        &format!("package x\n\nallow := false # {text}\n")
-    )])]));
+    app.bundle(&[("release/any.rego", &format!("{ALLOW}\n# {text}\n"))]);
 }
 
 #[test]

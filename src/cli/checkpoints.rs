@@ -155,7 +155,9 @@ pub(super) fn notes(text: &str) -> anyhow::Result<Vec<String>> {
     let mut notes = Vec::new();
     while let Some(body) = parts.next() {
         let Some(signatures) = parts.next() else {
-            bail!("expected checkpoints with an empty line after each, the last one has no signature");
+            bail!(
+                "expected checkpoints with an empty line after each, the last one has no signature: take it out, if its writing was cut off"
+            );
         };
         let body = body.trim_start_matches('\n');
         notes.push(format!("{body}\n\n{}\n", signatures.trim_end_matches('\n')));
