@@ -20,6 +20,7 @@ mod bad_input_http;
 mod bad_input_random;
 mod cli_apply;
 mod cli_audit;
+mod cli_audit_opa;
 mod cli_decision;
 mod cli_init;
 mod cli_owner;

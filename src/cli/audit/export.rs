@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::opa::{self, Mask};
 use super::source::{Place, Source};
 use crate::audit::export;
 use crate::audit::key::VerifierKey;
@@ -26,6 +27,12 @@ pub(in crate::cli) struct Export {
     /// File to write. Default: standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write the decisions instead, newest first, as OPA's decision log events. `audit verify` does not read them
+    #[arg(long)]
+    opa: bool,
+    /// Leave this out of each event, and say so in its `erased`: a JSON pointer, such as /input/host/address
+    #[arg(long, value_name = "POINTER", requires = "opa")]
+    mask: Vec<Mask>,
 }
 
 /// What was written.
@@ -41,25 +48,31 @@ impl Export {
         let source = self.place.open()?;
         let Some(path) = &self.output else {
             let out = BufWriter::new(std::io::stdout().lock());
-            return match write(&source, out) {
-                Ok(_) => Ok(Ended::Done),
+            return match self.write(&source, out) {
                 // A reader that has gone ends it without a word.
-                Err(error) if gone(&error) => Ok(Ended::Done),
-                Err(error) => Err(error),
+                Err(error) if !gone(&error) => Err(error),
+                _ => Ok(Ended::Done),
             };
         };
         let what = || path.display().to_string();
         let file = File::create(path).with_context(what)?;
-        let written = write(&source, BufWriter::with_capacity(1 << 16, &file))?;
+        let written = self.write(&source, BufWriter::with_capacity(1 << 16, &file))?;
         file.sync_all().with_context(what)?;
-        output::line(&format!(
-            "{}: {} records ({} as their hashes only), {} checkpoints",
-            path.display(),
-            written.records,
-            written.bare,
-            written.checkpoints
-        ))?;
+        output::line(&format!("{}: {written}", path.display()))?;
         Ok(Ended::Done)
+    }
+
+    /// What was written, in words.
+    fn write(&self, source: &Source, out: impl Write) -> anyhow::Result<String> {
+        if self.opa {
+            let events = opa::write(source, &self.mask, out)?;
+            return Ok(format!("{events} events"));
+        }
+        let written = write(source, out)?;
+        Ok(format!(
+            "{} records ({} as their hashes only), {} checkpoints",
+            written.records, written.bare, written.checkpoints
+        ))
     }
 }
 

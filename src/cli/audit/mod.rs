@@ -3,6 +3,7 @@
 mod export;
 mod keys;
 pub(super) mod log_key;
+mod opa;
 mod proof;
 mod source;
 mod verify;

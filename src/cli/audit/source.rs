@@ -11,9 +11,12 @@ use super::log_key;
 use crate::audit::key::VerifierKey;
 use crate::cli::client::{Client, OptionalConnection};
 use crate::cli::serve;
-use crate::http::{CheckpointList, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint};
-use crate::store::AuditLog as _;
+use crate::domain::decision::Decision;
+use crate::http::{
+    CheckpointList, DecisionList, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
+};
 use crate::store::sqlite::SqliteStore;
+use crate::store::{AuditLog as _, DecisionQuery, Store as _};
 
 /// Records and checkpoints that are read at once.
 const PAGE: u32 = 1000;
@@ -108,6 +111,31 @@ impl Source {
         }
     }
 
+    /// Every decision, newest first; of a data folder, one owner's after the other's.
+    pub(super) fn decisions(
+        &self,
+        sink: &mut dyn FnMut(Decision) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        match self {
+            Self::Server(client) => pages(sink, |before| {
+                let before = before.map_or_else(String::new, |before| format!("&before={before}"));
+                let list: DecisionList = client.get(&format!("/v1/decisions?limit={PAGE}{before}"))?;
+                Ok((list.items, list.next))
+            }),
+            Self::Folder(store) => store.owners()?.iter().try_for_each(|owner| {
+                pages(sink, |before| {
+                    let query = DecisionQuery {
+                        before,
+                        limit: PAGE,
+                        ..DecisionQuery::default()
+                    };
+                    let page = store.decisions(owner, &query)?;
+                    Ok((page.decisions, page.next))
+                })
+            }),
+        }
+    }
+
     pub(super) fn proof(&self, id: Uuid) -> anyhow::Result<ProofReply> {
         let store = match self {
             Self::Server(client) => return client.get(&format!("/v1/audit/proof/{id}")),
@@ -125,6 +153,21 @@ impl Source {
                 checkpoint: checkpoint.note,
             }),
             _ => Ok(ProofReply::Pending { leaf, record }),
+        }
+    }
+}
+
+fn pages(
+    sink: &mut dyn FnMut(Decision) -> anyhow::Result<()>,
+    page: impl Fn(Option<i64>) -> anyhow::Result<(Vec<Decision>, Option<i64>)>,
+) -> anyhow::Result<()> {
+    let mut before = None;
+    loop {
+        let (decisions, next) = page(before)?;
+        decisions.into_iter().try_for_each(&mut *sink)?;
+        match next {
+            Some(_) => before = next,
+            None => return Ok(()),
         }
     }
 }
