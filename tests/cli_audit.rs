@@ -313,6 +313,7 @@ fn likely_mistakes_are_told_what_to_do() {
         "audit verify log.jsonl --key log.pub --seen torn.txt",
         "audit proof 00000000-0000-4000-8000-000000000000 --data-dir data",
         "audit export --data-dir nowhere",
+        "audit export --data-dir data --mask /input",
     ] {
         let arguments: Vec<_> = arguments.split(' ').collect();
         let ran = shell.run(&arguments);

@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use crate::support::host::launch_request;
 use crate::support::{App, platform};
 
 /// The events that the command writes of a server's data folder.
@@ -75,8 +74,10 @@ fn what_is_masked_is_left_out_and_said_to_be() {
 #[test]
 fn a_refusal_that_no_policy_was_asked_for_is_an_event_too() {
     let (app, platform) = (App::new(), platform());
-    app.apply(crate::support::host::standard(json!({"products": ["turin"]})));
-    app.ask_launch(&launch_request(&platform)).expect(403, "denied");
+    app.standard();
+    let mut vm = app.start(&platform);
+    let request = vm.measure(b"0123456789abcdef");
+    app.post(&vm.path(), &request).expect(422, "measurement-mismatch");
     let decision = app.decisions()[0].clone();
     let events = events(&app, &[]);
     assert_eq!(

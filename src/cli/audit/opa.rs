@@ -64,10 +64,13 @@ pub(super) fn write(source: &Source, masks: &[Mask], mut out: impl Write) -> any
     let mut written = 0;
     source.decisions(&mut |decision| {
         for mut event in events(&decision)? {
-            let erased: Vec<_> = masks.iter().filter(|mask| mask.erase(&mut event)).collect();
+            let erased = masks.iter().filter(|mask| mask.erase(&mut event));
+            let erased: Vec<_> = erased.map(|mask| mask.text.as_str()).collect();
             if !erased.is_empty() {
-                let erased: Vec<_> = erased.iter().map(|mask| &mask.text).collect();
-                event["erased"] = json!(erased);
+                let erased = json!(erased);
+                event
+                    .as_object_mut()
+                    .map(|members| members.insert("erased".to_owned(), erased));
             }
             writeln!(out, "{event}")?;
             written += 1;

@@ -57,7 +57,7 @@ impl Proof {
             match &proved {
                 Ok(checkpoint) => output::line(&format!(
                     "Record  {}\nIndex   {index}\nLeaf    {leaf}\nTree    {} records, root {}\nLog     {}\n\n{}\n\n\
-                     The proof leads to the checkpoint, which {} signed.",
+                     The proof leads to the checkpoint, which is signed with {}.",
                     self.id,
                     checkpoint.head().size,
                     checkpoint.head().root,

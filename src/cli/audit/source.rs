@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::log_key;
 use crate::audit::key::VerifierKey;
 use crate::cli::client::{Client, OptionalConnection};
+use crate::cli::output::Misused;
 use crate::cli::serve;
 use crate::domain::decision::Decision;
 use crate::http::{
@@ -41,6 +42,9 @@ impl Place {
     pub(super) fn open(&self) -> anyhow::Result<Source> {
         Ok(match &self.data_dir {
             Some(folder) => Source::Folder(serve::open_store(folder)?),
+            None if !self.connection.has_token() => bail!(Misused(
+                "name a server's token with --token-file, or a data folder with --data-dir".to_owned()
+            )),
             None => Source::Server(self.connection.client()?),
         })
     }
