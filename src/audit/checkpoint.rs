@@ -1,10 +1,12 @@
 //! Checkpoints, as <https://c2sp.org/tlog-checkpoint> specifies them: the signed size and root of a log's tree.
 //!
-//!     example.com/keyward
-//!     20852163
-//!     CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
+//! ```text
+//! example.com/keyward
+//! 20852163
+//! CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=
 //!
-//!     — example.com/keyward Az3grlgt…
+//! — example.com/keyward Az3grlgt…
+//! ```
 //!
 //! Origin, size, root, then lines that somebody else may have added. A log signs only what continues what it signed
 //! before: [`Checkpoint::followed_by`] is the one way from a checkpoint to the next.

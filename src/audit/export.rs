@@ -1,9 +1,11 @@
 //! The lines of an export: JSON Lines that another machine can verify without the database.
 //!
-//!     {"export":1,"origin":"example.com/keyward"}
-//!     {"index":0,"leaf":"LEAF HASH","record":{…}}
-//!     {"index":1,"leaf":"LEAF HASH"}
-//!     {"checkpoint":"example.com/keyward\n2\nROOT\n\n— example.com/keyward SIGNATURE\n"}
+//! ```text
+//! {"export":1,"origin":"example.com/keyward"}
+//! {"index":0,"leaf":"LEAF HASH","record":{…}}
+//! {"index":1,"leaf":"LEAF HASH"}
+//! {"checkpoint":"example.com/keyward\n2\nROOT\n\n— example.com/keyward SIGNATURE\n"}
+//! ```
 //!
 //! - The first line says what it is and of which log.
 //! - Then every record from index 0 on, in order. The bytes of `record`, exactly as they stand in the line, are the
