@@ -13,14 +13,21 @@ const DOORS: [(&str, &[&str]); 15] = [
     ("kds", &["sev"]),
     ("psp", &["sev"]),
     ("isolation", &["policy"]),
-    ("store", &["domain", "policy"]),
-    ("release", &["domain", "kds", "policy", "sealing", "sev", "store"]),
+    ("store", &["audit", "domain", "policy"]),
+    (
+        "release",
+        &["audit", "domain", "kds", "policy", "sealing", "sev", "store"],
+    ),
     ("manifest", &["domain", "policy", "sev"]),
     ("config", &["domain", "kds"]),
-    ("http", &["config", "domain", "policy", "release", "sev", "store"]),
+    (
+        "http",
+        &["audit", "config", "domain", "policy", "release", "sev", "store"],
+    ),
     (
         "cli",
         &[
+            "audit",
             "config",
             "domain",
             "http",

@@ -1,7 +1,8 @@
 //! Records of the audit log: one line each, whose bytes are the leaf.
 
+use keyward::audit::actor::Actor;
 use keyward::audit::record::{
-    Actor, AuditRecord, Event, MAX_RECORD, ObjectKind, ObjectRef, RECORD_VERSION, RecordError, Target,
+    AuditRecord, Event, MAX_RECORD, ObjectKind, ObjectRef, RECORD_VERSION, RecordError, Target,
 };
 use keyward::audit::tree::leaf_hash;
 use keyward::domain::Time;

@@ -1,6 +1,6 @@
 //! kill -9 in the middle of releases: nothing is given twice, nothing that was given is forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -185,6 +185,37 @@ fn releases_stay_exact_and_recorded_however_often_the_server_is_killed() {
     assert_eq!(with("held"), told.held);
     let holds = host.get(&format!("{}/v1/holds", server.base)).unwrap().ok().body;
     assert_eq!(holds["items"].as_array().unwrap().len(), 1);
+    drop(server);
+    let mut logged = logged(folder.path());
+    assert_eq!(logged.remove("released"), Some(told.released));
+    assert_eq!(logged.remove("held"), Some(told.held));
+}
+
+/// The decisions in the audit log, by what came of them, once its export has been verified.
+fn logged(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (data, log, key) = (path("data"), path("log.jsonl"), path("log.pub"));
+    // What the killed servers left unsigned is signed when the next one starts.
+    drop(Server::start(Path::new(&data)));
+    keyward(["audit", "export", "--data-dir", &data, "-o", &log]).ok();
+    let public = keyward(["audit", "key", "--data-dir", &data]).ok().stdout;
+    std::fs::write(&key, public).unwrap();
+    let verified = keyward(["audit", "verify", &log, "--key", &key]).ok().stdout;
+    assert!(verified.contains(" 0 of them as their hashes only"), "{verified}");
+    let mut decisions = BTreeMap::<String, BTreeSet<String>>::new();
+    for line in std::fs::read_to_string(log).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let event = &line["record"]["event"];
+        if event["kind"] == "decision" {
+            let outcome = event["outcome"].as_str().unwrap().to_owned();
+            let new = decisions
+                .entry(outcome)
+                .or_default()
+                .insert(event["id"].to_string());
+            assert!(new, "{} is recorded twice", event["id"]);
+        }
+    }
+    decisions
 }
 
 /// After each kill: not more than the limit, and every release that a host was given is recorded.

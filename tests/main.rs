@@ -9,7 +9,9 @@
 
 mod architecture;
 mod audit_checkpoint;
+mod audit_log;
 mod audit_record;
+mod audit_signing;
 mod audit_tree;
 mod audit_verify;
 mod bad_input;
@@ -17,6 +19,8 @@ mod bad_input_body;
 mod bad_input_http;
 mod bad_input_random;
 mod cli_apply;
+mod cli_audit;
+mod cli_audit_opa;
 mod cli_decision;
 mod cli_init;
 mod cli_owner;

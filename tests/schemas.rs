@@ -4,9 +4,10 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, OwnerBody, OwnerList, OwnerReply, PushBody,
-    PushReply, RegisterBody, RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, TokenBody,
-    TokenList, TokenReply, ValidateBody, ValidateReply,
+    ApplyBody, BundleList, CheckpointList, ConsistencyReply, DecisionList, EntryList, LaunchBody,
+    LaunchReply, OwnerBody, OwnerList, OwnerReply, ProofReply, PushBody, PushReply, RegisterBody,
+    RevisionList, RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList,
+    TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use keyward::release::DecisionExplanation;
@@ -46,6 +47,11 @@ fn host_api() -> Value {
     generator.subschema_for::<OwnerBody>();
     generator.subschema_for::<OwnerReply>();
     generator.subschema_for::<OwnerList>();
+    generator.subschema_for::<EntryList>();
+    generator.subschema_for::<SignedCheckpoint>();
+    generator.subschema_for::<CheckpointList>();
+    generator.subschema_for::<ConsistencyReply>();
+    generator.subschema_for::<ProofReply>();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies and replies of Keyward's HTTP APIs",

@@ -3,6 +3,8 @@
 //! Exit codes: 0 done or allowed, 1 failed, 2 denied, 64 wrong usage.
 
 mod apply;
+mod audit;
+mod checkpoints;
 mod client;
 mod decision;
 mod decision_text;
@@ -48,6 +50,9 @@ enum Verb {
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
+    /// The audit log: export it, prove records, verify an export offline
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
@@ -99,6 +104,7 @@ pub fn run() -> ExitCode {
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
+        Verb::Audit(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),

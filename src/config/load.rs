@@ -123,7 +123,8 @@ impl Config {
             .iter_mut()
             .flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
-        for path in self.key_file.iter_mut().chain(tls).chain(roots) {
+        let log = self.audit.checkpoint_file.iter_mut();
+        for path in self.key_file.iter_mut().chain(tls).chain(roots).chain(log) {
             *path = folder.join(&*path);
         }
     }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod apply;
+mod audit;
 mod auth;
 mod body;
 mod bundles;
@@ -33,6 +34,9 @@ use crate::release::Service;
 use problem::{Kind, Problem};
 
 pub use apply::ApplyBody;
+pub use audit::{
+    CheckpointList, ConsistencyReply, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
+};
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
 pub use owner::DecisionList;
@@ -138,6 +142,9 @@ async fn readyz(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
     let service = state.service.clone();
     let roots = service.extra_roots();
     match web::block(move || service.store().ping()).await {
+        Ok(Ok(())) if state.service.log_fault().is_some() => {
+            Problem::new(Kind::Unavailable, "the audit log can't be signed").response(&request)
+        }
         Ok(Ok(())) => {
             HttpResponse::Ok().json(serde_json::json!({"status": "ready", "danger_extra_roots": roots}))
         }

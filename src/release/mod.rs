@@ -4,6 +4,7 @@
 //! a platform is verified before a policy sees it, a guest is measured before it is evaluated,
 //! evaluated before it is counted, and counted and recorded before a wrapped byte leaves.
 
+pub mod audit_log;
 mod binding;
 mod budget;
 mod bundles;
@@ -102,6 +103,8 @@ pub struct Service {
     explaining: Turns<Name>,
     /// When tokens were last used.
     uses: Uses,
+    /// What signs the audit log.
+    log: audit_log::Signing,
     /// Whether it was logged that an extra root counts for nobody.
     warned: Once,
 }
@@ -126,6 +129,7 @@ impl Service {
             turns: Turns::new(PATIENCE),
             explaining: Turns::new(Duration::ZERO),
             uses: Uses::default(),
+            log: audit_log::Signing::default(),
             warned: Once::new(),
             library,
             parts,

@@ -10,12 +10,14 @@
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
 mod ceks;
+pub mod log;
+mod pages;
 pub mod sqlite;
 mod tokens;
 
 use uuid::Uuid;
 
-use crate::domain::decision::{CountSeen, Decision, Outcome};
+use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
@@ -23,6 +25,8 @@ use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
+pub use log::{AuditLog, Recorded};
+pub use pages::{DecisionPage, DecisionQuery};
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
 /// The store could not do what was asked.
@@ -137,28 +141,6 @@ pub enum Committed {
     Changed,
 }
 
-/// A page of decisions, newest first.
-#[derive(Debug)]
-pub struct DecisionPage {
-    /// The decisions.
-    pub decisions: Vec<Decision>,
-    /// Where the next page begins; none: this was the last.
-    pub next: Option<i64>,
-}
-
-/// Which decisions are asked for.
-#[derive(Clone, Debug, Default)]
-pub struct DecisionQuery {
-    /// Older than this cursor.
-    pub before: Option<i64>,
-    /// At most this many.
-    pub limit: u32,
-    /// With this outcome.
-    pub outcome: Option<Outcome>,
-    /// Of this workload.
-    pub workload: Option<Uuid>,
-}
-
 /// A revision, with what signed it.
 #[derive(Debug)]
 pub struct StoredRevision {
@@ -169,7 +151,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens {
+pub trait Store: Tokens + AuditLog {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors
@@ -180,7 +162,7 @@ pub trait Store: Tokens {
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
+    fn apply(&self, owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError>;
 
     /// A workload and all that its releases depend on, read in one moment.
     ///

@@ -7,6 +7,7 @@ mod ceks;
 mod crowd;
 mod decisions;
 mod launches;
+mod log;
 mod migrations;
 mod objects;
 mod owners;
@@ -24,7 +25,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::{
-    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
+    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, Recorded,
     ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
 };
 use crate::domain::decision::{CountSeen, Decision};
@@ -220,7 +221,7 @@ impl Store for SqliteStore {
         self.read(|c| objects::owner_state(c, owner))
     }
 
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError> {
+    fn apply(&self, owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError> {
         let owner = owner.clone();
         self.writer
             .run(move |c| objects::apply(c, &owner, generation, &changes))
