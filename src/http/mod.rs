@@ -8,6 +8,7 @@ mod apply;
 mod auth;
 mod body;
 mod bundles;
+mod holds;
 mod host;
 mod owner;
 mod peer;
@@ -30,6 +31,9 @@ use problem::{Kind, Problem};
 
 pub use apply::ApplyBody;
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
+pub use holds::{
+    ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
+};
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
 pub use owner::DecisionList;
 pub use signing_keys::{SigningKeyBody, SigningKeyList};

@@ -24,6 +24,7 @@ pub(super) enum Kind {
     MethodNotAllowed,
     LaunchUsed,
     Conflict,
+    WrongState,
     LaunchExpired,
     TooLarge,
     ChainInvalid,
@@ -33,7 +34,7 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 16] = [
     Kind::Malformed,
     Kind::Unauthorized,
     Kind::Denied,
@@ -42,6 +43,7 @@ const KINDS: [Kind; 15] = [
     Kind::MethodNotAllowed,
     Kind::LaunchUsed,
     Kind::Conflict,
+    Kind::WrongState,
     Kind::LaunchExpired,
     Kind::TooLarge,
     Kind::ChainInvalid,
@@ -102,6 +104,12 @@ impl Kind {
                 409,
                 "It exists and differs",
                 "POST registers what is not there yet; PUT replaces. A secret that is bound to other policies than this form can say is replaced by neither: `detail` says what to do.",
+            ),
+            Self::WrongState => (
+                "wrong-state",
+                409,
+                "As things stand this can't be done",
+                "The hold was decided before, or by the same person; nothing is left to withdraw; the count is no higher than what it was to be lowered to. `detail` says which. Nothing was written.",
             ),
             Self::LaunchExpired => (
                 "launch-expired",

@@ -11,12 +11,12 @@
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
 mod ceks;
+mod holds;
 pub mod sqlite;
 
 use uuid::Uuid;
 
 use crate::domain::decision::{CountSeen, Decision, Outcome};
-use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
@@ -24,6 +24,7 @@ use crate::domain::token::{Caller, TokenHash};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
+pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -140,6 +141,11 @@ pub enum Committed {
         /// The decision that this launch was held, the same for each of its tries.
         decision: Uuid,
     },
+    /// A count is used up and the launch's hold was rejected: this denial is recorded, and a try was taken.
+    Rejected {
+        /// The decision.
+        decision: Uuid,
+    },
     /// The launch is no longer waiting. Nothing was written.
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.
@@ -178,7 +184,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Send + Sync {
+pub trait Store: HoldStore {
     /// Creates an owner, beside those there are, and its first token.
     ///
     /// # Errors
@@ -350,12 +356,6 @@ pub trait Store: Send + Sync {
     /// # Errors
     /// When the store fails, or what is stored is damaged.
     fn decision(&self, owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
-
-    /// Open holds, oldest first.
-    ///
-    /// # Errors
-    /// When the store fails, or what is stored is damaged.
-    fn holds(&self, owner: &Name) -> Result<Vec<Hold>, StoreError>;
 
     /// What is known of the CEK of this chip (64 bytes).
     ///

@@ -5,7 +5,11 @@ use rusqlite::Connection;
 use super::OpenError;
 
 /// One text a version; a new version is a new text at the end, and the old are never edited.
-const VERSIONS: &[&str] = &[include_str!("schema.sql"), include_str!("schema_2.sql")];
+const VERSIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3_holds.sql"),
+];
 
 /// Marks a file as Keyward's («KWRD»).
 const APPLICATION_ID: i64 = 0x4b57_5244;
