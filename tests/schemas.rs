@@ -4,7 +4,8 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, PushBody, PushReply, RegisterBody,
+    ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, ConfirmBody, DecisionList, HoldList, LaunchBody,
+    LaunchReply, LimitList, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply,
     RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
@@ -30,6 +31,14 @@ fn host_api() -> Value {
     generator.subschema_for::<RegisterBody>();
     generator.subschema_for::<ApplyBody>();
     generator.subschema_for::<DecisionList>();
+    generator.subschema_for::<HoldList>();
+    generator.subschema_for::<ConfirmBody>();
+    generator.subschema_for::<ReasonBody>();
+    generator.subschema_for::<LimitList>();
+    generator.subschema_for::<ResetBody>();
+    generator.subschema_for::<ResetReply>();
+    generator.subschema_for::<ApprovalsBody>();
+    generator.subschema_for::<ApprovalsReply>();
     generator.subschema_for::<BundleList>();
     generator.subschema_for::<PushBody>();
     generator.subschema_for::<PushReply>();

@@ -3,12 +3,15 @@
 //! Exit codes: 0 done or allowed, 1 failed, 2 denied, 64 wrong usage.
 
 mod apply;
+mod approvals;
 mod client;
 mod decision;
 mod decision_text;
 mod demo;
+mod hold;
 mod init;
 mod kds;
+mod limits;
 mod output;
 mod owner;
 mod policy;
@@ -30,7 +33,7 @@ struct Keyward {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Show the whole story in a temporary folder: a guest released, one denied, a count used up
+    /// Show the whole story in a temporary folder: a guest released, one denied, a count used up and confirmed
     Demo(demo::Demo),
     /// Make a data folder: database, key file, owner and first token
     Init(init::Init),
@@ -44,6 +47,12 @@ enum Verb {
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
+    /// Releases that wait for a person's word: confirm or reject them
+    #[command(subcommand)]
+    Hold(hold::HoldVerb),
+    /// How often secrets were released, and the only way to lower a count
+    #[command(subcommand)]
+    Limits(limits::LimitsVerb),
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
@@ -94,6 +103,8 @@ pub fn run() -> ExitCode {
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
+        Verb::Hold(verb) => verb.run(),
+        Verb::Limits(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),

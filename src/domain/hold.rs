@@ -199,9 +199,8 @@ impl Hold {
     /// Notes counts that are in the way; what was known of others stays, as a limit may depend on the guest.
     pub fn note_counts(&mut self, counts: Vec<CountSeen>) {
         for count in counts {
-            let known = |other: &&mut CountSeen| {
-                (&other.binding, &other.secret) == (&count.binding, &count.secret)
-            };
+            let known =
+                |other: &&mut CountSeen| (&other.binding, &other.secret) == (&count.binding, &count.secret);
             match self.counts.iter_mut().find(known) {
                 Some(known) => *known = count,
                 None => self.counts.push(count),
@@ -229,7 +228,11 @@ impl Hold {
                     for_whom(first.guest.as_ref())
                 ));
             }
-            if self.approvals.iter().any(|a| a.word.by.is_same_person(&approval.word.by)) {
+            if self
+                .approvals
+                .iter()
+                .any(|a| a.word.by.is_same_person(&approval.word.by))
+            {
                 return Err(format!(
                     "{} approved of this hold already: {required} different people must, each with a token of a name of its own",
                     approval.word.by.name
@@ -275,7 +278,8 @@ impl Hold {
     }
 
     fn undecided(&self) -> Result<(), String> {
-        let said = |what: &str, word: &Word| format!("the hold was {what} by {} at {}", word.by.name, word.time);
+        let said =
+            |what: &str, word: &Word| format!("the hold was {what} by {} at {}", word.by.name, word.time);
         match (self.state, &self.rejected, self.approvals.last()) {
             (HoldState::Open | HoldState::Pending, ..) => Ok(()),
             (HoldState::Rejected, Some(word), _) => Err(said("rejected", word)),
@@ -303,7 +307,11 @@ impl Hold {
             .attested
             .iter()
             .map(|held| held.of)
-            .filter(|guest| asked.launch_digest.is_none_or(|digest| digest == guest.launch_digest))
+            .filter(|guest| {
+                asked
+                    .launch_digest
+                    .is_none_or(|digest| digest == guest.launch_digest)
+            })
             .filter(|guest| asked.cek.is_none_or(|cek| cek == guest.cek))
             .collect();
         match meant.as_slice() {
@@ -334,6 +342,8 @@ impl Allowance {
     /// How many releases it still gives.
     #[must_use]
     pub fn left(&self) -> u64 {
-        self.additional.saturating_sub(self.used).saturating_sub(self.withdrawn)
+        self.additional
+            .saturating_sub(self.used)
+            .saturating_sub(self.withdrawn)
     }
 }

@@ -215,15 +215,20 @@ async fn confirm(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    say(state, request, payload, move |service, caller, body: ConfirmBody| {
-        let asked = Confirm {
-            additional: body.additional,
-            any: body.any,
-            launch_digest: body.launch_digest,
-            cek: body.cek,
-        };
-        settled(service.confirm_hold(caller, uuid(&path)?, asked, &body.reason)?)
-    })
+    say(
+        state,
+        request,
+        payload,
+        move |service, caller, body: ConfirmBody| {
+            let asked = Confirm {
+                additional: body.additional,
+                any: body.any,
+                launch_digest: body.launch_digest,
+                cek: body.cek,
+            };
+            settled(service.confirm_hold(caller, uuid(&path)?, asked, &body.reason)?)
+        },
+    )
     .await
 }
 
@@ -233,9 +238,14 @@ async fn reject(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    say(state, request, payload, move |service, caller, body: ReasonBody| {
-        settled(service.reject_hold(caller, uuid(&path)?, &body.reason)?)
-    })
+    say(
+        state,
+        request,
+        payload,
+        move |service, caller, body: ReasonBody| {
+            settled(service.reject_hold(caller, uuid(&path)?, &body.reason)?)
+        },
+    )
     .await
 }
 
@@ -245,9 +255,14 @@ async fn withdraw(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    say(state, request, payload, move |service, caller, body: ReasonBody| {
-        settled(service.withdraw_hold(caller, uuid(&path)?, &body.reason)?)
-    })
+    say(
+        state,
+        request,
+        payload,
+        move |service, caller, body: ReasonBody| {
+            settled(service.withdraw_hold(caller, uuid(&path)?, &body.reason)?)
+        },
+    )
     .await
 }
 

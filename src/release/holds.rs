@@ -3,12 +3,12 @@
 use uuid::Uuid;
 
 use super::Service;
+use crate::domain::Name;
 use crate::domain::approval::{Act, Approvals, Reset, Word};
 use crate::domain::hold::{Confirm, Hold, MOST};
 use crate::domain::launch::{Binding, BindingKind};
 use crate::domain::revision::{By, MAX_MESSAGE};
 use crate::domain::token::Caller;
-use crate::domain::Name;
 use crate::store::{StoreError, Taken, Verb};
 
 /// Why a person's word was not taken.

@@ -81,8 +81,13 @@ pub trait HoldStore: Send + Sync {
     ///
     /// # Errors
     /// When the store fails; then it may or may not have been taken.
-    fn settle_hold(&self, owner: &Name, id: Uuid, verb: &Verb, word: &Word)
-    -> Result<Taken<Hold>, StoreError>;
+    fn settle_hold(
+        &self,
+        owner: &Name,
+        id: Uuid,
+        verb: &Verb,
+        word: &Word,
+    ) -> Result<Taken<Hold>, StoreError>;
 
     /// Every count of this owner, the last `resets` that were lowered, and what waits for another person.
     ///

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use keyward::domain::approval::{Act, Approvals, Reset, Word};
 use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
@@ -10,8 +11,9 @@ use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Caller, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::{
-    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
+    ApplyError, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, HoldPage, HoldQuery,
+    HoldStore, KnownCek, LaunchBegun, OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Store,
+    StoreError, StoredRevision, Taken, Verb,
 };
 use uuid::Uuid;
 
@@ -113,8 +115,8 @@ impl Hooked {
 }
 
 macro_rules! hooked {
-    ($($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
-        impl Store for Hooked {
+    ($trait:ident: $($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
+        impl $trait for Hooked {
             $(fn $name(&self, $($argument: $of),*) -> $returns {
                 self.call(stringify!($name), move |store| store.$name($($argument),*))
             })*
@@ -122,7 +124,17 @@ macro_rules! hooked {
     };
 }
 
-hooked! {
+hooked! { HoldStore:
+    holds(owner: &Name, query: HoldQuery) -> Result<HoldPage, StoreError>;
+    hold(owner: &Name, id: Uuid) -> Result<Option<Hold>, StoreError>;
+    settle_hold(owner: &Name, id: Uuid, verb: &Verb, word: &Word) -> Result<Taken<Hold>, StoreError>;
+    limits(owner: &Name, resets: u32, now: Time) -> Result<Counts, StoreError>;
+    reset_limit(owner: &Name, act: &Act, word: &Word) -> Result<Taken<Reset>, StoreError>;
+    approvals(owner: &Name) -> Result<Approvals, StoreError>;
+    require_approvals(owner: &Name, act: &Act, word: &Word) -> Result<Taken<Approvals>, StoreError>;
+}
+
+hooked! { Store:
     create_owner(owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError>;
     owners() -> Result<Vec<Name>, StoreError>;
     caller(token: TokenHash) -> Result<Option<Caller>, StoreError>;
@@ -149,7 +161,6 @@ hooked! {
     record_refusals(decisions: &[Decision]) -> Result<(), StoreError>;
     decisions(owner: &Name, query: &DecisionQuery) -> Result<DecisionPage, StoreError>;
     decision(owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
-    holds(owner: &Name) -> Result<Vec<Hold>, StoreError>;
     cek_of_chip(chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError>;
     cek_of_key(key: &[u8; 32]) -> Result<Option<CekOfKey>, StoreError>;
     remember_cek(chip: Option<&[u8; 64]>, key: &[u8; 32], certificate: &[u8]) -> Result<(), StoreError>;

@@ -103,7 +103,8 @@ pub(super) fn use_up(c: &Connection, asked: &Asked<'_>, seen: &[CountSeen]) -> R
             )
             .optional()?;
         // It was there a moment ago in this same transaction, and there is one writer.
-        let hold = used.ok_or_else(|| rows::damaged("an allowance", "nothing is left though there was"))??;
+        let hold =
+            used.ok_or_else(|| rows::damaged("an allowance", "nothing is left though there was"))??;
         if !holds.contains(&hold) {
             holds.push(hold);
         }
@@ -131,7 +132,10 @@ pub(super) fn give(c: &Connection, owner: &Name, hold: &Hold) -> Result<(), RowE
                 owner.as_str(),
                 hold.workload.uuid.as_bytes().as_slice(),
                 secrets,
-                approval.guest.as_ref().map(|guest| guest.launch_digest.0.as_slice()),
+                approval
+                    .guest
+                    .as_ref()
+                    .map(|guest| guest.launch_digest.0.as_slice()),
                 approval.guest.as_ref().map(|guest| guest.cek.0.as_slice()),
                 additional,
             ],

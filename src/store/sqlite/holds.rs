@@ -47,7 +47,12 @@ impl HoldStore for SqliteStore {
         self.read(|c| limits::approvals(c, owner))
     }
 
-    fn require_approvals(&self, owner: &Name, act: &Act, word: &Word) -> Result<Taken<Approvals>, StoreError> {
+    fn require_approvals(
+        &self,
+        owner: &Name,
+        act: &Act,
+        word: &Word,
+    ) -> Result<Taken<Approvals>, StoreError> {
         let (owner, act, word) = (owner.clone(), act.clone(), word.clone());
         self.write(move |c| limits::require(c, &owner, &act, word))
     }
@@ -345,7 +350,12 @@ pub(super) fn deny(
 /// Why a release beyond the limit was made.
 pub(super) fn confirmed(c: &Connection, owner: &Name, id: Uuid) -> Result<String, RowError> {
     let names: Vec<String> = find(c, owner, id)?
-        .map(|hold| hold.approvals.into_iter().map(|approval| approval.word.by.name).collect())
+        .map(|hold| {
+            hold.approvals
+                .into_iter()
+                .map(|approval| approval.word.by.name)
+                .collect()
+        })
         .unwrap_or_default();
     Ok(format!(
         "every policy allows, and {} confirmed it beyond the limit",

@@ -61,7 +61,10 @@ pub(super) fn all(c: &Connection, owner: &Name, resets: u32, now: Time) -> Resul
     Ok(Counts {
         counts,
         resets: documents(c, "a reset", newest, owner, resets)?,
-        proposals: proposals.into_iter().filter(|proposal| proposal.expires > now).collect(),
+        proposals: proposals
+            .into_iter()
+            .filter(|proposal| proposal.expires > now)
+            .collect(),
     })
 }
 
@@ -98,7 +101,12 @@ pub(super) fn reset(c: &Connection, owner: &Name, act: &Act, word: Word) -> Resu
             "SELECT released FROM counts WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4",
         )?
         .query_row(
-            params![owner.as_str(), binding.kind.as_str(), binding.name, secret.as_str()],
+            params![
+                owner.as_str(),
+                binding.kind.as_str(),
+                binding.name,
+                secret.as_str()
+            ],
             |row| Ok(rows::natural("a count", row, 0)),
         )
         .optional()?;
@@ -135,7 +143,13 @@ pub(super) fn reset(c: &Connection, owner: &Name, act: &Act, word: Word) -> Resu
         time,
         words,
     };
-    record(c, owner, "limit_resets", reset.number, &rows::to_json("a reset", &reset)?)?;
+    record(
+        c,
+        owner,
+        "limit_resets",
+        reset.number,
+        &rows::to_json("a reset", &reset)?,
+    )?;
     holds::close_with_room(c, owner, time)?;
     Ok(Taken::Done(reset))
 }
@@ -196,7 +210,9 @@ fn agreed(c: &Connection, owner: &Name, act: &Act, word: Word, required: u8) -> 
     let text = rows::to_json("an act", act)?;
     let first: Option<Proposal> = c
         .prepare_cached("SELECT document FROM proposals WHERE owner = ?1 AND act = ?2")?
-        .query_row([owner.as_str(), &text], |row| Ok(rows::json("a proposal", row, 0)))
+        .query_row([owner.as_str(), &text], |row| {
+            Ok(rows::json("a proposal", row, 0))
+        })
         .optional()?
         .transpose()?;
     let first = first.filter(|proposal| proposal.expires > word.time);
