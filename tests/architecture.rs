@@ -13,7 +13,7 @@ const DOORS: [(&str, &[&str]); 15] = [
     ("kds", &["sev"]),
     ("psp", &["sev"]),
     ("isolation", &["policy"]),
-    ("store", &["domain", "policy"]),
+    ("store", &["domain"]),
     ("release", &["domain", "kds", "policy", "sealing", "sev", "store"]),
     ("manifest", &["domain", "policy", "sev"]),
     ("config", &["domain", "kds"]),

@@ -18,9 +18,7 @@ fn require(app: &App, people: u8) -> Reply {
 /// A server whose one release is made, and a launch that is held.
 fn held(app: &App) -> Value {
     let platform = platform();
-    let mut objects = standard(json!({"max_releases": 1}));
-    objects[1]["policies"] = json!(["keyward.workload"]);
-    app.apply(objects);
+    app.apply(standard(json!({"max_releases": 1})));
     app.run(&platform).1.ok();
     let reply = app.run(&platform).1.expect(403, "confirmation-required");
     reply.body["hold"].clone()

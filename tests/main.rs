@@ -18,6 +18,7 @@ mod bad_input_http;
 mod bad_input_random;
 mod cli_apply;
 mod cli_decision;
+mod cli_hold;
 mod cli_init;
 mod cli_owner;
 mod cli_policy;

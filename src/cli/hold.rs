@@ -224,10 +224,8 @@ pub(super) fn text(hold: &Hold) -> Vec<String> {
             &format!("{} ({})", hold.workload.name, hold.workload.uuid),
         ),
         row("secrets", &names(hold)),
-        row(
-            "tries",
-            &format!("{} by {} launches", hold.requests, hold.launches),
-        ),
+        row("launches", &hold.launches.to_string()),
+        row("requests", &hold.requests.to_string()),
         row("first", &hold.created.to_string()),
         row("last", &hold.last_try.to_string()),
     ];

@@ -141,11 +141,8 @@ pub enum Committed {
         /// The decision that this launch was held, the same for each of its tries.
         decision: Uuid,
     },
-    /// A count is used up and the launch's hold was rejected: this denial is recorded, and a try was taken.
-    Rejected {
-        /// The decision.
-        decision: Uuid,
-    },
+    /// A count is used up and the launch's hold was rejected: this denial is recorded and took a try.
+    Rejected(Uuid),
     /// The launch is no longer waiting. Nothing was written.
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.

@@ -344,7 +344,7 @@ pub(super) fn deny(
     };
     decisions::insert(c, &denied)?;
     launches::charge_try(c, release.launch)?;
-    Ok(Committed::Rejected { decision: denied.id })
+    Ok(Committed::Rejected(denied.id))
 }
 
 /// Why a release beyond the limit was made.
