@@ -175,3 +175,66 @@ fn a_reset_only_lowers_and_only_what_was_counted() {
         .expect(400, "malformed");
     app.owner("POST", "/v1/limits/reset", &reset(0)).ok();
 }
+
+#[test]
+fn a_hold_that_an_earlier_version_opened_is_kept_and_can_be_rejected() {
+    use keyward::store::HoldStore as _;
+    use keyward::store::sqlite::{FILE, SqliteStore};
+
+    let folder = tempfile::tempdir().unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join(FILE)).unwrap();
+    connection.pragma_update(None, "foreign_keys", true).unwrap();
+    connection
+        .execute_batch(include_str!("../src/store/sqlite/schema.sql"))
+        .unwrap();
+    connection
+        .execute_batch(include_str!("../src/store/sqlite/schema_2.sql"))
+        .unwrap();
+    let id = uuid::Uuid::new_v4();
+    let document = json!({
+        "id": id, "workload": {"uuid": crate::support::host::WORKLOAD, "name": "web"}, "secrets": ["disk"],
+        "attested": [{"launch_digest": "00".repeat(32), "cek": "11".repeat(32), "launches": 1}],
+        "created": "2026-01-02T03:04:05.000Z", "last_try": "2026-01-02T03:04:05.000Z",
+        "launches": 1, "requests": 4, "reason": "used up",
+    });
+    let hex = id.simple().to_string();
+    connection
+        .execute_batch(&format!(
+            "INSERT INTO owners (name, created) VALUES ('acme', 0);
+             INSERT INTO holds VALUES (x'{hex}', 'acme', x'00', '[\"disk\"]', 'open', 0, '{document}');
+             INSERT INTO hold_launches VALUES (x'{hex}', x'01', x'02', 4);
+             PRAGMA user_version = 2; PRAGMA application_id = 0x4b575244;"
+        ))
+        .unwrap();
+    drop(connection);
+
+    let store = SqliteStore::open(folder.path(), false).unwrap();
+    let owner = "acme".parse().unwrap();
+    let hold = store.hold(&owner, id).unwrap().unwrap();
+    assert_eq!(
+        (hold.state, hold.requests),
+        (keyward::domain::hold::HoldState::Open, 4)
+    );
+    let word = keyward::domain::approval::Word {
+        by: keyward::domain::revision::By {
+            token: uuid::Uuid::nil(),
+            name: "a test".to_owned(),
+        },
+        time: hold.created,
+        reason: "a test".to_owned(),
+    };
+    let confirm = keyward::domain::hold::Confirm {
+        additional: 1,
+        any: true,
+        launch_digest: None,
+        cek: None,
+    };
+    let verb = keyward::store::Verb::Confirm(confirm);
+    match store.settle_hold(&owner, id, &verb, &word).unwrap() {
+        keyward::store::Taken::Refused(why) => assert!(why.contains("once a launch asks again"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    let verb = keyward::store::Verb::Reject;
+    let rejected = store.settle_hold(&owner, id, &verb, &word).unwrap();
+    assert!(matches!(rejected, keyward::store::Taken::Done(_)), "{rejected:?}");
+}
