@@ -13,7 +13,7 @@ const DOORS: [(&str, &[&str]); 15] = [
     ("kds", &["sev"]),
     ("psp", &["sev"]),
     ("isolation", &["policy"]),
-    ("store", &["audit", "domain", "policy"]),
+    ("store", &["audit", "domain"]),
     (
         "release",
         &["audit", "domain", "kds", "policy", "sealing", "sev", "store"],

@@ -95,6 +95,14 @@ const MATRIX: &[Row] = &[
     row("GET", "/v1/decisions/{id}", "owner policy-author auditor", "/v1/decisions/<decision>", 2, "/v1/decisions/<their-decision>"),
     row("GET", "/v1/decisions/{id}/explanation", "owner policy-author auditor", "/v1/decisions/<decision>/explanation", 2, "/v1/decisions/<their-decision>/explanation"),
     row("GET", "/v1/holds", "owner approver auditor", "/v1/holds", 2, ""),
+    row("GET", "/v1/holds/{id}", "owner approver auditor", "/v1/holds/<hold>", 2, "/v1/holds/<their-hold>"),
+    row("POST", "/v1/holds/{id}/confirm", "owner approver", "/v1/holds/<hold>/confirm", 2, "/v1/holds/<their-hold>/confirm"),
+    row("POST", "/v1/holds/{id}/reject", "owner approver", "/v1/holds/<hold>/reject", 2, "/v1/holds/<their-hold>/reject"),
+    row("POST", "/v1/holds/{id}/withdraw", "owner approver", "/v1/holds/<confirmed-hold>/withdraw", 2, "/v1/holds/<their-hold>/withdraw"),
+    row("GET", "/v1/limits", "owner approver auditor", "/v1/limits", 2, ""),
+    row("POST", "/v1/limits/reset", "owner approver", "/v1/limits/reset", 2, ""),
+    row("GET", "/v1/approvals", "owner approver auditor", "/v1/approvals", 2, ""),
+    row("PUT", "/v1/approvals", "owner approver", "/v1/approvals", 2, ""),
     row("GET", "/v1/audit/entries", "admin owner auditor", "/v1/audit/entries", 2, ""),
     row("GET", "/v1/audit/checkpoint", "admin owner auditor", "/v1/audit/checkpoint", 2, ""),
     row("GET", "/v1/audit/checkpoints", "admin owner auditor", "/v1/audit/checkpoints", 2, ""),
@@ -114,6 +122,7 @@ struct House {
     key: String,
     decision: String,
     their_decision: String,
+    their_hold: String,
     bundle: String,
     their_bundle: String,
 }
@@ -142,8 +151,8 @@ impl House {
     fn new() -> Self {
         let app = App::with(shared());
         let other = Other::of(&app);
-        app.apply(standard(json!({})));
-        let theirs = standard(json!({"uuid": OTHERS_WORKLOAD}));
+        app.apply(standard(json!({"max_releases": 1})));
+        let theirs = standard(json!({"uuid": OTHERS_WORKLOAD, "max_releases": 1}));
         other.send("POST", "/v1/apply", &json!({"objects": theirs})).ok();
         let objects = extra("theirs", "88888888-2222-4333-8444-555555555555");
         other.send("POST", "/v1/apply", &json!({"objects": objects})).ok();
@@ -159,6 +168,7 @@ impl House {
         let id = |reply: Reply| reply.body["decision"].as_str().unwrap().to_owned();
         let decision = id(run(&app, WORKLOAD).1.ok());
         let their_decision = id(run(&app, OTHERS_WORKLOAD).1.ok());
+        let their_hold = held(&app, OTHERS_WORKLOAD);
         let active = |reply: Reply| reply.ok().body["active"].as_str().unwrap().to_owned();
         let bundle = active(app.owner("GET", "/v1/bundles", &Value::Null));
         let their_bundle = active(other.get("/v1/bundles"));
@@ -173,6 +183,7 @@ impl House {
             key,
             decision,
             their_decision,
+            their_hold,
             bundle,
             their_bundle,
         }
@@ -191,6 +202,14 @@ impl House {
             "new-uuid" => uuid::Uuid::new_v4().to_string(),
             "decision" => self.decision.clone(),
             "their-decision" => self.their_decision.clone(),
+            "hold" => held(&self.app, WORKLOAD),
+            "confirmed-hold" => {
+                let hold = json!(held(&self.app, WORKLOAD));
+                let body = json!({"additional": 1, "any": true, "reason": "a test"});
+                self.app.say(&hold, "confirm", &body).ok();
+                hold.as_str().unwrap().to_owned()
+            }
+            "their-hold" => self.their_hold.clone(),
             "bundle" => self.bundle.clone(),
             "their-bundle" => self.their_bundle.clone(),
             "their-revision" => "50".to_owned(),
@@ -220,6 +239,13 @@ impl House {
             ("POST", "/v1/bundles") | ("PUT", "/v1/bundles/active") => json!({"files": files}),
             ("POST", "/v1/revisions") => json!({"number": 1}),
             ("PUT", "/v1/signing-keys/{name:.+}") => json!({"public_key": self.key}),
+            ("POST", "/v1/holds/{id}/confirm") => json!({"additional": 1, "any": true, "reason": "a test"}),
+            ("POST", "/v1/holds/{id}/reject" | "/v1/holds/{id}/withdraw") => json!({"reason": "a test"}),
+            ("POST", "/v1/limits/reset") => {
+                let binding = json!({"kind": "workload", "name": WORKLOAD});
+                json!({"binding": binding, "secret": "disk", "to": 0, "reason": "a test"})
+            }
+            ("PUT", "/v1/approvals") => json!({"approvals_required": 1, "reason": "a test"}),
             ("POST", "/v1/tokens") => json!({"name": "new", "role": "auditor", "owner": "acme"}),
             ("POST", "/v1/owners") => json!({"name": "nova"}),
             ("GET" | "HEAD" | "DELETE", _) => Value::Null,
@@ -238,6 +264,18 @@ impl House {
     }
 }
 
+/// The hold of a launch of this workload: the count is used up first, and what was confirmed beyond it.
+fn held(app: &App, workload: &str) -> String {
+    for _ in 0..5 {
+        let reply = run(app, workload).1;
+        if let Some(hold) = reply.body["hold"].as_str() {
+            return hold.to_owned();
+        }
+        reply.ok();
+    }
+    panic!("no launch was held");
+}
+
 fn met(status: u16, expected: u16) -> bool {
     status == expected || status / 100 == expected
 }
@@ -253,6 +291,10 @@ fn every_endpoint_does_what_the_matrix_says_for_every_role_and_owner() {
             let may = anybody || row.who.split(' ').any(|name| name == *role);
             if row.own.contains("spare") && may {
                 house.app.apply(extra("spare", SPARE));
+            }
+            if row.pattern == "/v1/limits/reset" {
+                // Until a launch is held, the count is used up.
+                held(&house.app, WORKLOAD);
             }
             let own = house.send(row, row.own, Some(token));
             // Objects of owners are not an administrator's own, nor are the records about them.

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::actor::Actor;
 use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
+use crate::domain::launch::Binding;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
 
 /// Version of the record's shape.
@@ -118,15 +119,35 @@ pub enum Event {
         /// What the person gave as the reason.
         reason: String,
     },
-    /// Counts of releases were set back.
+    /// What was left of a hold's confirmation was taken back.
+    HoldWithdrawn {
+        /// The hold.
+        hold: Uuid,
+        /// What the person gave as the reason.
+        reason: String,
+    },
+    /// A person wanted a count of releases lowered.
     LimitReset {
-        /// Whose counts.
-        object: ObjectRef,
-        /// What they were.
+        /// What the count counts in.
+        binding: Binding,
+        /// The secret.
+        secret: Name,
+        /// What the count was.
         from: u64,
-        /// What they are now.
+        /// What it is now, or is to be.
         to: u64,
-        /// Why.
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// What the person gave as the reason.
+        reason: String,
+    },
+    /// A person wanted another number of people asked for.
+    ApprovalsRequired {
+        /// How many.
+        people: u8,
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// What the person gave as the reason.
         reason: String,
     },
     /// Releases to or of something were stopped.

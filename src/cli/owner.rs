@@ -22,6 +22,8 @@ pub(super) enum OwnerVerb {
     Create(Create),
     /// List the owners
     List(List),
+    /// Say how many people must confirm what goes beyond a limit
+    Set(super::approvals::Set),
 }
 
 #[derive(Args)]
@@ -70,6 +72,7 @@ impl OwnerVerb {
         match self {
             Self::Create(verb) => verb.run(),
             Self::List(verb) => verb.run(),
+            Self::Set(verb) => verb.run(),
         }
     }
 }

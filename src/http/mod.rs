@@ -10,10 +10,12 @@ mod audit;
 mod auth;
 mod body;
 mod bundles;
+mod holds;
 mod host;
 mod owner;
 mod peer;
 mod problem;
+mod problem_kind;
 mod roles;
 mod signing_keys;
 mod tls;
@@ -38,6 +40,9 @@ pub use audit::{
     CheckpointList, ConsistencyReply, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
 };
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
+pub use holds::{
+    ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
+};
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
 pub use owner::DecisionList;
 pub use roles::{ENDPOINTS, Endpoint, Who};
@@ -91,7 +96,7 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
             .configure(owner::routes)
             .service(readable("/livez").route(head_or_get().to(livez)))
             .service(readable("/readyz").route(head_or_get().to(readyz)))
-            .service(readable("/problems/{name}").route(head_or_get().to(problem::page)))
+            .service(readable("/problems/{name}").route(head_or_get().to(problem_kind::page)))
             .default_service(web::to(|request: HttpRequest| async move {
                 Problem::new(Kind::NotFound, "there is nothing at this path").response(&request)
             }))

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, audit, auth, body, bundles, signing_keys, tokens};
+use super::{State, apply, audit, auth, body, bundles, holds, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -61,7 +61,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
-            .service(resource("/holds").route(web::get().to(holds))),
+            .configure(holds::routes),
     );
 }
 
@@ -371,15 +371,6 @@ async fn explanation(path: web::Path<String>, state: web::Data<State>, request: 
     read(state, request, move |service, caller| {
         let found = service.explanation(&caller.owner, uuid(&path)?)?;
         found.ok_or_else(nothing)
-    })
-    .await
-}
-
-async fn holds(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, |service, caller| {
-        Ok(List {
-            items: service.store().holds(&caller.owner)?,
-        })
     })
     .await
 }

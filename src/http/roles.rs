@@ -34,6 +34,7 @@ const WRITES_SECRETS: Who = Who::Roles(&[Owner, SecretWriter]);
 const READS_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor, Auditor]);
 const WRITES_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor]);
 const READS_HOLDS: Who = Who::Roles(&[Owner, Approver, Auditor]);
+const APPROVES: Who = Who::Roles(&[Owner, Approver]);
 const READS_LOG: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const READS_TOKENS: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const WRITES_TOKENS: Who = Who::Roles(&[Admin, Owner]);
@@ -92,6 +93,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("GET", "/v1/decisions/{id}", READS_POLICIES),
     row("GET", "/v1/decisions/{id}/explanation", READS_POLICIES),
     row("GET", "/v1/holds", READS_HOLDS),
+    row("GET", "/v1/holds/{id}", READS_HOLDS),
+    row("POST", "/v1/holds/{id}/confirm", APPROVES),
+    row("POST", "/v1/holds/{id}/reject", APPROVES),
+    row("POST", "/v1/holds/{id}/withdraw", APPROVES),
+    row("GET", "/v1/limits", READS_HOLDS),
+    row("POST", "/v1/limits/reset", APPROVES),
+    row("GET", "/v1/approvals", READS_HOLDS),
+    row("PUT", "/v1/approvals", APPROVES),
     row("GET", "/v1/audit/entries", READS_LOG),
     row("GET", "/v1/audit/checkpoint", READS_LOG),
     row("GET", "/v1/audit/checkpoints", READS_LOG),

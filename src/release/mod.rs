@@ -12,6 +12,7 @@ mod decide;
 mod explanation;
 mod facts;
 pub mod floor;
+mod holds;
 pub mod host;
 mod launch;
 mod platform;
@@ -29,7 +30,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::launch::LaunchBounds;
-use crate::domain::{Clock, Name};
+use crate::domain::{Clock, Name, Time};
 use crate::kds::CekSource;
 use crate::policy::{Evaluator, PreparedBundle};
 use crate::sealing::{SealError, Sealer};
@@ -44,6 +45,7 @@ use uses::Uses;
 
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
+pub use holds::WordError;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 
 /// How long a decision waits for those before it about the same workload.
@@ -141,6 +143,12 @@ impl Service {
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         self.parts.store.as_ref()
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.parts.clock.now()
     }
 
     /// Names of the trust roots besides AMD's.

@@ -10,6 +10,7 @@
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
 mod ceks;
+mod holds;
 pub mod log;
 mod pages;
 pub mod sqlite;
@@ -18,13 +19,13 @@ mod tokens;
 use uuid::Uuid;
 
 use crate::domain::decision::{CountSeen, Decision};
-use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
+pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use log::{AuditLog, Recorded};
 pub use pages::{DecisionPage, DecisionQuery};
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
@@ -135,6 +136,8 @@ pub enum Committed {
         /// The decision that this launch was held, the same for each of its tries.
         decision: Uuid,
     },
+    /// A count is used up and the launch's hold was rejected: this denial is recorded and took a try.
+    Rejected(Uuid),
     /// The launch is no longer waiting. Nothing was written.
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.
@@ -151,7 +154,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens + AuditLog {
+pub trait Store: Tokens + HoldStore + AuditLog {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors
@@ -305,12 +308,6 @@ pub trait Store: Tokens + AuditLog {
     /// # Errors
     /// When the store fails, or what is stored is damaged.
     fn decision(&self, owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
-
-    /// Open holds, oldest first.
-    ///
-    /// # Errors
-    /// When the store fails, or what is stored is damaged.
-    fn holds(&self, owner: &Name) -> Result<Vec<Hold>, StoreError>;
 
     /// What is known of the CEK of this chip (64 bytes).
     ///

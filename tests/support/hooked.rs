@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use keyward::audit::actor::Act;
 use keyward::audit::proof::Head;
 use keyward::audit::record::AuditRecord;
+use keyward::domain::approval::{Approvals, Change, Reset, Word};
 use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
@@ -14,9 +15,9 @@ use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
-    ApplyError, AuditLog, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    OwnerCreated, Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Revoked, Store, StoreError,
-    StoredRevision, TokenCreated, Tokens,
+    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, HoldPage,
+    HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, ReleaseCommit, ReleaseCounts,
+    ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
 };
 use uuid::Uuid;
 
@@ -128,6 +129,17 @@ macro_rules! hooked {
 }
 
 hooked! {
+    HoldStore:
+    holds(owner: &Name, query: HoldQuery) -> Result<HoldPage, StoreError>;
+    hold(owner: &Name, id: Uuid) -> Result<Option<Hold>, StoreError>;
+    settle_hold(owner: &Name, id: Uuid, verb: &Verb, word: &Word, act: &Act) -> Result<Taken<Hold>, StoreError>;
+    limits(owner: &Name, resets: u32, now: Time) -> Result<Counts, StoreError>;
+    reset_limit(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Reset>, StoreError>;
+    approvals(owner: &Name) -> Result<Approvals, StoreError>;
+    require_approvals(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Approvals>, StoreError>;
+}
+
+hooked! {
     Tokens:
     create_owner(owner: &Name, token: TokenHash, act: &Act) -> Result<OwnerCreated, StoreError>;
     owners() -> Result<Vec<Name>, StoreError>;
@@ -163,7 +175,6 @@ hooked! {
     record_refusals(decisions: &[Decision]) -> Result<(), StoreError>;
     decisions(owner: &Name, query: &DecisionQuery) -> Result<DecisionPage, StoreError>;
     decision(owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
-    holds(owner: &Name) -> Result<Vec<Hold>, StoreError>;
     cek_of_chip(chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError>;
     cek_of_key(key: &[u8; 32]) -> Result<Option<CekOfKey>, StoreError>;
     remember_cek(chip: Option<&[u8; 64]>, key: &[u8; 32], certificate: &[u8]) -> Result<(), StoreError>;

@@ -7,6 +7,7 @@ pub(crate) mod hooked;
 pub(crate) mod host;
 pub(crate) mod kds;
 pub(crate) mod other;
+pub(crate) mod people;
 pub(crate) mod server;
 pub(crate) mod tokens;
 pub(crate) mod vectors;

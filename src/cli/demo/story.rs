@@ -72,6 +72,13 @@ pub(super) struct Story {
     thread: std::thread::JoinHandle<()>,
 }
 
+/// A guest that waits for its secrets.
+pub(super) struct Measured {
+    id: Uuid,
+    guest: Guest,
+    request: Value,
+}
+
 /// What a host was answered.
 #[derive(Debug)]
 pub(super) enum Answer {
@@ -201,6 +208,16 @@ impl Story {
         cmdline: &[u8],
         hint: Option<[u8; 32]>,
     ) -> anyhow::Result<Answer> {
+        self.ask(&mut self.measure(started, cmdline, hint)?)
+    }
+
+    /// Loads the example's image with this command line and measures it.
+    pub(super) fn measure(
+        &self,
+        started: (Uuid, Guest),
+        cmdline: &[u8],
+        hint: Option<[u8; 32]>,
+    ) -> anyhow::Result<Measured> {
         let (id, mut guest) = started;
         let status = |status: crate::psp::Status| anyhow::anyhow!("the PSP: {status}");
         for part in parts(cmdline)? {
@@ -218,7 +235,13 @@ impl Story {
         if let (Some(hint), Some(map)) = (hint, request.as_object_mut()) {
             map.insert("launch-digest".to_owned(), json!(Base64(hint)));
         }
-        let (code, body) = self.post(&format!("/vm/{id}/validate"), &request)?;
+        Ok(Measured { id, guest, request })
+    }
+
+    /// Asks for the secrets of a measured guest; one that was held may ask again.
+    pub(super) fn ask(&self, measured: &mut Measured) -> anyhow::Result<Answer> {
+        let Measured { id, guest, request } = measured;
+        let (code, body) = self.post(&format!("/vm/{id}/validate"), request)?;
         if code != 200 {
             let id = |name: &str| {
                 body.get(name)
@@ -241,7 +264,7 @@ impl Story {
         let payload = &reply.secret_payload.0;
         let table = guest
             .launch_secret(&reply.secret_header.0, payload, payload.len())
-            .map_err(status)?;
+            .map_err(|status| anyhow::anyhow!("the PSP: {status}"))?;
         let entries = secret_table::parse(&table)?
             .iter()
             .map(|entry| (entry.guid, entry.data.len()))

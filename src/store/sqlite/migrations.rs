@@ -10,6 +10,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_2.sql"),
     include_str!("schema_3_tokens.sql"),
     include_str!("schema_4_audit.sql"),
+    include_str!("schema_5_holds.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

@@ -3,10 +3,13 @@
 //! WAL with `synchronous=FULL`: what is committed has reached the disk. Changes go through
 //! the writer's thread; reads use connections of their own and never wait for a writer.
 
+mod allowances;
 mod ceks;
 mod crowd;
 mod decisions;
+mod holds;
 mod launches;
+mod limits;
 mod log;
 mod migrations;
 mod objects;
@@ -29,7 +32,6 @@ use super::{
     ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
 };
 use crate::domain::decision::{CountSeen, Decision};
-use crate::domain::hold::Hold;
 use crate::domain::launch::{Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
@@ -340,10 +342,6 @@ impl Store for SqliteStore {
 
     fn decision(&self, owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError> {
         self.read(|c| decisions::find(c, owner, id))
-    }
-
-    fn holds(&self, owner: &Name) -> Result<Vec<Hold>, StoreError> {
-        self.read(|c| releases::holds(c, owner))
     }
 
     fn cek_of_chip(&self, chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError> {
