@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use uuid::{Uuid, uuid};
 
-use super::say;
+use super::{auditor, say};
+use crate::cli::checkpoints::Checkpoints;
 use crate::cli::client::Client;
 use crate::cli::{decision_text, init, output, psp, serve};
-use crate::config::{Config, ExtraRoot, KdsConfig};
+use crate::config::{AuditConfig, Config, ExtraRoot, KdsConfig};
 use crate::domain::Base64;
 use crate::domain::decision::Decision;
 use crate::domain::object::Applied;
@@ -69,6 +70,7 @@ pub(super) struct Story {
     pub(super) client: Client,
     platform: Platform,
     handle: actix_web::dev::ServerHandle,
+    checkpoints: Checkpoints,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -120,9 +122,14 @@ impl Story {
                 url: String::new(),
                 ..KdsConfig::default()
             },
+            audit: AuditConfig {
+                checkpoint_file: Some(folder.join(auditor::SEEN)),
+                ..AuditConfig::default()
+            },
             ..Config::default()
         };
         let service = Arc::new(serve::service(&data, &config)?);
+        let checkpoints = Checkpoints::begin(service.clone(), &config)?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let base = format!("http://{}", listener.local_addr()?);
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -180,6 +187,7 @@ impl Story {
             client,
             platform,
             handle,
+            checkpoints,
             thread,
         })
     }
@@ -308,7 +316,8 @@ impl Story {
         actix_web::rt::System::new().block_on(stop);
         self.thread
             .join()
-            .map_err(|_| anyhow::anyhow!("the server's thread failed"))
+            .map_err(|_| anyhow::anyhow!("the server's thread failed"))?;
+        self.checkpoints.end()
     }
 }
 
