@@ -36,6 +36,7 @@ mod cli_token;
 mod cli_usage;
 mod crash;
 mod crash_holds;
+mod evaluate;
 mod example;
 mod holds;
 mod holds_two;

@@ -94,6 +94,7 @@ const MATRIX: &[Row] = &[
     row("GET", "/v1/decisions", "owner policy-author auditor", "/v1/decisions", 2, ""),
     row("GET", "/v1/decisions/{id}", "owner policy-author auditor", "/v1/decisions/<decision>", 2, "/v1/decisions/<their-decision>"),
     row("GET", "/v1/decisions/{id}/explanation", "owner policy-author auditor", "/v1/decisions/<decision>/explanation", 2, "/v1/decisions/<their-decision>/explanation"),
+    row("POST", "/v1/policies/evaluate", "owner policy-author auditor", "/v1/policies/evaluate", 2, ""),
     row("GET", "/v1/holds", "owner approver auditor", "/v1/holds", 2, ""),
     row("GET", "/v1/holds/{id}", "owner approver auditor", "/v1/holds/<hold>", 2, "/v1/holds/<their-hold>"),
     row("POST", "/v1/holds/{id}/confirm", "owner approver", "/v1/holds/<hold>/confirm", 2, "/v1/holds/<their-hold>/confirm"),
@@ -244,6 +245,9 @@ impl House {
             ("POST", "/v1/limits/reset") => {
                 let binding = json!({"kind": "workload", "name": WORKLOAD});
                 json!({"binding": binding, "secret": "disk", "to": 0, "reason": "a test"})
+            }
+            ("POST", "/v1/policies/evaluate") => {
+                json!({"policy": "release.any", "decision": self.decision, "secret": "disk"})
             }
             ("PUT", "/v1/approvals") => json!({"approvals_required": 1, "reason": "a test"}),
             ("POST", "/v1/tokens") => json!({"name": "new", "role": "auditor", "owner": "acme"}),

@@ -10,6 +10,7 @@ mod audit;
 mod auth;
 mod body;
 mod bundles;
+mod evaluation;
 mod holds;
 mod host;
 mod owner;

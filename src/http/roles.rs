@@ -92,6 +92,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("GET", "/v1/decisions", READS_POLICIES),
     row("GET", "/v1/decisions/{id}", READS_POLICIES),
     row("GET", "/v1/decisions/{id}/explanation", READS_POLICIES),
+    row("POST", "/v1/policies/evaluate", READS_POLICIES),
     row("GET", "/v1/holds", READS_HOLDS),
     row("GET", "/v1/holds/{id}", READS_HOLDS),
     row("POST", "/v1/holds/{id}/confirm", APPROVES),

@@ -9,6 +9,7 @@ mod binding;
 mod budget;
 mod bundles;
 mod decide;
+mod evaluation;
 mod explanation;
 mod facts;
 pub mod floor;
@@ -43,6 +44,7 @@ use refusals::Refusals;
 use turns::Turns;
 use uses::Uses;
 
+pub use evaluation::{DryRun, Evaluation, EvaluationFault};
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
 pub use holds::WordError;
