@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which rooms a room may name besides itself. Whoever is not listed may be named by nobody but `lib.rs`.
-const DOORS: [(&str, &[&str]); 15] = [
+const DOORS: [(&str, &[&str]); 16] = [
     ("audit", &["domain"]),
     ("sev", &[]),
     ("policy", &[]),
@@ -14,16 +14,18 @@ const DOORS: [(&str, &[&str]); 15] = [
     ("psp", &["sev"]),
     ("isolation", &["policy"]),
     ("store", &["domain", "policy"]),
-    ("release", &["domain", "kds", "policy", "sealing", "sev", "store"]),
+    ("identity", &["config", "domain"]),
+    ("release", &["domain", "identity", "kds", "policy", "sealing", "sev", "store"]),
     ("manifest", &["domain", "policy", "sev"]),
     ("config", &["domain", "kds"]),
-    ("http", &["config", "domain", "policy", "release", "sev", "store"]),
+    ("http", &["config", "domain", "identity", "policy", "release", "sev", "store"]),
     (
         "cli",
         &[
             "config",
             "domain",
             "http",
+            "identity",
             "isolation",
             "kds",
             "manifest",

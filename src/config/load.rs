@@ -121,9 +121,14 @@ impl Config {
         let tls = self
             .tls
             .iter_mut()
-            .flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+            .flat_map(|tls| {
+                let asked = [&mut tls.client_ca, &mut tls.client_crl].into_iter().flatten();
+                [&mut tls.certificate, &mut tls.key].into_iter().chain(asked)
+            });
+        let keys = self.identity_providers.iter_mut();
+        let keys = keys.filter_map(|provider| provider.jwks.file.as_mut());
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
-        for path in self.key_file.iter_mut().chain(tls).chain(roots) {
+        for path in self.key_file.iter_mut().chain(tls).chain(roots).chain(keys) {
             *path = folder.join(&*path);
         }
     }
