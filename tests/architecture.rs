@@ -15,10 +15,18 @@ const DOORS: [(&str, &[&str]); 16] = [
     ("isolation", &["policy"]),
     ("store", &["domain", "policy"]),
     ("identity", &["config", "domain"]),
-    ("release", &["domain", "identity", "kds", "policy", "sealing", "sev", "store"]),
+    (
+        "release",
+        &["domain", "identity", "kds", "policy", "sealing", "sev", "store"],
+    ),
     ("manifest", &["domain", "policy", "sev"]),
     ("config", &["domain", "kds"]),
-    ("http", &["config", "domain", "identity", "policy", "release", "sev", "store"]),
+    (
+        "http",
+        &[
+            "config", "domain", "identity", "policy", "release", "sev", "store",
+        ],
+    ),
     (
         "cli",
         &[

@@ -10,9 +10,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use zeroize::Zeroizing;
 
 use super::output::Misused;
 use crate::domain::token::Token;
+use crate::identity::Identities;
 use crate::manifest::Manifests;
 use crate::policy::{Diagnostic, Severity};
 
@@ -90,7 +92,7 @@ impl OptionalConnection {
 pub(super) struct Client {
     agent: Agent,
     server: String,
-    token: Token,
+    token: Zeroizing<String>,
 }
 
 /// A problem document, as far as people are told of it.
@@ -157,16 +159,27 @@ impl Connection {
         let text = zeroize::Zeroizing::new(
             std::fs::read_to_string(&self.token_file).with_context(|| format!("token file {file}"))?,
         );
-        let token = text
-            .trim()
-            .parse()
-            .with_context(|| format!("token file {file}"))?;
+        let token = bearer(text.trim()).with_context(|| format!("token file {file}"))?;
         Client::new(&self.server, token, self.ca_file.as_ref())
     }
 }
 
+/// A token of a server, or one of an identity provider, which only the server can tell from a bad one.
+fn bearer(text: &str) -> anyhow::Result<Zeroizing<String>> {
+    let inside = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if Identities::is_jwt(text) && text.bytes().all(inside) {
+        return Ok(Zeroizing::new(text.to_owned()));
+    }
+    let token: Token = text.parse()?;
+    Ok(Zeroizing::new(token.expose().to_owned()))
+}
+
 impl Client {
-    pub(super) fn new(server: &str, token: Token, ca_file: Option<&PathBuf>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        server: &str,
+        token: Zeroizing<String>,
+        ca_file: Option<&PathBuf>,
+    ) -> anyhow::Result<Self> {
         let roots = match ca_file {
             None => RootCerts::PlatformVerifier,
             Some(path) => {
@@ -252,7 +265,7 @@ impl Client {
     }
 
     fn authorization(&self) -> String {
-        format!("Bearer {}", self.token.expose())
+        format!("Bearer {}", self.token.as_str())
     }
 
     fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {

@@ -260,7 +260,9 @@ impl IdentityProvider {
             return Err("`jwks.max_age_seconds`: must not be less than `refresh_seconds`".to_owned());
         }
         if self.algorithms.is_empty() {
-            return Err("`algorithms`: is empty, so that no token could be valid; leave it out for all".to_owned());
+            return Err(
+                "`algorithms`: is empty, so that no token could be valid; leave it out for all".to_owned(),
+            );
         }
         if self.rules.is_empty() {
             return Err(
@@ -269,7 +271,8 @@ impl IdentityProvider {
             );
         }
         for (number, rule) in self.rules.iter().enumerate() {
-            rule.check().map_err(|why| format!("rule {}: {why}", number + 1))?;
+            rule.check()
+                .map_err(|why| format!("rule {}: {why}", number + 1))?;
         }
         Ok(())
     }
@@ -286,7 +289,11 @@ impl ClaimRule {
         if self.owner.is_some() && self.owner_claim.is_some() {
             return Err("expected `owner` or `owner_claim`, not both".to_owned());
         }
-        owned(self.role, self.owner.is_some() || self.owner_claim.is_some(), "`owner` or `owner_claim`")
+        owned(
+            self.role,
+            self.owner.is_some() || self.owner_claim.is_some(),
+            "`owner` or `owner_claim`",
+        )
     }
 }
 

@@ -118,13 +118,10 @@ impl Config {
 
     /// Makes relative paths relative to the file that named them.
     fn resolve(&mut self, folder: &Path) {
-        let tls = self
-            .tls
-            .iter_mut()
-            .flat_map(|tls| {
-                let asked = [&mut tls.client_ca, &mut tls.client_crl].into_iter().flatten();
-                [&mut tls.certificate, &mut tls.key].into_iter().chain(asked)
-            });
+        let tls = self.tls.iter_mut().flat_map(|tls| {
+            let asked = [&mut tls.client_ca, &mut tls.client_crl].into_iter().flatten();
+            [&mut tls.certificate, &mut tls.key].into_iter().chain(asked)
+        });
         let keys = self.identity_providers.iter_mut();
         let keys = keys.filter_map(|provider| provider.jwks.file.as_mut());
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);

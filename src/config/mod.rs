@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::launch::LaunchBounds;
 
-pub use identity::{ClaimRule, ClientRule, IdentityProvider, JwtAlgorithm, Jwks};
+pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
 pub use load::ConfigError;
 
 /// The server's configuration.

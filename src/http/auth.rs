@@ -77,7 +77,10 @@ impl Credential {
         let Some(header) = headers.next() else {
             return match tls::shown(request) {
                 None => Ok(None),
-                Some(certificate) => certificate.map(Self::Certificate).map(Some).ok_or_else(unauthorized),
+                Some(certificate) => certificate
+                    .map(Self::Certificate)
+                    .map(Some)
+                    .ok_or_else(unauthorized),
             };
         };
         let header = header.to_str().ok().filter(|_| headers.next().is_none());
@@ -105,7 +108,9 @@ async fn authenticated(request: &HttpRequest) -> Result<Identity, Problem> {
 /// Which host calls, if it says so; who shows what is not valid is turned away, so that a host whose token has
 /// ended learns it. Whoever is no host asks like anybody.
 async fn host(request: &HttpRequest) -> Result<Option<Identity>, Problem> {
-    let Some(shown) = Credential::of(request)? else { return Ok(None) };
+    let Some(shown) = Credential::of(request)? else {
+        return Ok(None);
+    };
     let identity = proved(request, shown).await?;
     Ok(Some(identity).filter(|identity| identity.role == Role::Host))
 }

@@ -120,7 +120,8 @@ fn ask_clients(
         let what = "client CRL";
         let pem = read(what, path)?;
         let lists = crls(&pem).filter(|lists| !lists.is_empty());
-        if lists.is_none() {
+        // The library takes a name in UTF-8 only.
+        if lists.is_none() || path.to_str().is_none() {
             return Err(malformed(what, path));
         }
         store
@@ -142,7 +143,9 @@ fn crls(pem: &[u8]) -> Option<Vec<X509Crl>> {
     const END: &str = "-----END X509 CRL-----";
     let text = std::str::from_utf8(pem).ok()?;
     let parts = text.split_inclusive(END).filter(|part| part.contains(END));
-    parts.map(|part| X509Crl::from_pem(part.as_bytes()).ok()).collect()
+    parts
+        .map(|part| X509Crl::from_pem(part.as_bytes()).ok())
+        .collect()
 }
 
 /// The certificate that a connection was made with; none inside: it can't be read.

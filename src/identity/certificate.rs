@@ -28,9 +28,7 @@ impl ClientCertificate {
     /// When it can't be read.
     pub fn read(certificate: &X509Ref) -> Result<Self, ErrorStack> {
         let subject = certificate.subject_name();
-        let text = |entry: &openssl::x509::X509NameEntryRef| {
-            entry.data().to_string()
-        };
+        let text = |entry: &openssl::x509::X509NameEntryRef| entry.data().to_string();
         let mut names = subject.entries_by_nid(Nid::COMMONNAME);
         // Of two, nobody knows which one is meant.
         let common_name = names
@@ -49,7 +47,10 @@ impl ClientCertificate {
         }
         let mut fingerprint = [0; 32];
         let digest = certificate.digest(MessageDigest::sha256())?;
-        fingerprint.iter_mut().zip(digest.iter()).for_each(|(to, from)| *to = *from);
+        fingerprint
+            .iter_mut()
+            .zip(digest.iter())
+            .for_each(|(to, from)| *to = *from);
         let since = Asn1Time::from_unix(0)?.diff(certificate.not_after())?;
         let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
         Ok(Self {
@@ -70,9 +71,9 @@ impl ClientCertificate {
         if let Some(wanted) = &rule.dns {
             let fits = |name: &&String| match wanted.strip_prefix("*.") {
                 None => name.eq_ignore_ascii_case(wanted),
-                Some(domain) => name
-                    .split_once('.')
-                    .is_some_and(|(host, rest)| !host.is_empty() && host != "*" && rest.eq_ignore_ascii_case(domain)),
+                Some(domain) => name.split_once('.').is_some_and(|(host, rest)| {
+                    !host.is_empty() && host != "*" && rest.eq_ignore_ascii_case(domain)
+                }),
             };
             return self.dns.iter().find(fits).map(|name| name.to_ascii_lowercase());
         }
@@ -102,11 +103,12 @@ pub(super) fn identify(
     let subject = &shown.subject;
     // A connection may last longer than the certificate with which it was made.
     if now >= shown.expires {
-        return Err(format!("the certificate of {subject:?} has expired: {}", shown.expires));
+        return Err(format!(
+            "the certificate of {subject:?} has expired: {}",
+            shown.expires
+        ));
     }
-    let found = rules
-        .iter()
-        .find_map(|rule| Some((rule, shown.named(rule)?)));
+    let found = rules.iter().find_map(|rule| Some((rule, shown.named(rule)?)));
     let (rule, name) = found.ok_or_else(|| {
         format!(
             "no rule of `tls.clients` means the certificate of {subject:?}, SHA-256 {}",

@@ -84,7 +84,8 @@ pub(super) fn role(claims: &Claims, rules: &[ClaimRule]) -> Result<(Role, Option
         None => rule.owner.clone(),
         Some(claim) => {
             let named = find(claims, claim).and_then(Value::as_str);
-            let named = named.ok_or_else(|| format!("it has no text as its claim `{claim}`, which names the owner"))?;
+            let named = named
+                .ok_or_else(|| format!("it has no text as its claim `{claim}`, which names the owner"))?;
             let name = named.parse();
             Some(name.map_err(|_| format!("its claim `{claim}` is no owner's name"))?)
         }
@@ -117,7 +118,9 @@ fn text<'a>(claims: &'a Claims, name: &str) -> Option<&'a String> {
 
 /// A `NumericDate` (RFC 7519, section 2): seconds, of which there may be a fraction.
 fn time(claims: &Claims, name: &str) -> Result<Option<Time>, String> {
-    let Some(value) = claims.get(name) else { return Ok(None) };
+    let Some(value) = claims.get(name) else {
+        return Ok(None);
+    };
     let wrong = || format!("the token's `{name}` is not a time in seconds since 1970");
     let seconds = value.as_f64().ok_or_else(wrong)?;
     if !(0.0..=253_402_300_799.0).contains(&seconds) {

@@ -68,11 +68,16 @@ impl KeySet {
         let set: RawSet = serde_json::from_slice(bytes)
             .map_err(|_| "not a JSON Web Key Set: expected {\"keys\": […]}".to_owned())?;
         if set.keys.len() > MOST {
-            return Err(format!("the set has {} keys, at most {MOST} are looked at", set.keys.len()));
+            return Err(format!(
+                "the set has {} keys, at most {MOST} are looked at",
+                set.keys.len()
+            ));
         }
         let mut keys = Vec::new();
         for raw in set.keys {
-            let Ok(raw) = serde_json::from_value::<RawKey>(raw) else { continue };
+            let Ok(raw) = serde_json::from_value::<RawKey>(raw) else {
+                continue;
+            };
             if raw.kty != "oct" && raw.d.is_some() {
                 return Err(
                     "the set has a private key in it: whoever could read it can sign; make a new key and publish its public half only"

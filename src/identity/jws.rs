@@ -60,8 +60,7 @@ impl<'a> Token<'a> {
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| shape());
         // What the parser says of a text can quote it.
         let not_json = |what: &str| format!("the token's {what} is not the JSON object that it must be");
-        let raw: RawHeader =
-            serde_json::from_slice(&decode(header)?).map_err(|_| not_json("header"))?;
+        let raw: RawHeader = serde_json::from_slice(&decode(header)?).map_err(|_| not_json("header"))?;
         let claims: Map<String, Value> =
             serde_json::from_slice(&decode(payload)?).map_err(|_| not_json("payload"))?;
         Ok(Self {
@@ -107,8 +106,8 @@ impl Header {
         let known = JwtAlgorithm::ALL
             .into_iter()
             .find(|known| known.as_str() == raw.alg);
-        let algorithm = known
-            .ok_or_else(|| "the token's `alg` is none of those with a public key".to_owned())?;
+        let algorithm =
+            known.ok_or_else(|| "the token's `alg` is none of those with a public key".to_owned())?;
         if raw.kid.as_ref().is_some_and(|kid| kid.len() > LONGEST_ID) {
             return Err(format!("the token's `kid` has more than {LONGEST_ID} bytes"));
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::jwk::KeySet;
 use super::source::{Source, SourceError, Stamp};
-use crate::config::{JwtAlgorithm, Jwks};
+use crate::config::{Jwks, JwtAlgorithm};
 use crate::domain::Time;
 
 /// How often keys are asked for on account of a token with a key that is not known: anybody can send one.
@@ -66,7 +66,11 @@ impl Keys {
     pub(super) fn refresh(&self, now: Time) {
         let due = {
             let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            let every = if state.failing { AT_MOST_EVERY } else { self.refresh };
+            let every = if state.failing {
+                AT_MOST_EVERY
+            } else {
+                self.refresh
+            };
             now >= state.tried.after(every) || state.stamp != self.source.stamp()
         };
         if due && let Ok(_fetching) = self.fetching.try_lock() {
@@ -99,7 +103,11 @@ impl Keys {
                     .current(now)
                     .ok_or_else(|| "its keys are not to be had, or too old".to_owned())?;
                 if set.find(id, algorithm).is_none() {
-                    return Err(format!("there is no key {} for {}", shown(id), algorithm.as_str()));
+                    return Err(format!(
+                        "there is no key {} for {}",
+                        shown(id),
+                        algorithm.as_str()
+                    ));
                 }
                 Ok(set)
             }
@@ -108,7 +116,10 @@ impl Keys {
 
     fn current(&self, now: Time) -> Option<Arc<KeySet>> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.set.clone().filter(|_| now < state.since.after(self.max_age))
+        state
+            .set
+            .clone()
+            .filter(|_| now < state.since.after(self.max_age))
     }
 
     fn fetch_for_unknown(&self, now: Time) {

@@ -38,7 +38,10 @@ impl Provider {
     pub(super) fn identify(&self, token: &Token<'_>, now: Time) -> Result<Identity, Unproved> {
         let algorithm = token.algorithm();
         if !self.config.algorithms.contains(&algorithm) {
-            let why = format!("the algorithm {} is not among its `algorithms`", algorithm.as_str());
+            let why = format!(
+                "the algorithm {} is not among its `algorithms`",
+                algorithm.as_str()
+            );
             return Err(Unproved(why));
         }
         let set = self

@@ -390,10 +390,7 @@ pub(crate) fn bundle(modules: &[(&str, &str)]) -> Value {
     json!({"kind": "PolicyBundle", "files": files})
 }
 
-fn serve(
-    service: Arc<Service>,
-    tls: Option<Tls>,
-) -> (actix_web::dev::ServerHandle, JoinHandle<()>, String) {
+fn serve(service: Arc<Service>, tls: Option<Tls>) -> (actix_web::dev::ServerHandle, JoinHandle<()>, String) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let base = format!("{scheme}://{}", listener.local_addr().unwrap());

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
 use uuid::{Uuid, uuid};
+use zeroize::Zeroizing;
 
 use super::say;
 use crate::cli::client::Client;
@@ -140,6 +141,7 @@ impl Story {
             })?;
         let handle = receiver.recv().context("the server did not start")??;
 
+        let token = Zeroizing::new(token.expose().to_owned());
         let client = Client::new(&base, token, None)?;
         let objects = manifest::read(&folder.join("example/manifests.yaml"))?.objects;
         let applied: Applied = client.post(
