@@ -304,7 +304,7 @@ fn the_engines_stay_in_their_rooms() {
             ),
             ("actix_web", ["http", "cli"].contains(&source.room.as_str())),
             ("regorus", source.room == "policy"),
-            ("ureq", ["kds", "cli"].contains(&source.room.as_str())),
+            ("ureq", ["kds", "identity", "cli"].contains(&source.room.as_str())),
             ("anyhow", source.room == "cli" || source.file == EXTENSIONS),
             ("clap", source.room == "cli"),
         ] {

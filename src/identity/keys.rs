@@ -56,9 +56,13 @@ impl Keys {
             fetching: Mutex::new(()),
             waiting: AtomicUsize::new(0),
         };
-        match keys.fetch(now) {
+        let stamp = keys.source.stamp();
+        match keys.source.load() {
             Err(error) if keys.source.is_file() => Err(error),
-            _ => Ok(keys),
+            loaded => {
+                keys.keep(loaded, stamp, now);
+                Ok(keys)
+            }
         }
     }
 
@@ -74,7 +78,7 @@ impl Keys {
             now >= state.tried.after(every) || state.stamp != self.source.stamp()
         };
         if due && let Ok(_fetching) = self.fetching.try_lock() {
-            let _ = self.fetch(now);
+            self.fetch(now);
         }
     }
 
@@ -131,16 +135,19 @@ impl Keys {
             // Whoever waited here for another's fetch sees what that one brought.
             let _fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
             if may() {
-                let _ = self.fetch(now);
+                self.fetch(now);
             }
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Fetches the keys; those there were stay if there are no others.
-    fn fetch(&self, now: Time) -> Result<(), SourceError> {
+    fn fetch(&self, now: Time) {
         let stamp = self.source.stamp();
-        let loaded = self.source.load();
+        self.keep(self.source.load(), stamp, now);
+    }
+
+    /// Keeps what was fetched; the keys there were stay if there are no others.
+    fn keep(&self, loaded: Result<KeySet, SourceError>, stamp: Stamp, now: Time) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.tried = now;
         state.stamp = stamp;
@@ -150,7 +157,6 @@ impl Keys {
                 state.set = Some(Arc::new(set));
                 state.since = now;
                 state.failing = false;
-                Ok(())
             }
             Err(error) => {
                 let kept = match &state.set {
@@ -159,7 +165,6 @@ impl Keys {
                 };
                 log::warn!("identity provider {}: {error}; {kept}", self.provider);
                 state.failing = true;
-                Err(error)
             }
         }
     }
