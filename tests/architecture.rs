@@ -13,23 +13,26 @@ const DOORS: [(&str, &[&str]); 16] = [
     ("kds", &["sev"]),
     ("psp", &["sev"]),
     ("isolation", &["policy"]),
-    ("store", &["domain", "policy"]),
+    ("store", &["audit", "domain"]),
     ("identity", &["config", "domain"]),
     (
         "release",
-        &["domain", "identity", "kds", "policy", "sealing", "sev", "store"],
+        &[
+            "audit", "domain", "identity", "kds", "policy", "sealing", "sev", "store",
+        ],
     ),
     ("manifest", &["domain", "policy", "sev"]),
     ("config", &["domain", "kds"]),
     (
         "http",
         &[
-            "config", "domain", "identity", "policy", "release", "sev", "store",
+            "audit", "config", "domain", "identity", "policy", "release", "sev", "store",
         ],
     ),
     (
         "cli",
         &[
+            "audit",
             "config",
             "domain",
             "http",

@@ -333,17 +333,17 @@ fn what_is_no_token_is_refused_before_it_costs_anything() {
     );
     assert!(judge.says(&long).ends_with(" bytes, at most 8192 are looked at"));
     let shape = "not a token of three parts in URL-safe base64";
-    for text in ["..", "a.b", "a.b.c.d", "§.§.§", "e30=.e30=.", "e30.e30.!"] {
-        assert_eq!(
-            judge.says(text).replace("header", "payload"),
-            judge.says(text).replace("header", "payload")
-        );
-        assert!(
-            [shape, "the token's header is not the JSON object that it must be"]
-                .contains(&judge.says(text).as_str()),
-            "{text}: {}",
-            judge.says(text)
-        );
+    let header = "the token's header is not the JSON object that it must be";
+    for (text, expected) in [
+        ("..", header),
+        ("a.b", shape),
+        ("a.b.c.d", shape),
+        ("§.§.§", shape),
+        ("e30=.e30=.", shape),
+        ("e30.e30.!", header),
+        ("W10.e30.", header),
+    ] {
+        assert_eq!(judge.says(text), expected, "{text}");
     }
     let signed = |header: Value| Key::shared_rsa().token_with(&header, &all);
     for (header, expected) in [

@@ -4,9 +4,11 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, OwnerBody, OwnerList, OwnerReply, PushBody,
-    PushReply, RegisterBody, RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, TokenBody,
-    TokenList, TokenReply, ValidateBody, ValidateReply,
+    ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
+    DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, OwnerBody, OwnerList, OwnerReply,
+    ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply, RevisionList,
+    RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList, TokenReply,
+    ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use keyward::release::DecisionExplanation;
@@ -33,6 +35,14 @@ fn host_api() -> Value {
     generator.subschema_for::<ApplyBody>();
     generator.subschema_for::<DecisionList>();
     generator.subschema_for::<DecisionExplanation>();
+    generator.subschema_for::<HoldList>();
+    generator.subschema_for::<ConfirmBody>();
+    generator.subschema_for::<ReasonBody>();
+    generator.subschema_for::<LimitList>();
+    generator.subschema_for::<ResetBody>();
+    generator.subschema_for::<ResetReply>();
+    generator.subschema_for::<ApprovalsBody>();
+    generator.subschema_for::<ApprovalsReply>();
     generator.subschema_for::<BundleList>();
     generator.subschema_for::<PushBody>();
     generator.subschema_for::<PushReply>();
@@ -46,6 +56,11 @@ fn host_api() -> Value {
     generator.subschema_for::<OwnerBody>();
     generator.subschema_for::<OwnerReply>();
     generator.subschema_for::<OwnerList>();
+    generator.subschema_for::<EntryList>();
+    generator.subschema_for::<SignedCheckpoint>();
+    generator.subschema_for::<CheckpointList>();
+    generator.subschema_for::<ConsistencyReply>();
+    generator.subschema_for::<ProofReply>();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies and replies of Keyward's HTTP APIs",

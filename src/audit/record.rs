@@ -14,8 +14,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::actor::Actor;
 use super::tree::leaf_hash;
-use crate::domain::decision::{SecretVersion, WorkloadRef};
+use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
+use crate::domain::launch::Binding;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
 
 /// Version of the record's shape.
@@ -40,42 +42,6 @@ pub struct AuditRecord {
     pub actor: Actor,
     /// What was done.
     pub event: Event,
-}
-
-/// Who did something.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Actor {
-    /// Whoever holds a token.
-    Token {
-        /// The token's id.
-        id: Uuid,
-        /// What it is called.
-        name: String,
-        /// Its role.
-        role: Name,
-    },
-    /// Whoever holds the key of a client certificate.
-    Certificate {
-        /// SHA-256 of the certificate.
-        fingerprint: HexDigest,
-        /// Its subject.
-        subject: String,
-    },
-    /// Somebody for whom an identity provider spoke.
-    Identity {
-        /// The provider.
-        issuer: String,
-        /// Whom it named.
-        subject: String,
-    },
-    /// A host, by its address.
-    Host {
-        /// The socket's peer, or what a trusted proxy said.
-        address: String,
-    },
-    /// The server, of its own accord.
-    Server,
 }
 
 /// What was done. Later versions add kinds; those that there are keep their meaning.
@@ -124,7 +90,7 @@ pub enum Event {
         /// What it is called.
         name: String,
         /// Its role.
-        role: Name,
+        role: String,
         /// When it expires; null for never.
         expires: Option<Time>,
     },
@@ -153,15 +119,35 @@ pub enum Event {
         /// What the person gave as the reason.
         reason: String,
     },
-    /// Counts of releases were set back.
+    /// What was left of a hold's confirmation was taken back.
+    HoldWithdrawn {
+        /// The hold.
+        hold: Uuid,
+        /// What the person gave as the reason.
+        reason: String,
+    },
+    /// A person wanted a count of releases lowered.
     LimitReset {
-        /// Whose counts.
-        object: ObjectRef,
-        /// What they were.
+        /// What the count counts in.
+        binding: Binding,
+        /// The secret.
+        secret: Name,
+        /// What the count was.
         from: u64,
-        /// What they are now.
+        /// What it is now, or is to be.
         to: u64,
-        /// Why.
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// What the person gave as the reason.
+        reason: String,
+    },
+    /// A person wanted another number of people asked for.
+    ApprovalsRequired {
+        /// How many.
+        people: u8,
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// What the person gave as the reason.
         reason: String,
     },
     /// Releases to or of something were stopped.
@@ -225,7 +211,7 @@ pub struct ObjectRef {
 }
 
 /// What an object is, as manifests write it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names of manifests' kinds say it")]
 pub enum ObjectKind {
     Owner,
@@ -235,6 +221,7 @@ pub enum ObjectKind {
     Firmware,
     Workload,
     PolicyBundle,
+    SigningKey,
     Trust,
 }
 
@@ -289,6 +276,41 @@ pub enum RecordError {
 pub struct Leaf(String);
 
 impl AuditRecord {
+    /// The record of a decision, given the document as it is stored. The host that asked is the actor.
+    #[must_use]
+    pub fn of_decision(id: Uuid, decision: &Decision, document: &str) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            id,
+            time: decision.time,
+            owner: Some(decision.owner.clone()),
+            actor: Actor::Host {
+                address: decision.address.clone(),
+                identity: decision.host_identity.clone(),
+            },
+            event: Event::Decision {
+                id: decision.id,
+                outcome: decision.outcome,
+                workload: decision.workload.clone(),
+                released: decision.released.clone(),
+                document: document_digest(document.as_bytes()),
+            },
+        }
+    }
+
+    /// The record of what the server did of its own accord, or somebody who can write its data folder.
+    #[must_use]
+    pub fn of_server(id: Uuid, time: Time, owner: Option<Name>, event: Event) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            id,
+            time,
+            owner,
+            actor: Actor::Server,
+            event,
+        }
+    }
+
     /// The bytes that are stored, hashed and exported: one line, without a newline.
     ///
     /// # Errors

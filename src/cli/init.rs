@@ -10,7 +10,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Ended;
+use super::audit::log_key;
 use super::output::{self, Format};
+use crate::audit::actor::Act;
+use crate::audit::key::{KeyName, VerifierKey};
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, Role, SystemClock};
 use crate::release::tokens::NewToken;
@@ -33,6 +36,9 @@ pub(super) struct Init {
     /// Where to put the key file; best on another disk than the data. Default: in the data folder
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Name of the audit log, in its checkpoints and key: a name of yours, such as example.com/keyward. Default: a random one
+    #[arg(long, value_name = "NAME")]
+    log_name: Option<KeyName>,
     /// Write the owner's token to this file too, readable by you only
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -51,6 +57,7 @@ struct Answer<'a> {
     token: &'a str,
     data_dir: &'a Path,
     key_file: &'a Path,
+    log_key: String,
 }
 
 impl Init {
@@ -59,10 +66,11 @@ impl Init {
             .owner
             .parse()
             .with_context(|| format!("--owner {:?}", self.owner))?;
-        let (token, key_path) = create(
+        let (token, key_path, log_key) = create(
             &self.data_dir,
             &owner,
             self.key_file.as_deref(),
+            self.log_name,
             self.token_file.as_deref(),
             self.admin_token_file.as_deref(),
         )?;
@@ -71,16 +79,18 @@ impl Init {
             token: token.expose(),
             data_dir: &self.data_dir,
             key_file: &key_path,
+            log_key: log_key.to_string(),
         };
         if !output::structured(self.output, &made)? {
             output::line(&format!(
-                "Data folder  {}\nKey file     {}\nOwner        {}\nToken        {}\n\n\
+                "Data folder  {}\nKey file     {}\nOwner        {}\nToken        {}\nLog key      {}\n\n\
                  The token is shown once. Keep a copy of the key file elsewhere: without it no secret can be opened.\n\
                  Next: keyward serve --data-dir {}",
                 self.data_dir.display(),
                 key_path.display(),
                 owner,
                 token.expose(),
+                made.log_key,
                 self.data_dir.display(),
             ))?;
         }
@@ -95,9 +105,10 @@ pub(super) fn create(
     folder: &Path,
     owner: &Name,
     key_file: Option<&Path>,
+    log_name: Option<KeyName>,
     token_file: Option<&Path>,
     admin_token_file: Option<&Path>,
-) -> anyhow::Result<(Token, PathBuf)> {
+) -> anyhow::Result<(Token, PathBuf, VerifierKey)> {
     let database = folder.join(sqlite::FILE);
     if database.exists() {
         bail!("{} is initialised already; nothing was changed", folder.display());
@@ -127,11 +138,14 @@ pub(super) fn create(
             .push(Made::File(folder.join(format!("{}{companion}", sqlite::FILE))));
     }
     let store = SqliteStore::open(folder, true)?;
-    store.set_meta("key_id", &hex::encode(Sealer::new(key).key_id()))?;
+    let sealer = Sealer::new(key);
+    store.set_meta("key_id", &hex::encode(sealer.key_id()))?;
+    let log_key = log_key::make(&store, &sealer, log_name)?;
     // The usual place moves with the folder.
     let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path);
     store.set_meta("key_file", &recorded.to_string_lossy())?;
-    if store.create_owner(owner, token.hash(), SystemClock.now())? == OwnerCreated::Exists {
+    let act = Act::of_server(SystemClock.now());
+    if store.create_owner(owner, token.hash(), &act)? == OwnerCreated::Exists {
         bail!("the data folder has an owner {owner} already");
     }
     if admin_token_file.is_some() {
@@ -141,10 +155,10 @@ pub(super) fn create(
             owner: None,
             expires: None,
         };
-        store.create_token(&new.entry(Role::Admin, None, SystemClock.now())?, admin.hash())?;
+        store.create_token(&new.entry(Role::Admin, None, act.time)?, admin.hash(), &act)?;
     }
     made.keep();
-    Ok((token, key_path))
+    Ok((token, key_path, log_key))
 }
 
 /// What was made so far, removed on the way out unless it is forgotten.

@@ -3,12 +3,17 @@
 //! Exit codes: 0 done or allowed, 1 failed, 2 denied, 64 wrong usage.
 
 mod apply;
+mod approvals;
+mod audit;
+mod checkpoints;
 mod client;
 mod decision;
 mod decision_text;
 mod demo;
+mod hold;
 mod init;
 mod kds;
+mod limits;
 mod output;
 mod owner;
 mod policy;
@@ -31,7 +36,7 @@ struct Keyward {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Show the whole story in a temporary folder: a guest released, one denied, a count used up
+    /// Show the whole story in a temporary folder: a guest released, one denied, a count used up and confirmed
     Demo(demo::Demo),
     /// Make a data folder: database, key file, owner and first token
     Init(init::Init),
@@ -48,6 +53,15 @@ enum Verb {
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
+    /// The audit log: export it, prove records, verify an export offline
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
+    /// Releases that wait for a person's word: confirm or reject them
+    #[command(subcommand)]
+    Hold(hold::HoldVerb),
+    /// How often secrets were released, and the only way to lower a count
+    #[command(subcommand)]
+    Limits(limits::LimitsVerb),
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
@@ -99,6 +113,9 @@ pub fn run() -> ExitCode {
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
+        Verb::Audit(verb) => verb.run(),
+        Verb::Hold(verb) => verb.run(),
+        Verb::Limits(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),

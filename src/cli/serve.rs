@@ -12,6 +12,8 @@ use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
+use super::audit::log_key;
+use super::checkpoints::Checkpoints;
 use super::{Ended, output};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
@@ -77,7 +79,9 @@ impl Serve {
         let address = listener.local_addr()?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
 
+        let mut checkpoints = Checkpoints::begin(service.clone(), &config)?;
         let (stop, stopped) = channel::<()>();
+        let timer = checkpoints.timer()?;
         let tidy = tidier(service.clone(), stopped)?;
         let state = http::State {
             service: service.clone(),
@@ -94,6 +98,8 @@ impl Serve {
         drop(stop);
         let _ = tidy.join();
         service.tidy()?;
+        drop(timer);
+        checkpoints.end()?;
         Ok(Ended::Done)
     }
 
@@ -168,14 +174,16 @@ pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
     })
 }
 
-/// The use cases on a data folder, as the configuration says.
-pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
-    let store = open_store(folder)?;
+/// The key-encryption key of a data folder: the one that is named, or that `init` was told.
+pub(super) fn open_sealer(
+    store: &SqliteStore,
+    folder: &Path,
+    named: Option<&Path>,
+) -> anyhow::Result<Sealer> {
     // Relative: in the data folder, wherever that has moved to.
     let recorded = store.meta("key_file")?.map(|path| folder.join(path));
-    let key_path = config
-        .key_file
-        .clone()
+    let key_path = named
+        .map(Path::to_owned)
         .or(recorded)
         .context("no key file is named; use --key-file")?;
     let sealer = Sealer::new(key_file::read(&key_path)?);
@@ -185,6 +193,19 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
             key_path.display()
         );
     }
+    Ok(sealer)
+}
+
+/// The use cases on a data folder, as the configuration says.
+pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
+    let store = open_store(folder)?;
+    let sealer = open_sealer(&store, folder, config.key_file.as_deref())?;
+    let Some(log_key) = log_key::load(&store, &sealer)? else {
+        bail!(
+            "this data folder is older than the audit log: run `keyward audit init --data-dir {}` first, which makes the key that signs it",
+            folder.display()
+        );
+    };
     let (roots, root_owners) = roots(&config.danger_extra_roots)?;
     let ceks: Arc<dyn CekSource> = if config.kds.url.is_empty() {
         Arc::new(NoService)
@@ -223,7 +244,7 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
     };
-    let service = Service::new(parts, settings(config, root_owners))?;
+    let service = Service::new(parts, settings(config, root_owners))?.signing_log(log_key);
     if let Some(root) = service.ownerless_roots()?.first() {
         bail!(
             "the extra root {root} names no owners, and the data folder has several: say for whom it counts with `owners: [NAME, …]` in danger_extra_roots"

@@ -6,7 +6,11 @@ use super::load::ConfigError;
 impl Config {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let Self {
-            launch, kds, policy, ..
+            launch,
+            kds,
+            policy,
+            audit,
+            ..
         } = self;
         let within = [
             ("launch.lifetime_seconds", launch.lifetime_seconds, 1, 86_400),
@@ -38,6 +42,7 @@ impl Config {
             ("policy.time_limit_ms", policy.time_limit_ms, 1, 10_000),
             ("policy.cached_bundles", policy.cached_bundles, 1, u32::MAX),
             ("policy.workers", policy.workers, 0, 1024),
+            ("audit.checkpoint_seconds", audit.checkpoint_seconds, 1, 3600),
             ("policy.worker_memory_mib", policy.worker_memory_mib, 192, 65_536),
         ];
         for (key, value, least, most) in within {

@@ -125,7 +125,9 @@ impl Config {
         let keys = self.identity_providers.iter_mut();
         let keys = keys.filter_map(|provider| provider.jwks.file.as_mut());
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
-        for path in self.key_file.iter_mut().chain(tls).chain(roots).chain(keys) {
+        let log = self.audit.checkpoint_file.iter_mut();
+        let all = self.key_file.iter_mut().chain(tls).chain(roots);
+        for path in all.chain(keys).chain(log) {
             *path = folder.join(&*path);
         }
     }

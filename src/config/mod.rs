@@ -46,6 +46,8 @@ pub struct Config {
     pub kds: KdsConfig,
     /// Evaluation of policies.
     pub policy: PolicyConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// What is logged, in `env_logger`'s syntax: `info`, `keyward=debug`, …
     pub log: String,
 }
@@ -138,6 +140,26 @@ pub struct PolicyConfig {
     pub worker_memory_mib: u32,
 }
 
+/// The audit log.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// How often a checkpoint is signed, if the log grew.
+    pub checkpoint_seconds: u32,
+    /// File that every checkpoint is appended to. Best where the server's user may append and nothing else: a log that
+    /// was rolled back and signed again is told by it, and the server does not start on one.
+    pub checkpoint_file: Option<PathBuf>,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            checkpoint_seconds: 5,
+            checkpoint_file: None,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -151,6 +173,7 @@ impl Default for Config {
             launch: LaunchConfig::default(),
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),
+            audit: AuditConfig::default(),
             log: "warn,keyward=info".to_owned(),
         }
     }

@@ -3,6 +3,7 @@
 //! Plain data that every room above may name: no I/O, no clock, no policy language. What comes in
 //! from outside is parsed into these types or refused; what leaves is exactly what they hold.
 
+pub mod approval;
 pub mod bytes;
 pub mod decision;
 pub mod hold;

@@ -29,8 +29,8 @@ pub enum Proof {
     Token,
     /// A token of an identity provider.
     Jwt {
-        /// The provider, as the configuration calls it.
-        provider: String,
+        /// The provider, by its own name: `iss`.
+        issuer: String,
         /// Whom it spoke for: `sub`.
         subject: String,
     },

@@ -324,7 +324,7 @@ async fn do_register(
     let workload = mailing(body)?;
     let (action, applied) = on_thread(state, move |service| {
         service
-            .register_workload(&caller.owner, uuid, &workload, on_conflict)
+            .register_workload(&caller, uuid, &workload, on_conflict)
             .map_err(Problem::from)
     })
     .await?;

@@ -6,13 +6,16 @@
 
 mod answer;
 mod apply;
+mod audit;
 mod auth;
 mod body;
 mod bundles;
+mod holds;
 mod host;
 mod owner;
 mod peer;
 mod problem;
+mod problem_kind;
 mod roles;
 mod signing_keys;
 mod tls;
@@ -33,7 +36,13 @@ use crate::release::Service;
 use problem::{Kind, Problem};
 
 pub use apply::ApplyBody;
+pub use audit::{
+    CheckpointList, ConsistencyReply, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
+};
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
+pub use holds::{
+    ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
+};
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
 pub use owner::DecisionList;
 pub use roles::{ENDPOINTS, Endpoint, Who};
@@ -87,7 +96,7 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
             .configure(owner::routes)
             .service(readable("/livez").route(head_or_get().to(livez)))
             .service(readable("/readyz").route(head_or_get().to(readyz)))
-            .service(readable("/problems/{name}").route(head_or_get().to(problem::page)))
+            .service(readable("/problems/{name}").route(head_or_get().to(problem_kind::page)))
             .default_service(web::to(|request: HttpRequest| async move {
                 Problem::new(Kind::NotFound, "there is nothing at this path").response(&request)
             }))
@@ -139,6 +148,9 @@ async fn readyz(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
     let service = state.service.clone();
     let roots = service.extra_roots();
     match web::block(move || service.store().ping()).await {
+        Ok(Ok(())) if state.service.log_fault().is_some() => {
+            Problem::new(Kind::Unavailable, "the audit log can't be signed").response(&request)
+        }
         Ok(Ok(())) => {
             HttpResponse::Ok().json(serde_json::json!({"status": "ready", "danger_extra_roots": roots}))
         }

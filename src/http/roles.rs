@@ -36,6 +36,8 @@ const WRITES_SECRETS: Who = Who::Roles(&[Owner, SecretWriter]);
 const READS_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor, Auditor]);
 const WRITES_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor]);
 const READS_HOLDS: Who = Who::Roles(&[Owner, Approver, Auditor]);
+const APPROVES: Who = Who::Roles(&[Owner, Approver]);
+const READS_LOG: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const READS_TOKENS: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const WRITES_TOKENS: Who = Who::Roles(&[Admin, Owner]);
 const ADMIN: Who = Who::Roles(&[Admin]);
@@ -93,6 +95,19 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("GET", "/v1/decisions/{id}", READS_POLICIES),
     row("GET", "/v1/decisions/{id}/explanation", READS_POLICIES),
     row("GET", "/v1/holds", READS_HOLDS),
+    row("GET", "/v1/holds/{id}", READS_HOLDS),
+    row("POST", "/v1/holds/{id}/confirm", APPROVES),
+    row("POST", "/v1/holds/{id}/reject", APPROVES),
+    row("POST", "/v1/holds/{id}/withdraw", APPROVES),
+    row("GET", "/v1/limits", READS_HOLDS),
+    row("POST", "/v1/limits/reset", APPROVES),
+    row("GET", "/v1/approvals", READS_HOLDS),
+    row("PUT", "/v1/approvals", APPROVES),
+    row("GET", "/v1/audit/entries", READS_LOG),
+    row("GET", "/v1/audit/checkpoint", READS_LOG),
+    row("GET", "/v1/audit/checkpoints", READS_LOG),
+    row("GET", "/v1/audit/consistency", READS_LOG),
+    row("GET", "/v1/audit/proof/{id}", READS_LOG),
     row("GET", "/v1/tokens", READS_TOKENS),
     row("POST", "/v1/tokens", WRITES_TOKENS),
     row("DELETE", "/v1/tokens/{id}", WRITES_TOKENS),

@@ -57,7 +57,7 @@ impl Provider {
         let (role, owner) = claims::role(claims, &self.config.rules)
             .map_err(|why| Unproved(format!("subject {subject:?}: {why}")))?;
         let proof = Proof::Jwt {
-            provider: self.config.name.clone(),
+            issuer: self.config.issuer.clone(),
             subject: subject.to_owned(),
         };
         let name = format!("{}/{subject}", self.config.name);

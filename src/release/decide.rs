@@ -150,6 +150,7 @@ impl Service {
                 hold,
                 retry_after: self.settings.hold_retry,
             }),
+            Committed::Rejected(decision) => Err(Refusal::Denied { decision }),
             Committed::Gone => Err(self.gone(launch.id, asked)),
         }
     }

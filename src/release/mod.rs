@@ -4,6 +4,7 @@
 //! a platform is verified before a policy sees it, a guest is measured before it is evaluated,
 //! evaluated before it is counted, and counted and recorded before a wrapped byte leaves.
 
+pub mod audit_log;
 mod binding;
 mod budget;
 mod bundles;
@@ -11,6 +12,7 @@ mod decide;
 mod explanation;
 mod facts;
 pub mod floor;
+mod holds;
 pub mod host;
 mod identities;
 mod launch;
@@ -29,7 +31,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::launch::LaunchBounds;
-use crate::domain::{Clock, Name};
+use crate::domain::{Clock, Name, Time};
 use crate::identity::Identities;
 use crate::kds::CekSource;
 use crate::policy::{Evaluator, PreparedBundle};
@@ -45,6 +47,7 @@ use uses::Uses;
 
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
+pub use holds::WordError;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 
 /// How long a decision waits for those before it about the same workload.
@@ -106,6 +109,8 @@ pub struct Service {
     explaining: Turns<Name>,
     /// When tokens were last used.
     uses: Uses,
+    /// What signs the audit log.
+    log: audit_log::Signing,
     /// Whether it was logged that an extra root counts for nobody.
     warned: Once,
 }
@@ -130,6 +135,7 @@ impl Service {
             turns: Turns::new(PATIENCE),
             explaining: Turns::new(Duration::ZERO),
             uses: Uses::default(),
+            log: audit_log::Signing::default(),
             warned: Once::new(),
             library,
             parts,
@@ -141,6 +147,12 @@ impl Service {
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         self.parts.store.as_ref()
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.parts.clock.now()
     }
 
     /// Names of the trust roots besides AMD's.

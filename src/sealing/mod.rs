@@ -46,6 +46,8 @@ pub enum Place<'a> {
         /// The launch.
         launch: Uuid,
     },
+    /// The key that signs the audit log's checkpoints.
+    AuditLogKey,
 }
 
 /// Why a value could not be sealed or opened. Never says anything of the value.
@@ -216,6 +218,7 @@ impl Place<'_> {
                 part(owner.as_str().as_bytes());
                 part(launch.as_bytes());
             }
+            Self::AuditLogKey => part(b"audit-log-key"),
         }
         out
     }

@@ -10,19 +10,24 @@
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
 mod ceks;
+mod holds;
+pub mod log;
+mod pages;
 pub mod sqlite;
 mod tokens;
 
 use uuid::Uuid;
 
-use crate::domain::decision::{CountSeen, Decision, Outcome};
-use crate::domain::hold::Hold;
+use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
+pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
+pub use log::{AuditLog, Recorded};
+pub use pages::{DecisionPage, DecisionQuery};
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
 /// The store could not do what was asked.
@@ -131,32 +136,12 @@ pub enum Committed {
         /// The decision that this launch was held, the same for each of its tries.
         decision: Uuid,
     },
+    /// A count is used up and the launch's hold was rejected: this denial is recorded and took a try.
+    Rejected(Uuid),
     /// The launch is no longer waiting. Nothing was written.
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.
     Changed,
-}
-
-/// A page of decisions, newest first.
-#[derive(Debug)]
-pub struct DecisionPage {
-    /// The decisions.
-    pub decisions: Vec<Decision>,
-    /// Where the next page begins; none: this was the last.
-    pub next: Option<i64>,
-}
-
-/// Which decisions are asked for.
-#[derive(Clone, Debug, Default)]
-pub struct DecisionQuery {
-    /// Older than this cursor.
-    pub before: Option<i64>,
-    /// At most this many.
-    pub limit: u32,
-    /// With this outcome.
-    pub outcome: Option<Outcome>,
-    /// Of this workload.
-    pub workload: Option<Uuid>,
 }
 
 /// A revision, with what signed it.
@@ -169,7 +154,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens {
+pub trait Store: Tokens + HoldStore + AuditLog {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors
@@ -180,7 +165,7 @@ pub trait Store: Tokens {
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
+    fn apply(&self, owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError>;
 
     /// A workload and all that its releases depend on, read in one moment.
     ///
@@ -323,12 +308,6 @@ pub trait Store: Tokens {
     /// # Errors
     /// When the store fails, or what is stored is damaged.
     fn decision(&self, owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
-
-    /// Open holds, oldest first.
-    ///
-    /// # Errors
-    /// When the store fails, or what is stored is damaged.
-    fn holds(&self, owner: &Name) -> Result<Vec<Hold>, StoreError>;
 
     /// What is known of the CEK of this chip (64 bytes).
     ///

@@ -7,6 +7,8 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use keyward::audit::actor::Act;
+use keyward::audit::key::SignerKey;
 use keyward::config::{IdentityProvider, Tls};
 use keyward::domain::launch::LaunchBounds;
 use keyward::domain::token::Token;
@@ -152,7 +154,9 @@ impl App {
         // 2026-01-02T03:04:05Z
         let clock = Arc::new(TestClock(AtomicI64::new(1_767_323_045_000)));
         let owner: Name = "acme".parse().unwrap();
-        store.create_owner(&owner, token.hash(), clock.now()).unwrap();
+        store
+            .create_owner(&owner, token.hash(), &Act::of_server(clock.now()))
+            .unwrap();
         let key = new_key(&SystemRandom).unwrap();
         Self::on(options, folder, store, key, token.expose().to_owned(), clock)
     }
@@ -379,7 +383,16 @@ fn service(
         clock: clock.clone(),
         random: Arc::new(SystemRandom),
     };
-    Arc::new(Service::new(parts, options.settings.clone()).unwrap())
+    Arc::new(
+        Service::new(parts, options.settings.clone())
+            .unwrap()
+            .signing_log(log_key()),
+    )
+}
+
+/// The key that signs the audit log of tests' servers.
+pub(crate) fn log_key() -> SignerKey {
+    SignerKey::from_seed("example.com/keyward".parse().unwrap(), Zeroizing::new([1; 32])).unwrap()
 }
 
 /// A policy bundle object.

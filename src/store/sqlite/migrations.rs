@@ -9,7 +9,9 @@ const VERSIONS: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3_tokens.sql"),
-    include_str!("schema_4_host_tokens.sql"),
+    include_str!("schema_4_audit.sql"),
+    include_str!("schema_5_holds.sql"),
+    include_str!("schema_6_host_tokens.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

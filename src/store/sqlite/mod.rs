@@ -3,10 +3,14 @@
 //! WAL with `synchronous=FULL`: what is committed has reached the disk. Changes go through
 //! the writer's thread; reads use connections of their own and never wait for a writer.
 
+mod allowances;
 mod ceks;
 mod crowd;
 mod decisions;
+mod holds;
 mod launches;
+mod limits;
+mod log;
 mod migrations;
 mod objects;
 mod owners;
@@ -24,11 +28,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::{
-    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
+    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, Recorded,
     ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
 };
 use crate::domain::decision::{CountSeen, Decision};
-use crate::domain::hold::Hold;
 use crate::domain::launch::{Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
@@ -220,7 +223,7 @@ impl Store for SqliteStore {
         self.read(|c| objects::owner_state(c, owner))
     }
 
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError> {
+    fn apply(&self, owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError> {
         let owner = owner.clone();
         self.writer
             .run(move |c| objects::apply(c, &owner, generation, &changes))
@@ -339,10 +342,6 @@ impl Store for SqliteStore {
 
     fn decision(&self, owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError> {
         self.read(|c| decisions::find(c, owner, id))
-    }
-
-    fn holds(&self, owner: &Name) -> Result<Vec<Hold>, StoreError> {
-        self.read(|c| releases::holds(c, owner))
     }
 
     fn cek_of_chip(&self, chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError> {

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::revisions;
 use super::rows::{self, to_json};
-use super::{ApplyError, RowError, StoreError};
+use super::{ApplyError, Recorded, RowError, StoreError};
+use super::{log, revisions};
 use crate::domain::state::{
     ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo, WorkloadContext,
 };
@@ -193,8 +193,12 @@ pub(super) fn apply(
     c: &Connection,
     owner: &Name,
     generation: i64,
-    changes: &ChangeSet,
+    changes: &Recorded<ChangeSet>,
 ) -> Result<(), ApplyError> {
+    let Recorded {
+        what: changes,
+        records,
+    } = changes;
     let raised = c
         .execute(
             "UPDATE owners SET generation = generation + 1 WHERE name = ?1 AND generation = ?2",
@@ -218,7 +222,9 @@ pub(super) fn apply(
             return Err(ApplyError::Taken(uuid));
         }
     }
-    write(c, owner.as_str(), changes).map_err(|e| ApplyError::Store(StoreError::from(e)))
+    write(c, owner.as_str(), changes)
+        .and_then(|()| records.iter().try_for_each(|record| log::append(c, record)))
+        .map_err(|e| ApplyError::Store(StoreError::from(e)))
 }
 
 fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowError> {
