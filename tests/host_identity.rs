@@ -1,6 +1,10 @@
 //! Hosts that say who they are: workloads that require it, policies that look at it, records that keep it.
 
-use keyward::domain::Role;
+use std::path::Path;
+
+use keyward::domain::{Role, Time};
+use keyward::store::Tokens as _;
+use keyward::store::sqlite::{FILE, SqliteStore};
 use serde_json::{Value, json};
 
 use crate::identity_jwt::trusting;
@@ -263,4 +267,46 @@ fn an_owner_s_host_token_opens_nothing_that_is_an_owner_s() {
         app.as_token(&node, method, path, &json!({}))
             .expect(403, "forbidden");
     }
+}
+
+#[test]
+fn tokens_of_a_database_from_before_hosts_stay_what_they_were() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store/sqlite");
+    let old = rusqlite::Connection::open(folder.path().join(FILE)).unwrap();
+    let mut texts: Vec<_> = std::fs::read_dir(&sources)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    texts.retain(|path| path.extension().is_some_and(|ending| ending == "sql"));
+    texts.sort_by_key(|path| path.to_str().unwrap().replace("schema.sql", "schema_1.sql"));
+    let before = texts
+        .iter()
+        .position(|path| path.to_str().unwrap().ends_with("_host_tokens.sql"))
+        .unwrap();
+    for text in &texts[..before] {
+        old.execute_batch(&std::fs::read_to_string(text).unwrap())
+            .unwrap();
+    }
+    old.execute_batch(&format!(
+        "INSERT INTO owners (name, created) VALUES ('acme', 1);
+         INSERT INTO tokens (hash, id, owner, name, role, created, expires, last_used, revoked)
+         VALUES (zeroblob(32), zeroblob(16), 'acme', 'ci', 'auditor', 7, 8, 9, 10);
+         PRAGMA user_version = {before}; PRAGMA application_id = 0x4b575244;"
+    ))
+    .unwrap();
+    drop(old);
+    let store = SqliteStore::open(folder.path(), false).unwrap();
+    let [token] = store.tokens(None).unwrap().try_into().unwrap();
+    assert_eq!((token.name.as_str(), token.role), ("ci", Role::Auditor));
+    let millis = |time: Option<Time>| time.unwrap().millis();
+    assert_eq!(token.created.millis(), 7);
+    assert_eq!(
+        [
+            millis(token.expires),
+            millis(token.last_used),
+            millis(token.revoked)
+        ],
+        [8, 9, 10]
+    );
 }

@@ -370,3 +370,49 @@ fn files_of_authorities_and_lists_that_are_wrong_are_named() {
         assert_eq!(said, format!("error: {expected}\n"));
     }
 }
+
+#[test]
+fn commands_show_a_certificate_in_place_of_a_token() {
+    let house = House::new();
+    let shell = Shell::new();
+    shell.write("roots.pem", house.roots.certificate.to_pem().unwrap());
+    let pair = house.authority.issue(&Says::client("an-auditor"));
+    let (certificate, key) = (
+        pair.certificate.to_pem().unwrap(),
+        pair.key.private_key_to_pem_pkcs8().unwrap(),
+    );
+    shell.write("certificate.pem", &certificate);
+    shell.write("key.pem", &key);
+    let sec1 = pair.key.ec_key().unwrap().private_key_to_pem().unwrap();
+    for (name, key) in [("pkcs8.pem", &key), ("sec1.pem", &sec1)] {
+        shell.write(name, [certificate.as_slice(), key].concat());
+    }
+    let list = |server: &str, file: &str| {
+        let arguments = ["decision", "list", "-o", "json", "--ca-file", "roots.pem"];
+        shell.run(&[&arguments[..], &["--server", server, "--cert-file", file]].concat())
+    };
+    let base = &house.app.base;
+    for file in ["pkcs8.pem", "sec1.pem"] {
+        assert_eq!(list(base, file).json(), json!([]));
+    }
+    for (file, expected) in [
+        (
+            "none.pem",
+            "error: client certificate none.pem: No such file or directory (os error 2)\n",
+        ),
+        (
+            "key.pem",
+            "error: client certificate key.pem holds no certificate in PEM form\n",
+        ),
+        (
+            "certificate.pem",
+            "error: client certificate certificate.pem holds no private key in PEM form without a passphrase: append it to the certificate\n",
+        ),
+    ] {
+        assert_eq!(list(base, file).failed(), expected);
+    }
+    assert_eq!(
+        list("http://127.0.0.1:1", "pkcs8.pem").failed(),
+        "error: http://127.0.0.1:1: a client certificate is shown over https:// only\n"
+    );
+}

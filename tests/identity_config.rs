@@ -1,5 +1,6 @@
 //! Identity providers and client certificates configured wrong: one sentence each, before anything is served.
 
+use keyward::config::Config;
 use serde_json::{Value, json};
 
 use crate::support::Shell;
@@ -182,7 +183,7 @@ fn a_file_of_keys_that_is_missing_or_holds_none_is_named() {
 }
 
 #[test]
-fn client_certificates_without_an_authority_or_a_meaning_are_refused() {
+fn cert_files_without_an_authority_or_a_meaning_are_refused() {
     let shell = Shell::initialised();
     let with = |change: Value| {
         let mut tls = json!({"certificate": "server.pem", "key": "server.key"});
@@ -240,4 +241,25 @@ fn client_certificates_without_an_authority_or_a_meaning_are_refused() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn the_example_is_a_configuration_that_is_understood() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/identities/keyward.yaml");
+    let config = Config::load(Some(&path), std::iter::empty()).unwrap();
+    let names: Vec<&str> = config
+        .identity_providers
+        .iter()
+        .map(|p| p.name.as_str())
+        .collect();
+    assert_eq!(names, ["corp", "nodes"]);
+    assert_eq!(config.identity_providers[0].rules.len(), 3);
+    // Paths are relative to the file.
+    let keys = config.identity_providers[1].jwks.file.as_ref().unwrap();
+    assert_eq!(keys, &path.with_file_name("nodes-jwks.json"));
+    let tls = config.tls.unwrap();
+    assert_eq!(
+        (tls.clients.len(), tls.client_crl),
+        (4, Some(path.with_file_name("clients.crl")))
+    );
 }

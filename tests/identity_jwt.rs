@@ -455,3 +455,20 @@ fn records_name_the_provider_and_the_subject_and_are_of_one_caller() {
     assert_eq!(callers[0], callers[1]);
     assert_ne!(callers[1], callers[2]);
 }
+
+#[test]
+fn the_audit_log_says_who_vouched_for_a_caller() {
+    let (app, _folder) = trusting(Options::default());
+    app.standard();
+    let token = app.jwt_of(Role::SecretWriter);
+    let secret = json!({"name": "spare", "type": "luks-passphrase", "value": {"base64": "aHVudGVyMg=="},
+                        "policies": ["release.any"]});
+    app.as_token(&token, "PUT", "/v1/secrets/spare", &secret).ok();
+    let entries = app.owner("GET", "/v1/audit/entries", &Value::Null).ok().body["items"].clone();
+    let last = &entries.as_array().unwrap().last().unwrap()["record"];
+    assert_eq!(last["event"]["object"]["name"], "spare");
+    assert_eq!(
+        last["actor"],
+        json!({"type": "identity", "name": "corp/alice", "issuer": ISSUER, "subject": "alice", "role": "secret-writer"})
+    );
+}

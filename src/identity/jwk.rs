@@ -28,6 +28,9 @@ struct Key {
     public: PKey<Public>,
 }
 
+/// A public key, and the algorithms it is good for.
+type Good = (PKey<Public>, Vec<JwtAlgorithm>);
+
 #[derive(Deserialize)]
 struct RawSet {
     keys: Vec<serde_json::Value>,
@@ -145,7 +148,7 @@ impl RawKey {
     }
 
     /// The public key, and the algorithms for its kind; none for kinds that are not known.
-    fn public(&self) -> Result<Option<(PKey<Public>, Vec<JwtAlgorithm>)>, ErrorStack> {
+    fn public(&self) -> Result<Option<Good>, ErrorStack> {
         use JwtAlgorithm::{EdDsa, Es256, Es384, Ps256, Ps384, Ps512, Rs256, Rs384, Rs512};
         let bytes = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_ref()?).ok();
         Ok(match (self.kty.as_str(), self.crv.as_deref()) {
