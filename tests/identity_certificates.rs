@@ -395,6 +395,19 @@ fn commands_show_a_certificate_in_place_of_a_token() {
     for file in ["pkcs8.pem", "sec1.pem"] {
         assert_eq!(list(base, file).json(), json!([]));
     }
+    let stranger = house.authority.issue(&Says::client("somebody"));
+    let key = stranger.key.private_key_to_pem_pkcs8().unwrap();
+    shell.write(
+        "stranger.pem",
+        [stranger.certificate.to_pem().unwrap(), key].concat(),
+    );
+    let refused = list(base, "stranger.pem").failed();
+    assert_eq!(
+        refused,
+        format!(
+            "error: {base} gives no role to this certificate: name another with --cert-file, or a token's file with --token-file\n"
+        )
+    );
     for (file, expected) in [
         (
             "none.pem",

@@ -296,6 +296,10 @@ impl Client {
         };
         if problem.errors.is_empty() {
             bail!(match status.as_u16() {
+                401 if matches!(self.credential, Credential::Certificate(_)) => format!(
+                    "{} gives no role to this certificate: name another with --cert-file, or a token's file with --token-file",
+                    self.server
+                ),
                 401 => format!(
                     "{} does not know this token, or it has expired or was revoked: name the file of a valid one with --token-file",
                     self.server
