@@ -82,6 +82,7 @@ mod psp_status;
 mod psp_stored;
 mod readme;
 mod register;
+mod register_two;
 mod release_flow;
 mod revisions;
 mod roles;

@@ -12,6 +12,7 @@ pub(super) enum Kind {
     Forbidden,
     Denied,
     ConfirmationRequired,
+    ApprovalRequired,
     NotFound,
     MethodNotAllowed,
     LaunchUsed,
@@ -26,12 +27,13 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::Malformed,
     Kind::Unauthorized,
     Kind::Forbidden,
     Kind::Denied,
     Kind::ConfirmationRequired,
+    Kind::ApprovalRequired,
     Kind::NotFound,
     Kind::MethodNotAllowed,
     Kind::LaunchUsed,
@@ -79,6 +81,12 @@ impl Kind {
                 403,
                 "The release waits for the owner",
                 "Every policy allows the release, but as many were made as the owner permitted. The owner can confirm the hold; then the same request succeeds while the launch has not expired. Try again after `Retry-After`.",
+            ),
+            Self::ApprovalRequired => (
+                "approval-required",
+                403,
+                "Another person must send the same",
+                "The owner asks for two people where policies, workloads, key sets and signing keys are registered. What was sent is kept as a proposal for a day and changes nothing. Another person, with a token of another name, sends the same: then it is registered. `keyward limits list` shows what is proposed.",
             ),
             Self::NotFound => (
                 "not-found",
