@@ -83,9 +83,10 @@ fn every_kind_of_event_fits_the_schema_and_an_unknown_member_does_not() {
         json!({"kind": "server-stopped"}),
     ];
     let actors = [
-        json!({"type": "certificate", "fingerprint": digest, "subject": "CN=ops"}),
-        json!({"type": "identity", "issuer": "https://id.example.com", "subject": "ann"}),
+        json!({"type": "certificate", "name": "certificate/ops", "fingerprint": digest, "subject": "CN=ops", "role": "admin"}),
+        json!({"type": "identity", "name": "corp/ann", "issuer": "https://id.example.com", "subject": "ann", "role": "owner"}),
         json!({"type": "host", "address": "192.0.2.7"}),
+        json!({"type": "host", "address": "192.0.2.7", "identity": "token/node-7"}),
         json!({"type": "server"}),
     ];
     let read = |value: &Value| serde_json::from_value::<AuditRecord>(value.clone());

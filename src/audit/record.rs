@@ -295,6 +295,7 @@ impl AuditRecord {
             owner: Some(decision.owner.clone()),
             actor: Actor::Host {
                 address: decision.address.clone(),
+                identity: decision.host_identity.clone(),
             },
             event: Event::Decision {
                 id: decision.id,

@@ -62,7 +62,7 @@ impl Kind {
                 "unauthorized",
                 401,
                 "A valid token is needed",
-                "Send `Authorization: Bearer …` with a token that has not expired and was not revoked. `keyward init` and `keyward token create` make them.",
+                "Send `Authorization: Bearer …` with a token that has not expired and was not revoked. `keyward init` and `keyward token create` make them. A token of an identity provider, or a client certificate, does as well where the server's configuration gives it a role. A host may come without; what it shows must be valid.",
             ),
             Self::Forbidden => (
                 "forbidden",

@@ -10,10 +10,12 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
 use uuid::{Uuid, uuid};
+use zeroize::Zeroizing;
 
 use super::{auditor, say};
 use crate::cli::checkpoints::Checkpoints;
 use crate::cli::client::Client;
+use crate::cli::credential::Credential;
 use crate::cli::{decision_text, init, output, psp, serve};
 use crate::config::{AuditConfig, Config, ExtraRoot, KdsConfig};
 use crate::domain::Base64;
@@ -154,6 +156,7 @@ impl Story {
             })?;
         let handle = receiver.recv().context("the server did not start")??;
 
+        let token = Credential::Token(Zeroizing::new(token.expose().to_owned()));
         let client = Client::new(&base, token, None)?;
         let objects = manifest::read(&folder.join("example/manifests.yaml"))?.objects;
         let applied: Applied = client.post(
