@@ -17,7 +17,9 @@ use uuid::Uuid;
 use super::actor::Actor;
 use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
+use crate::domain::hold::Guest;
 use crate::domain::launch::Binding;
+use crate::domain::revision::By;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
 
 /// Version of the record's shape.
@@ -90,6 +92,27 @@ pub enum Event {
         /// What the person gave as the reason.
         reason: String,
     },
+    /// What was proposed is registered, with this record: another person wanted the same.
+    RegistrationAgreed {
+        /// Of what is registered.
+        digest: HexDigest,
+        /// Who wanted it, the first of them first.
+        words: Vec<By>,
+        /// What the last one gave as the reason.
+        reason: String,
+    },
+    /// A key of a chip was imported by whoever has the data folder.
+    CekImported {
+        /// Fingerprint of the CEK.
+        fingerprint: HexDigest,
+        /// The chip, where it was named or the file's name says it.
+        chip: Option<String>,
+    },
+    /// The log was begun, on a data folder that is older than it.
+    LogBegun {
+        /// The log's public key.
+        key: String,
+    },
     /// A token was made.
     TokenCreated {
         /// Its id.
@@ -114,6 +137,8 @@ pub enum Event {
         hold: Uuid,
         /// How many more releases it allows.
         additional: u64,
+        /// For which guest; null: for any of the workload.
+        guest: Option<Guest>,
         /// How many confirmations are still needed.
         missing: u32,
         /// What the person gave as the reason.
@@ -125,6 +150,11 @@ pub enum Event {
         hold: Uuid,
         /// What the person gave as the reason.
         reason: String,
+    },
+    /// A hold closed by itself: there was room again.
+    HoldClosed {
+        /// The hold.
+        hold: Uuid,
     },
     /// What was left of a hold's confirmation was taken back.
     HoldWithdrawn {

@@ -144,7 +144,7 @@ pub(super) fn create(
     // The usual place moves with the folder.
     let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path);
     store.set_meta("key_file", &recorded.to_string_lossy())?;
-    let act = Act::of_server(SystemClock.now());
+    let act = Act::of_data_folder(SystemClock.now());
     if store.create_owner(owner, token.hash(), &act)? == OwnerCreated::Exists {
         bail!("the data folder has an owner {owner} already");
     }

@@ -97,7 +97,7 @@ impl Serve {
         })?;
         drop(stop);
         let _ = tidy.join();
-        service.tidy()?;
+        service.tidy_for_good()?;
         drop(timer);
         checkpoints.end()?;
         Ok(Ended::Done)

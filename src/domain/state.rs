@@ -128,6 +128,8 @@ pub struct ChangeSet {
     pub workloads: Vec<RegisteredWorkload>,
     /// Objects removed: kind and name.
     pub removed: Vec<(Kind, String)>,
+    /// UUIDs of workloads that were drawn, as none was named and none had been.
+    pub drawn: Vec<Uuid>,
 }
 
 /// A bundle that becomes the active one.

@@ -36,6 +36,8 @@ const WRITES_SECRETS: Who = Who::Roles(&[Owner, SecretWriter]);
 const READS_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor, Auditor]);
 const WRITES_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor]);
 const READS_HOLDS: Who = Who::Roles(&[Owner, Approver, Auditor]);
+// Who registers policies sees what waits for a second person.
+const READS_PROPOSALS: Who = Who::Roles(&[Owner, PolicyAuthor, Approver, Auditor]);
 const APPROVES: Who = Who::Roles(&[Owner, Approver]);
 const READS_LOG: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const READS_TOKENS: Who = Who::Roles(&[Admin, Owner, Auditor]);
@@ -100,9 +102,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("POST", "/v1/holds/{id}/confirm", APPROVES),
     row("POST", "/v1/holds/{id}/reject", APPROVES),
     row("POST", "/v1/holds/{id}/withdraw", APPROVES),
-    row("GET", "/v1/limits", READS_HOLDS),
+    row("GET", "/v1/limits", READS_PROPOSALS),
     row("POST", "/v1/limits/reset", APPROVES),
-    row("GET", "/v1/approvals", READS_HOLDS),
+    row("GET", "/v1/approvals", READS_PROPOSALS),
     row("PUT", "/v1/approvals", APPROVES),
     row("GET", "/v1/audit/entries", READS_LOG),
     row("GET", "/v1/audit/checkpoint", READS_LOG),

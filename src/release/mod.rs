@@ -206,11 +206,20 @@ impl Service {
     /// When the store fails.
     pub fn tidy(&self) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
-        self.refusals.flush(self.store())?;
+        self.refusals.flush(self.store(), Some(now))?;
         self.uses.flush(self.store(), now)?;
         self.parts.identities.refresh(now);
         while self.store().sweep(now)? {}
         Ok(())
+    }
+
+    /// The same when the server ends: what was counted and not written yet is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn tidy_for_good(&self) -> Result<(), StoreError> {
+        self.refusals.flush(self.store(), None)?;
+        self.tidy()
     }
 }
 

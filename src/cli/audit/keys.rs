@@ -3,12 +3,17 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use uuid::Uuid;
 
 use super::log_key;
 use super::source::Place;
+use crate::audit::actor::Act;
 use crate::audit::key::KeyName;
+use crate::audit::record::Event;
 use crate::cli::output::{self, Format};
 use crate::cli::{Ended, serve};
+use crate::domain::{Clock as _, SystemClock};
+use crate::store::AuditLog as _;
 
 #[derive(Args)]
 #[command(
@@ -65,6 +70,9 @@ impl Init {
         let store = serve::open_store(&self.data_dir)?;
         let sealer = serve::open_sealer(&store, &self.data_dir, self.key_file.as_deref())?;
         let key = log_key::make(&store, &sealer, self.log_name)?;
+        let event = Event::LogBegun { key: key.to_string() };
+        let act = Act::of_data_folder(SystemClock.now());
+        store.record(act.record(Uuid::new_v4(), None, event))?;
         output::line(&format!(
             "Log key  {key}\n\nThe audit log begins here: what was done before is not in it."
         ))?;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openssl::sha::sha256;
+use uuid::Uuid;
 
 use super::RegisterError;
 use super::activation::Activating;
@@ -41,6 +42,8 @@ pub(super) struct Draft<'a> {
     sealed: BTreeMap<Name, Vec<u8>>,
     contents: BTreeMap<Name, Vec<u8>>,
     removed: Vec<(Kind, String)>,
+    /// UUIDs that were drawn for workloads.
+    pub(super) drawn: Vec<Uuid>,
 }
 
 impl<'a> Draft<'a> {
@@ -82,6 +85,7 @@ impl<'a> Draft<'a> {
             sealed: BTreeMap::new(),
             contents: BTreeMap::new(),
             removed: Vec::new(),
+            drawn: Vec::new(),
         }
     }
 
@@ -286,6 +290,7 @@ impl<'a> Draft<'a> {
     pub(super) fn finish(mut self) -> Result<Finished, RegisterError> {
         let mut set = ChangeSet {
             removed: std::mem::take(&mut self.removed),
+            drawn: std::mem::take(&mut self.drawn),
             ..ChangeSet::default()
         };
         let loaded = self.new_bundle;

@@ -274,7 +274,7 @@ impl Service {
                 return Ok(registered);
             }
             let guarded = bound.guarded(&set)?;
-            let guarded = guarded.map(|digest| self.guarded(caller, digest, &registered));
+            let guarded = guarded.map(|digest| self.guarded(caller, digest, &set, &registered));
             let records = self.records(caller, before.events(&set));
             let recorded = Recorded {
                 records: records.map_err(SealError::from)?,

@@ -37,7 +37,11 @@ impl Draft<'_> {
             (Some(uuid), _) => uuid,
             (None, known) => match known.or(last) {
                 Some(uuid) => uuid,
-                None => self.service.fresh_uuid().map_err(|_| RegisterError::Busy)?,
+                None => {
+                    let drawn = self.service.fresh_uuid().map_err(|_| RegisterError::Busy)?;
+                    self.drawn.push(drawn);
+                    drawn
+                }
             },
         };
         let oca = object

@@ -6,10 +6,11 @@ use uuid::Uuid;
 use super::allowances::{self, Asked};
 use super::{
     Committed, ReleaseCommit, RowError, SqliteStore, StoreError, decisions, launches, limits, log, rows,
+    tokens,
 };
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
-use crate::domain::approval::{Approvals, Change, Reset, Word};
+use crate::domain::approval::{Approvals, Change, PATIENCE, Reset, Word};
 use crate::domain::decision::{CountSeen, Decision, Outcome};
 use crate::domain::hold::{Hold, HoldState};
 use crate::domain::{Name, Time};
@@ -124,6 +125,14 @@ fn settle(
     };
     let reason = word.reason.clone();
     let required = limits::approvals(c, owner)?.approvals_required;
+    if let Verb::Confirm(_) = verb {
+        if required > 1
+            && let Some(why) = tokens::without_word(c, owner, &word.by, word.time)?
+        {
+            return Ok(Taken::Refused(why));
+        }
+        forget_words(c, owner, &mut hold, required, word.time)?;
+    }
     let taken = match verb {
         Verb::Confirm(_) if hold.counts.is_empty() => Err(
             "the hold was opened by an earlier version and does not say which counts are in the way: it will once a launch asks again"
@@ -147,6 +156,7 @@ fn settle(
         Verb::Confirm(asked) => Event::HoldConfirmed {
             hold: id,
             additional: asked.additional,
+            guest: hold.approvals.last().and_then(|approval| approval.guest),
             missing: usize::from(required)
                 .saturating_sub(hold.approvals.len())
                 .try_into()
@@ -158,6 +168,31 @@ fn settle(
     };
     log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event))?;
     Ok(Taken::Done(hold))
+}
+
+/// Forgets approvals that count no more: of tokens that are no longer valid, or a day old, or that nobody asks for.
+fn forget_words(
+    c: &Connection,
+    owner: &Name,
+    hold: &mut Hold,
+    required: u8,
+    now: Time,
+) -> Result<(), RowError> {
+    if hold.state != HoldState::Pending {
+        return Ok(());
+    }
+    for approval in std::mem::take(&mut hold.approvals) {
+        let counts = required > 1
+            && approval.word.time.after(PATIENCE) > now
+            && tokens::without_word(c, owner, &approval.word.by, now)?.is_none();
+        if counts {
+            hold.approvals.push(approval);
+        }
+    }
+    if hold.approvals.is_empty() {
+        hold.state = HoldState::Open;
+    }
+    Ok(())
 }
 
 fn update(c: &Connection, hold: &mut Hold) -> Result<(), RowError> {
@@ -185,12 +220,17 @@ fn waiting(c: &Connection, asked: &Asked<'_>) -> Result<Option<Hold>, RowError> 
 /// Closes the hold of these secrets, if one waits: there was room.
 pub(super) fn close(c: &Connection, asked: &Asked<'_>, now: Time) -> Result<(), RowError> {
     match waiting(c, asked)? {
-        Some(hold) => close_one(c, hold, now),
+        Some(hold) => close_one(c, asked.owner, hold, now),
         None => Ok(()),
     }
 }
 
-fn close_one(c: &Connection, mut hold: Hold, now: Time) -> Result<(), RowError> {
+fn close_one(c: &Connection, owner: &Name, mut hold: Hold, now: Time) -> Result<(), RowError> {
+    let event = Event::HoldClosed { hold: hold.id };
+    log::append(
+        c,
+        &Act::of_server(now).record(Uuid::new_v4(), Some(owner.clone()), event),
+    )?;
     hold.state = HoldState::Closed;
     hold.closed = Some(now);
     update(c, &mut hold)
@@ -216,7 +256,7 @@ pub(super) fn close_with_room(c: &Connection, owner: &Name, now: Time) -> Result
             .has_room();
         }
         if room {
-            close_one(c, hold, now)?;
+            close_one(c, owner, hold, now)?;
         }
     }
     Ok(())
@@ -379,16 +419,19 @@ pub(super) fn deny(
     Ok(Committed::Rejected(denied.id))
 }
 
-/// Why a release beyond the limit was made.
-pub(super) fn confirmed(c: &Connection, owner: &Name, id: Uuid) -> Result<String, RowError> {
-    let names: Vec<String> = find(c, owner, id)?
-        .map(|hold| {
-            hold.approvals
-                .into_iter()
-                .map(|approval| approval.word.by.name)
-                .collect()
-        })
-        .unwrap_or_default();
+/// Why a release beyond the limit was made: who confirmed it.
+pub(super) fn confirmed(c: &Connection, owner: &Name, holds: &[Uuid]) -> Result<String, RowError> {
+    let mut names: Vec<String> = Vec::new();
+    for id in holds {
+        let approvals = find(c, owner, *id)?
+            .map(|hold| hold.approvals)
+            .unwrap_or_default();
+        for approval in approvals {
+            if !names.contains(&approval.word.by.name) {
+                names.push(approval.word.by.name);
+            }
+        }
+    }
     Ok(format!(
         "every policy allows, and {} confirmed it beyond the limit",
         names.join(" and ")

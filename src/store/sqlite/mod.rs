@@ -14,6 +14,7 @@ mod log;
 mod migrations;
 mod objects;
 mod owners;
+mod proposals;
 mod releases;
 mod revisions;
 mod rows;

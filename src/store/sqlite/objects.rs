@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::rows::{self, to_json};
 use super::{ApplyError, Guarded, Recorded, RowError, StoreError, Taken};
-use super::{limits, log, revisions};
+use super::{log, proposals, revisions};
 use crate::domain::state::{
     ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo, WorkloadContext,
 };
@@ -201,7 +201,8 @@ pub(super) fn apply(
         records,
     } = changes;
     if let Some(guarded) = guarded
-        && let Some(waits) = limits::second_person(c, owner, generation, guarded).map_err(StoreError::from)?
+        && let Some(waits) =
+            proposals::second_person(c, owner, generation, guarded).map_err(StoreError::from)?
     {
         return Ok(waits);
     }

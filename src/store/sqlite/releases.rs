@@ -90,9 +90,9 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
     }
     let confirmed = if within {
         holds::close(c, &asked, decision.time)?;
-        None
+        Vec::new()
     } else {
-        allowances::use_up(c, &asked, &seen)?.into_iter().next()
+        allowances::use_up(c, &asked, &seen)?
     };
     for count in &seen {
         raise(c, &decision.owner, count)?;
@@ -113,11 +113,11 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
     }
     let mut recorded = Decision {
         counts: seen,
-        hold: confirmed,
+        hold: confirmed.first().copied(),
         ..decision.clone()
     };
-    if let Some(hold) = confirmed {
-        recorded.reason = holds::confirmed(c, &decision.owner, hold)?;
+    if !confirmed.is_empty() {
+        recorded.reason = holds::confirmed(c, &decision.owner, &confirmed)?;
     }
     decisions::insert(c, &recorded)?;
     Ok(Committed::Released)
