@@ -16,6 +16,8 @@ const VERBS: &[&str] = &[
     "token list",
     "token revoke",
     "serve",
+    "backup",
+    "restore",
     "apply",
     "audit",
     "audit export",

@@ -182,7 +182,7 @@ pub enum Event {
     },
     /// A store that is older than what was seen outside was accepted.
     RollbackAccepted {
-        /// Size of the tree that was seen outside.
+        /// Size of the tree that was seen outside; 0: none was.
         seen: u64,
         /// Size of the tree that is served.
         accepted: u64,

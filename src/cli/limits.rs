@@ -76,7 +76,10 @@ impl List {
             table.add_row([
                 count.secret.to_string(),
                 written(&count.binding),
-                count.released.to_string(),
+                match count.unknown {
+                    false => count.released.to_string(),
+                    true => format!("{} or more", count.released),
+                },
                 limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string()),
                 count.confirmed.to_string(),
             ]);

@@ -5,6 +5,7 @@
 mod apply;
 mod approvals;
 mod audit;
+mod backup;
 mod checkpoints;
 mod client;
 mod decision;
@@ -48,6 +49,10 @@ enum Verb {
     Token(token::TokenVerb),
     /// Run the server on a data folder that `init` made
     Serve(serve::Serve),
+    /// Copy a data folder into one file while the server serves
+    Backup(backup::Backup),
+    /// Make a data folder from a backup, or only verify the backup
+    Restore(backup::restore::Restore),
     /// Register what manifests say: policies, secrets, firmware, workloads
     Apply(apply::Apply),
     /// List and show what was decided, and why
@@ -111,6 +116,8 @@ pub fn run() -> ExitCode {
         Verb::Owner(verb) => verb.run(),
         Verb::Token(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Restore(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
         Verb::Audit(verb) => verb.run(),

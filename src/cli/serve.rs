@@ -45,6 +45,10 @@ pub(super) struct Serve {
     /// The key file, where it is not the one that `init` was told
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Serve a database that is older than the checkpoints outside (`audit.checkpoint_file`), this once: every release
+    /// that has a limit is held until a person resets its count
+    #[arg(long)]
+    accept_rollback: bool,
 }
 
 /// An address, or a host's name, with a port.
@@ -78,7 +82,7 @@ impl Serve {
         let address = listener.local_addr()?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
 
-        let mut checkpoints = Checkpoints::begin(service.clone(), &config)?;
+        let mut checkpoints = Checkpoints::begin(service.clone(), &config, self.accept_rollback)?;
         let (stop, stopped) = channel::<()>();
         let timer = checkpoints.timer()?;
         let tidy = tidier(service.clone(), stopped)?;
@@ -198,6 +202,13 @@ pub(super) fn open_sealer(
 /// The use cases on a data folder, as the configuration says.
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
     let store = open_store(folder)?;
+    if let Some(taken) = store.restored_from()?
+        && config.audit.checkpoint_file.is_none()
+    {
+        log::warn!(
+            "this data folder was restored from a backup of {taken}, and no checkpoint outside (audit.checkpoint_file) says whether secrets were released since: if they may have been, start once with --accept-rollback"
+        );
+    }
     let sealer = open_sealer(&store, folder, config.key_file.as_deref())?;
     let Some(log_key) = log_key::load(&store, &sealer)? else {
         bail!(

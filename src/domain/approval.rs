@@ -116,4 +116,8 @@ pub struct Count {
     pub limit: Option<u64>,
     /// Confirmed releases beyond the limit that were not made yet.
     pub confirmed: u64,
+    /// More may have been released than were counted, as an older copy of the database was accepted: every release is
+    /// held until the count is reset.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }

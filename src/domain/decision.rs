@@ -64,6 +64,10 @@ pub struct CountSeen {
     /// Confirmed releases beyond the limit that this launch could use, of those not made yet.
     #[serde(default, skip_serializing_if = "is_none_left")]
     pub confirmed: u64,
+    /// More may have been released than were counted, as an older copy of the database was accepted: no release is
+    /// within the limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
@@ -75,7 +79,8 @@ impl CountSeen {
     /// Whether another release would be within the limit.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.limit.is_none_or(|limit| self.released < limit)
+        self.limit
+            .is_none_or(|limit| !self.unknown && self.released < limit)
     }
 
     /// A sentence, if there is no room for another release, and none was confirmed beyond the limit.
@@ -91,6 +96,12 @@ impl CountSeen {
         } else {
             format!("{kind} {name}")
         };
+        if self.unknown {
+            return Some(format!(
+                "how often {} was released within {of} is not known since an older copy of the database was accepted, where {limit} are allowed",
+                self.secret
+            ));
+        }
         Some(format!(
             "{} was released {released} times within {of}, where {limit} are allowed",
             self.secret

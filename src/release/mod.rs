@@ -19,6 +19,7 @@ mod platform;
 mod refusals;
 pub mod register;
 pub mod replay;
+mod rollback;
 pub mod tokens;
 mod turns;
 mod uses;
@@ -46,6 +47,7 @@ use uses::Uses;
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
 pub use holds::WordError;
+pub use rollback::Standing;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 
 /// How long a decision waits for those before it about the same workload.

@@ -13,6 +13,7 @@ mod ceks;
 mod holds;
 pub mod log;
 mod pages;
+mod recovery;
 pub mod sqlite;
 mod tokens;
 
@@ -28,6 +29,7 @@ pub use ceks::{CekOfKey, KnownCek};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use log::{AuditLog, Recorded};
 pub use pages::{DecisionPage, DecisionQuery};
+pub use recovery::{Recovery, Sealed, SealedPlace};
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
 /// The store could not do what was asked.
@@ -154,7 +156,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens + HoldStore + AuditLog {
+pub trait Store: Tokens + HoldStore + AuditLog + Recovery {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors

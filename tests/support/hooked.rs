@@ -16,7 +16,7 @@ use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
     ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, HoldPage,
-    HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, ReleaseCommit, ReleaseCounts,
+    HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, Recovery, ReleaseCommit, ReleaseCounts,
     ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
 };
 use uuid::Uuid;
@@ -195,4 +195,9 @@ hooked! {
     log_checkpoints(after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError>;
     log_checkpoint() -> Result<Option<StoredCheckpoint>, StoreError>;
     keep_checkpoint(previous: u64, checkpoint: StoredCheckpoint, now: Time) -> Result<bool, StoreError>;
+}
+
+hooked! {
+    Recovery:
+    accept_rollback(seen: u64, accepted: u64, record: AuditRecord, now: Time) -> Result<(), StoreError>;
 }

@@ -211,6 +211,7 @@ pub(super) fn close_with_room(c: &Connection, owner: &Name, now: Time) -> Result
             let released = super::releases::released(c, owner, &count.binding, &count.secret)?;
             room &= CountSeen {
                 released,
+                unknown: super::recovery::is_unknown(c, owner, &count.binding, &count.secret)?,
                 ..count.clone()
             }
             .has_room();

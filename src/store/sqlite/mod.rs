@@ -5,6 +5,7 @@
 
 mod allowances;
 mod ceks;
+mod copy;
 mod crowd;
 mod decisions;
 mod holds;
@@ -14,6 +15,7 @@ mod log;
 mod migrations;
 mod objects;
 mod owners;
+mod recovery;
 mod releases;
 mod revisions;
 mod rows;
@@ -37,6 +39,8 @@ use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{Clock as _, HexDigest, Name, SystemClock, Time};
 use writer::Writer;
+
+pub use copy::{CopyError, snapshot};
 
 /// The database's file in the data folder.
 pub const FILE: &str = "keyward.db";
