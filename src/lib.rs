@@ -35,3 +35,4 @@ pub mod release;
 pub mod sealing;
 pub mod sev;
 pub mod store;
+pub mod webhook;

@@ -29,6 +29,8 @@ const VERBS: &[&str] = &[
     "decision",
     "decision list",
     "decision show",
+    "webhook",
+    "webhook test",
     "hold",
     "hold list",
     "hold show",

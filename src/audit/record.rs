@@ -180,6 +180,13 @@ pub enum Event {
         /// Index of the last one.
         last: u64,
     },
+    /// Decisions were forgotten by the rule of retention: their records stay, with the digests of their documents.
+    DecisionsDropped {
+        /// How many.
+        count: u64,
+        /// All of them are from before that.
+        before: Time,
+    },
     /// A store that is older than what was seen outside was accepted.
     RollbackAccepted {
         /// Size of the tree that was seen outside; 0: none was.

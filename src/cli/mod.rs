@@ -22,6 +22,7 @@ mod psp;
 mod serve;
 mod sev;
 mod token;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,9 @@ enum Verb {
     /// The audit log: export it, prove records, verify an export offline
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// Who is told of new holds and checkpoints
+    #[command(subcommand)]
+    Webhook(webhook::WebhookVerb),
     /// Releases that wait for a person's word: confirm or reject them
     #[command(subcommand)]
     Hold(hold::HoldVerb),
@@ -121,6 +125,7 @@ pub fn run() -> ExitCode {
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
         Verb::Audit(verb) => verb.run(),
+        Verb::Webhook(verb) => verb.run(),
         Verb::Hold(verb) => verb.run(),
         Verb::Limits(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),

@@ -124,7 +124,12 @@ impl Config {
             .flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
         let log = self.audit.checkpoint_file.iter_mut();
-        for path in self.key_file.iter_mut().chain(tls).chain(roots).chain(log) {
+        let webhooks = self
+            .webhooks
+            .iter_mut()
+            .flat_map(|webhook| webhook.ca_file.iter_mut().chain([&mut webhook.secret_file]));
+        let all = self.key_file.iter_mut().chain(tls).chain(roots);
+        for path in all.chain(log).chain(webhooks) {
             *path = folder.join(&*path);
         }
     }

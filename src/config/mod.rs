@@ -7,6 +7,7 @@
 
 mod check;
 mod load;
+mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::launch::LaunchBounds;
 
 pub use load::ConfigError;
+pub use webhooks::{WebhookConfig, WebhookEvent};
 
 /// The server's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -44,6 +46,10 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// Decisions.
+    pub decisions: DecisionsConfig,
+    /// Who is told of new holds and checkpoints.
+    pub webhooks: Vec<WebhookConfig>,
     /// What is logged, in `env_logger`'s syntax: `info`, `keyward=debug`, …
     pub log: String,
 }
@@ -135,6 +141,17 @@ pub struct AuditConfig {
     /// File that every checkpoint is appended to. Best where the server's user may append and nothing else: a log that
     /// was rolled back and signed again is told by it, and the server does not start on one.
     pub checkpoint_file: Option<PathBuf>,
+    /// For how many days it is kept what records say, at least; 0: for ever. Their hashes stay, so that the log verifies
+    /// all the same.
+    pub retention_days: u32,
+}
+
+/// Decisions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecisionsConfig {
+    /// For how many days decisions are kept, at least; 0: for ever. What the audit log says of them stays.
+    pub retention_days: u32,
 }
 
 impl Default for AuditConfig {
@@ -142,6 +159,7 @@ impl Default for AuditConfig {
         Self {
             checkpoint_seconds: 5,
             checkpoint_file: None,
+            retention_days: 0,
         }
     }
 }
@@ -159,6 +177,8 @@ impl Default for Config {
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),
             audit: AuditConfig::default(),
+            decisions: DecisionsConfig::default(),
+            webhooks: Vec::new(),
             log: "warn,keyward=info".to_owned(),
         }
     }

@@ -35,7 +35,7 @@ impl By {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// To lower a count.
+    /// To lower a count, or to say what one is that is not known.
     ResetLimit {
         /// What it counts in.
         binding: Binding,

@@ -75,12 +75,16 @@ fn is_none_left(confirmed: &u64) -> bool {
     *confirmed == 0
 }
 
+/// From here on a limit is none: `keyward.workload` says so that there is no other, and a count never gets there.
+pub const NO_LIMIT: u64 = 1 << 53;
+
 impl CountSeen {
     /// Whether another release would be within the limit.
     #[must_use]
     pub fn has_room(&self) -> bool {
+        let unknown = |limit: u64| self.unknown && limit < NO_LIMIT;
         self.limit
-            .is_none_or(|limit| !self.unknown && self.released < limit)
+            .is_none_or(|limit| self.released < limit && !unknown(limit))
     }
 
     /// A sentence, if there is no room for another release, and none was confirmed beyond the limit.

@@ -9,6 +9,7 @@ pub mod decision;
 pub mod hold;
 pub mod launch;
 pub mod name;
+pub mod notice;
 pub mod object;
 pub mod revision;
 pub mod role;

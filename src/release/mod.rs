@@ -19,6 +19,7 @@ mod platform;
 mod refusals;
 pub mod register;
 pub mod replay;
+mod retention;
 mod rollback;
 pub mod tokens;
 mod turns;
@@ -47,8 +48,9 @@ use uses::Uses;
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
 pub use holds::WordError;
-pub use rollback::Standing;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
+pub use retention::Kept;
+pub use rollback::Standing;
 
 /// How long a decision waits for those before it about the same workload.
 const PATIENCE: Duration = Duration::from_secs(5);

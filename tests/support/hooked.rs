@@ -16,8 +16,9 @@ use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
     ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, HoldPage,
-    HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, Recovery, ReleaseCommit, ReleaseCounts,
-    ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
+    HoldQuery, HoldStore, KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, Recorded, Recovery,
+    ReleaseCommit, ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError, StoredRevision, Taken,
+    TokenCreated, Tokens, Told, Verb,
 };
 use uuid::Uuid;
 
@@ -200,4 +201,18 @@ hooked! {
 hooked! {
     Recovery:
     accept_rollback(seen: u64, accepted: u64, record: AuditRecord, now: Time) -> Result<(), StoreError>;
+}
+
+hooked! {
+    Retention:
+    forget_records(before: Time, now: Time) -> Result<bool, StoreError>;
+    forget_decisions(before: Time, now: Time) -> Result<bool, StoreError>;
+}
+
+hooked! {
+    Outbox:
+    set_webhooks(webhooks: &[Told]) -> Result<(), StoreError>;
+    next_message(webhook: &str, now: Time) -> Result<Option<Message>, StoreError>;
+    forget_message(id: Uuid) -> Result<(), StoreError>;
+    delay_message(id: Uuid, due: Time) -> Result<(), StoreError>;
 }

@@ -54,8 +54,13 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 /// Gives a file that is written and durable its name, if nothing has that name, and makes that durable too.
 pub(super) fn publish(from: &Path, to: &Path) -> io::Result<()> {
     // A rename would replace what somebody else put there meanwhile; a link does not.
-    fs::hard_link(from, to)?;
-    fs::remove_file(from)?;
+    match fs::hard_link(from, to) {
+        Ok(()) => fs::remove_file(from)?,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(error),
+        // Some file systems have no links; there a moment is left in which somebody else may take the name.
+        Err(_) if to.symlink_metadata().is_err() => fs::rename(from, to)?,
+        Err(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+    }
     File::open(folder_of(to))?.sync_all()
 }
 

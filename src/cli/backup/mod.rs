@@ -15,8 +15,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::output::{self, Format};
 use super::Ended;
+use super::output::{self, Format};
 use crate::domain::{Clock as _, HexDigest, SystemClock, Time};
 use crate::store::sqlite::{self, SqliteStore};
 use files::{Digesting, Scratch, folder_of, private_file};
@@ -82,7 +82,12 @@ impl Backup {
 
 /// Takes a backup; what was made before something failed is removed.
 fn take(folder: &Path, out: &Path) -> anyhow::Result<Answer> {
-    let exists = || format!("{} is there already and is not overwritten: name another with --out", out.display());
+    let exists = || {
+        format!(
+            "{} is there already and is not overwritten: name another with --out",
+            out.display()
+        )
+    };
     if out.symlink_metadata().is_ok() {
         bail!(exists());
     }
@@ -163,6 +168,9 @@ fn write(archive: &Path, database: &Path, manifest: &Manifest) -> anyhow::Result
     let mut written = tar.into_inner()?;
     written.flush()?;
     let (inner, bytes, sha256) = written.finish();
-    inner.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_all()?;
+    inner
+        .into_inner()
+        .map_err(std::io::IntoInnerError::into_error)?
+        .sync_all()?;
     Ok((bytes, sha256))
 }

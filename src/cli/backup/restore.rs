@@ -8,10 +8,10 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::MANIFEST;
 use super::check::{self, Checked};
 use super::files::{self, Digesting, Scratch, private_file, private_folder};
 use super::manifest::{self, Manifest};
-use super::MANIFEST;
 use crate::cli::Ended;
 use crate::cli::output::{self, Format};
 use crate::sealing::{Sealer, key_file};
@@ -56,6 +56,16 @@ struct Answer<'a> {
 impl Restore {
     pub(in crate::cli) fn run(self) -> anyhow::Result<Ended> {
         let folder = self.data_dir.as_deref().filter(|_| !self.verify);
+        let new = folder.filter(|folder| !folder.exists());
+        let made = self.make(folder);
+        if let (Err(_), Some(folder)) = (&made, new) {
+            // Only if it is empty.
+            let _ = std::fs::remove_dir(folder);
+        }
+        made
+    }
+
+    fn make(&self, folder: Option<&Path>) -> anyhow::Result<Ended> {
         let database = folder.map(|folder| folder.join(sqlite::FILE));
         if let Some((folder, database)) = folder.zip(database.as_deref()) {
             if database.symlink_metadata().is_ok() {
@@ -137,7 +147,10 @@ fn parts(archive: &mut tar::Archive<impl Read>, folder: &Path) -> anyhow::Result
     for part in &manifest.parts {
         // Nothing but the database is known, and no name leads out of the folder.
         if part.name != sqlite::FILE {
-            bail!("it has a part {:?} that this keyward does not know: use the newer keyward that made it", part.name);
+            bail!(
+                "it has a part {:?} that this keyward does not know: use the newer keyward that made it",
+                part.name
+            );
         }
         let cut = || format!("it was cut: {} is missing or not whole", part.name);
         let entry = entries.next().with_context(cut)?.with_context(cut)?;
@@ -150,7 +163,12 @@ fn parts(archive: &mut tar::Archive<impl Read>, folder: &Path) -> anyhow::Result
         let (file, bytes, sha256) = out.finish();
         file.sync_all()?;
         if bytes != part.bytes {
-            bail!("{}: {} has {bytes} bytes, its manifest says {}", cut(), part.name, part.bytes);
+            bail!(
+                "{}: {} has {bytes} bytes, its manifest says {}",
+                cut(),
+                part.name,
+                part.bytes
+            );
         }
         if sha256 != part.sha256 {
             bail!(

@@ -77,7 +77,9 @@ impl SqliteStore {
                     break;
                 }
                 let (table, other): (String, String) = (row.get(0)?, row.get(2)?);
-                faults.push(format!("a row of {table} names a row of {other} that is not there"));
+                faults.push(format!(
+                    "a row of {table} names a row of {other} that is not there"
+                ));
             }
             Ok(faults)
         })

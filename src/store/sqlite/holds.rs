@@ -291,6 +291,9 @@ pub(super) fn open(
             rows::to_json("a hold", &hold)?
         ],
     )?;
+    if hold.requests == 1 {
+        super::outbox::hold_opened(c, asked.owner, &hold)?;
+    }
     let recorded = match again {
         Some(recorded) => recorded,
         None => {

@@ -34,19 +34,14 @@ pub(super) fn is_unknown(
 fn end_launches(c: &Connection) -> Result<(), RowError> {
     c.execute(
         "UPDATE launches SET state = CASE state WHEN 'pending' THEN 'evicted' ELSE state END,
-           keys = x'', answer = NULL, answer_key = NULL, answer_request = NULL",
+           keys = x'', answer = NULL, answer_key = NULL, answer_request = NULL
+         WHERE state = 'pending' OR length(keys) > 0 OR answer_key IS NOT NULL",
         [],
     )?;
     Ok(())
 }
 
-fn accept(
-    c: &Connection,
-    seen: u64,
-    accepted: u64,
-    record: &AuditRecord,
-    now: Time,
-) -> Result<(), RowError> {
+fn accept(c: &Connection, seen: u64, accepted: u64, record: &AuditRecord, now: Time) -> Result<(), RowError> {
     let size = |n: u64| i64::try_from(n).map_err(|e| rows::damaged("a checkpoint's size", e));
     c.execute(
         "INSERT INTO rollbacks (time, seen, accepted) VALUES (?1, ?2, ?3)",
