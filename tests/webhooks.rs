@@ -1,5 +1,7 @@
 //! Webhooks: told of holds and checkpoints, signed, at least once, and in nobody's way.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use keyward::sev::SystemRandom;
@@ -7,10 +9,12 @@ use keyward::store::Told;
 use keyward::webhook::{Endpoint, Secret, Step, Webhook};
 use serde_json::{Value, json};
 
+use crate::crash::{Waiting, prepare};
 use crate::support::app::bundle;
 use crate::support::host::{IMAGE, standard};
 use crate::support::other::{Other, shared};
 use crate::support::receiver::{Receiver, status};
+use crate::support::server::{Host, Server};
 use crate::support::{App, platform};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -103,7 +107,7 @@ fn a_call_that_fails_is_tried_again_later_with_the_same_id_and_then_given_up() {
     let receiver = Receiver::start(move |number| sent[number % sent.len()].clone());
     let pager = webhook("pager", &receiver.url, 5);
     app.run(&platform).1.expect(403, "confirmation-required");
-    let mut ids = std::collections::BTreeSet::new();
+    let mut ids = BTreeSet::new();
     for (_, expected) in &answers {
         let Step::Failed { why } = step(&app, &pager) else {
             panic!("it was delivered")
@@ -252,4 +256,45 @@ fn nobody_is_told_where_no_webhook_is_configured() {
     assert_eq!(waiting(&app), 0);
     let limits = app.owner("GET", "/v1/limits", &Value::Null).ok().body;
     assert_eq!(limits["items"][0]["unknown"], Value::Null);
+}
+
+#[test]
+fn no_hold_is_lost_however_often_the_server_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::new(&prepare(folder.path(), 0));
+    let data = folder.path().join("data");
+    let receiver = Receiver::start(|_| status(200, ""));
+    let secret = data.join("pager.secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let config = std::fs::read_to_string(data.join("keyward.yaml")).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["webhooks"] = json!([
+        {"name": "pager", "url": receiver.url, "events": ["hold"], "secret_file": secret},
+    ]);
+    std::fs::write(data.join("keyward.yaml"), config.to_string()).unwrap();
+
+    let platform = platform();
+    let mut holds = BTreeSet::new();
+    for _ in 0..5 {
+        let mut server = Server::start(&data);
+        let guest = Waiting::start(&host, &server.base, &platform).unwrap();
+        let held = guest.validate(&host, &server.base).unwrap();
+        let hold = held.expect(403, "confirmation-required").body["hold"].clone();
+        // The next launch opens another.
+        let reject = format!("{}/v1/holds/{}/reject", server.base, hold.as_str().unwrap());
+        host.say("POST", &reject, &json!({"reason": "a test"}))
+            .unwrap()
+            .ok();
+        server.kill();
+        assert!(holds.insert(hold.to_string()));
+    }
+    let _server = Server::start(&data);
+    let mut told = BTreeSet::new();
+    while told != holds {
+        let call = receiver.call();
+        assert!(call.is_signed_with(SECRET));
+        told.insert(call.json()["data"]["hold"].to_string());
+        assert!(told.is_subset(&holds));
+    }
 }

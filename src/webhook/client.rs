@@ -83,9 +83,11 @@ impl Endpoint {
 fn certificates(pem: &[u8]) -> Result<Vec<Certificate<'static>>, EndpointError> {
     let mut all = Vec::new();
     for item in parse_pem(pem) {
-        match item.map_err(|error| EndpointError::Pem(error.to_string()))? {
-            PemItem::Certificate(certificate) => all.push(certificate),
-            _ => {}
+        // A key beside them is passed over.
+        if let PemItem::Certificate(certificate) =
+            item.map_err(|error| EndpointError::Pem(error.to_string()))?
+        {
+            all.push(certificate);
         }
     }
     if all.is_empty() {

@@ -58,7 +58,7 @@ pub(crate) struct Receiver {
 impl Receiver {
     /// Starts one; `answer` is called with the number of each call, from 0 on, and says what is sent back as it is.
     pub(crate) fn start(answer: impl Fn(usize) -> Vec<u8> + Send + 'static) -> Self {
-        Self::listen("http", |stream| Some(stream), answer)
+        Self::listen("http", Some, answer)
     }
 
     /// The same over TLS, with a certificate and its key, both PEM files. Who does not trust it is not heard.
