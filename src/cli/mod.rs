@@ -8,6 +8,7 @@ mod audit;
 mod backup;
 mod checkpoints;
 mod client;
+mod credential;
 mod decision;
 mod decision_text;
 mod demo;

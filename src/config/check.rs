@@ -68,6 +68,7 @@ impl Config {
             });
         }
         super::webhooks::check(&self.webhooks)?;
+        self.check_identities()?;
         self.check_log()
     }
 
