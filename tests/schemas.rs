@@ -3,6 +3,7 @@
 use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
+use keyward::domain::notice::Notice;
 use keyward::http::{
     ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
     DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, OwnerBody, OwnerList, OwnerReply,
@@ -98,6 +99,7 @@ fn they_are_the_ones_checked_in() {
         ("decision", schema::<Decision>()),
         ("host-api", host_api()),
         ("audit-record", schema::<AuditRecord>()),
+        ("webhook", schema::<Notice>()),
     ] {
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         golden(&format!("schemas/{name}.schema.json"), &text);

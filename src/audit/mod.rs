@@ -17,5 +17,6 @@ pub mod key;
 pub mod note;
 pub mod proof;
 pub mod record;
+mod subject;
 pub mod tree;
 pub mod verify;

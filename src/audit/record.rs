@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::actor::Actor;
+pub use super::subject::{KeyPurpose, ObjectKind, ObjectRef, Target};
 use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
 use crate::domain::hold::Guest;
@@ -219,9 +220,16 @@ pub enum Event {
         /// Index of the last one.
         last: u64,
     },
+    /// Decisions were forgotten by the rule of retention: their records stay, with the digests of their documents.
+    DecisionsDropped {
+        /// How many.
+        count: u64,
+        /// All of them are from before that.
+        before: Time,
+    },
     /// A store that is older than what was seen outside was accepted.
     RollbackAccepted {
-        /// Size of the tree that was seen outside.
+        /// Size of the tree that was seen outside; 0: none was.
         seen: u64,
         /// Size of the tree that is served.
         accepted: u64,
@@ -235,68 +243,6 @@ pub enum Event {
     },
     /// The server ended in order.
     ServerStopped,
-}
-
-/// An object of an owner's by name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ObjectRef {
-    /// What it is.
-    pub kind: ObjectKind,
-    /// Its name.
-    pub name: Name,
-    /// Its version, where it has one.
-    pub version: Option<u64>,
-}
-
-/// What an object is, as manifests write it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs, reason = "the names of manifests' kinds say it")]
-pub enum ObjectKind {
-    Owner,
-    Token,
-    Secret,
-    KeySet,
-    Firmware,
-    Workload,
-    PolicyBundle,
-    SigningKey,
-    Trust,
-}
-
-/// What can be frozen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Target {
-    /// Every release.
-    Server,
-    /// Those of one object: an owner, a workload, a secret.
-    Object {
-        /// Which.
-        object: ObjectRef,
-    },
-    /// Those to platforms with this key.
-    Platform {
-        /// Fingerprint of a CEK or OCA.
-        fingerprint: HexDigest,
-    },
-    /// Those to platforms of this product.
-    Product {
-        /// As in `input.platform.product`.
-        name: String,
-    },
-}
-
-/// What a key of the server's is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyPurpose {
-    /// Sealing secrets at rest.
-    KeyEncryption,
-    /// Signing checkpoints.
-    AuditLog,
-    /// Signing calls to webhooks.
-    Webhook,
 }
 
 /// Why a record was not written, or can't be read.

@@ -5,6 +5,7 @@
 mod apply;
 mod approvals;
 mod audit;
+mod backup;
 mod checkpoints;
 mod client;
 mod credential;
@@ -22,6 +23,7 @@ mod psp;
 mod serve;
 mod sev;
 mod token;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,10 @@ enum Verb {
     Token(token::TokenVerb),
     /// Run the server on a data folder that `init` made
     Serve(serve::Serve),
+    /// Copy a data folder into one file while the server serves
+    Backup(backup::Backup),
+    /// Make a data folder from a backup, or only verify the backup
+    Restore(backup::restore::Restore),
     /// Register what manifests say: policies, secrets, firmware, workloads
     Apply(apply::Apply),
     /// List and show what was decided, and why
@@ -57,6 +63,9 @@ enum Verb {
     /// The audit log: export it, prove records, verify an export offline
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// Who is told of new holds and checkpoints
+    #[command(subcommand)]
+    Webhook(webhook::WebhookVerb),
     /// Releases that wait for a person's word: confirm or reject them
     #[command(subcommand)]
     Hold(hold::HoldVerb),
@@ -112,9 +121,12 @@ pub fn run() -> ExitCode {
         Verb::Owner(verb) => verb.run(),
         Verb::Token(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Restore(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
         Verb::Audit(verb) => verb.run(),
+        Verb::Webhook(verb) => verb.run(),
         Verb::Hold(verb) => verb.run(),
         Verb::Limits(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),

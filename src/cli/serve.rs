@@ -14,6 +14,7 @@ use clap::Args;
 
 use super::audit::log_key;
 use super::checkpoints::Checkpoints;
+use super::webhook::{self, Webhooks};
 use super::{Ended, output};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
@@ -22,7 +23,7 @@ use crate::identity::Identities;
 use crate::isolation::{Launcher, Workers};
 use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
-use crate::release::{Parts, Service, Settings};
+use crate::release::{Kept, Parts, Service, Settings};
 use crate::sealing::{Sealer, key_file};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
@@ -46,6 +47,10 @@ pub(super) struct Serve {
     /// The key file, where it is not the one that `init` was told
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Serve a database that is older than the checkpoints outside (`audit.checkpoint_file`), this once: every release
+    /// that has a limit is held until a person resets its count
+    #[arg(long)]
+    accept_rollback: bool,
 }
 
 /// An address, or a host's name, with a port.
@@ -60,7 +65,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let mut config = self.configuration()?;
+        let mut config = configuration(&self.data_dir, self.config)?;
         config.listen = self.listen.unwrap_or(config.listen);
         config.key_file = self.key_file.or(config.key_file);
         env_logger::Builder::new()
@@ -79,10 +84,13 @@ impl Serve {
         let address = listener.local_addr()?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
 
-        let mut checkpoints = Checkpoints::begin(service.clone(), &config)?;
+        // Before the first checkpoint, which they are told of.
+        let webhooks = webhook::configured(&service, &config)?;
+        let mut checkpoints = Checkpoints::begin(service.clone(), &config, self.accept_rollback)?;
         let (stop, stopped) = channel::<()>();
+        let webhooks = Webhooks::start(&service, webhooks)?;
         let timer = checkpoints.timer()?;
-        let tidy = tidier(service.clone(), stopped)?;
+        let tidy = tidier(service.clone(), kept(&config), stopped)?;
         let state = http::State {
             service: service.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -98,25 +106,23 @@ impl Serve {
         drop(stop);
         let _ = tidy.join();
         service.tidy_for_good()?;
+        service.forget(kept(&config))?;
         drop(timer);
         checkpoints.end()?;
+        drop(webhooks);
         Ok(Ended::Done)
     }
+}
 
-    fn configuration(&self) -> anyhow::Result<Config> {
-        if !self.data_dir.is_dir() {
-            let folder = self.data_dir.display();
-            bail!(
-                "there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first"
-            );
-        }
-        let default = self.data_dir.join(CONFIG);
-        let file = self
-            .config
-            .clone()
-            .or_else(|| default.exists().then_some(default));
-        Ok(Config::load(file.as_deref(), std::env::vars())?)
+/// The configuration that is named, or that is in the data folder.
+pub(super) fn configuration(folder: &Path, named: Option<PathBuf>) -> anyhow::Result<Config> {
+    if !folder.is_dir() {
+        let folder = folder.display();
+        bail!("there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first");
     }
+    let default = folder.join(CONFIG);
+    let file = named.or_else(|| default.exists().then_some(default));
+    Ok(Config::load(file.as_deref(), std::env::vars())?)
 }
 
 /// The signals by which a terminal and a service manager end a program.
@@ -150,16 +156,26 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
     }
 }
 
-/// Calls [`Service::tidy`] every few seconds until the channel closes.
+/// What is kept, and for how long.
+fn kept(config: &Config) -> Kept {
+    let days = |days: u32| (days > 0).then_some(days);
+    Kept {
+        records: days(config.audit.retention_days),
+        decisions: days(config.decisions.retention_days),
+    }
+}
+
+/// Calls [`Service::tidy`] and [`Service::forget`] every few seconds until the channel closes.
 fn tidier(
     service: Arc<Service>,
+    kept: Kept,
     stopped: std::sync::mpsc::Receiver<()>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new()
         .name("tidy".to_owned())
         .spawn(move || {
             while stopped.recv_timeout(TIDY) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = service.tidy() {
+                if let Err(error) = service.tidy().and_then(|()| service.forget(kept)) {
                     log::error!("tidying: {error}");
                 }
             }
@@ -199,6 +215,13 @@ pub(super) fn open_sealer(
 /// The use cases on a data folder, as the configuration says.
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
     let store = open_store(folder)?;
+    if let Some(taken) = store.restored_from()?
+        && config.audit.checkpoint_file.is_none()
+    {
+        log::warn!(
+            "this data folder was restored from a backup of {taken}, and no checkpoint outside (audit.checkpoint_file) says whether secrets were released since: if they may have been, start once with --accept-rollback"
+        );
+    }
     let sealer = open_sealer(&store, folder, config.key_file.as_deref())?;
     let Some(log_key) = log_key::load(&store, &sealer)? else {
         bail!(

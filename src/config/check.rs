@@ -43,6 +43,13 @@ impl Config {
             ("policy.cached_bundles", policy.cached_bundles, 1, u32::MAX),
             ("policy.workers", policy.workers, 0, 1024),
             ("audit.checkpoint_seconds", audit.checkpoint_seconds, 1, 3600),
+            ("audit.retention_days", audit.retention_days, 0, 36_500),
+            (
+                "decisions.retention_days",
+                self.decisions.retention_days,
+                0,
+                36_500,
+            ),
             ("policy.worker_memory_mib", policy.worker_memory_mib, 192, 65_536),
         ];
         for (key, value, least, most) in within {
@@ -60,6 +67,7 @@ impl Config {
                 message: "must be https://…; http:// is for a loopback address only".to_owned(),
             });
         }
+        super::webhooks::check(&self.webhooks)?;
         self.check_identities()?;
         self.check_log()
     }

@@ -126,8 +126,12 @@ impl Config {
         let keys = keys.filter_map(|provider| provider.jwks.file.as_mut());
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
         let log = self.audit.checkpoint_file.iter_mut();
+        let webhooks = self
+            .webhooks
+            .iter_mut()
+            .flat_map(|webhook| webhook.ca_file.iter_mut().chain([&mut webhook.secret_file]));
         let all = self.key_file.iter_mut().chain(tls).chain(roots);
-        for path in all.chain(keys).chain(log) {
+        for path in all.chain(keys).chain(log).chain(webhooks) {
             *path = folder.join(&*path);
         }
     }

@@ -8,6 +8,7 @@
 mod check;
 mod identity;
 mod load;
+mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ use crate::domain::launch::LaunchBounds;
 
 pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
 pub use load::ConfigError;
+pub use webhooks::{WebhookConfig, WebhookEvent};
 
 /// The server's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +50,10 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// Decisions.
+    pub decisions: DecisionsConfig,
+    /// Who is told of new holds and checkpoints.
+    pub webhooks: Vec<WebhookConfig>,
     /// What is logged, in `env_logger`'s syntax: `info`, `keyward=debug`, …
     pub log: String,
 }
@@ -149,6 +155,17 @@ pub struct AuditConfig {
     /// File that every checkpoint is appended to. Best where the server's user may append and nothing else: a log that
     /// was rolled back and signed again is told by it, and the server does not start on one.
     pub checkpoint_file: Option<PathBuf>,
+    /// For how many days it is kept what records say, at least; 0: for ever. Their hashes stay, so that the log verifies
+    /// all the same.
+    pub retention_days: u32,
+}
+
+/// Decisions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecisionsConfig {
+    /// For how many days decisions are kept, at least; 0: for ever. What the audit log says of them stays.
+    pub retention_days: u32,
 }
 
 impl Default for AuditConfig {
@@ -156,6 +173,7 @@ impl Default for AuditConfig {
         Self {
             checkpoint_seconds: 5,
             checkpoint_file: None,
+            retention_days: 0,
         }
     }
 }
@@ -174,6 +192,8 @@ impl Default for Config {
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),
             audit: AuditConfig::default(),
+            decisions: DecisionsConfig::default(),
+            webhooks: Vec::new(),
             log: "warn,keyward=info".to_owned(),
         }
     }

@@ -10,6 +10,7 @@ pub mod hold;
 pub mod host_name;
 pub mod launch;
 pub mod name;
+pub mod notice;
 pub mod object;
 pub mod revision;
 pub mod role;

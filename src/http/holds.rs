@@ -91,7 +91,7 @@ pub struct ResetBody {
     pub binding: Binding,
     /// The secret.
     pub secret: Name,
-    /// The new count, below what it is. Left out: 0.
+    /// The new count, below what it is; any number where the count is not known. Left out: 0.
     #[serde(default)]
     pub to: u64,
     /// Why, at most 4096 bytes.

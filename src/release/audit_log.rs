@@ -112,11 +112,13 @@ impl Service {
     /// # Errors
     /// When the store fails; then it must not be done.
     pub fn record(&self, event: Event) -> Result<(), LogError> {
+        Ok(self.store().record(self.server_record(event)?)?)
+    }
+
+    /// The record of what the server does of its own accord.
+    pub(super) fn server_record(&self, event: Event) -> Result<AuditRecord, StoreError> {
         let id = self.record_id().map_err(|e| StoreError::Engine(e.to_string()))?;
-        let now = self.parts.clock.now();
-        Ok(self
-            .store()
-            .record(AuditRecord::of_server(id, now, None, event))?)
+        Ok(AuditRecord::of_server(id, self.parts.clock.now(), None, event))
     }
 
     /// Records of what a caller does to the caller's owner's objects.

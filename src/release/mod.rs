@@ -21,6 +21,8 @@ mod platform;
 mod refusals;
 pub mod register;
 pub mod replay;
+mod retention;
+mod rollback;
 pub mod tokens;
 mod turns;
 mod uses;
@@ -51,6 +53,8 @@ pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
 pub use holds::WordError;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
+pub use retention::Kept;
+pub use rollback::Standing;
 
 /// How long a decision waits for those before it about the same workload.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -12,7 +12,10 @@
 mod ceks;
 mod holds;
 pub mod log;
+pub mod outbox;
 mod pages;
+mod recovery;
+mod retention;
 pub mod sqlite;
 mod tokens;
 
@@ -27,7 +30,10 @@ use crate::domain::{HexDigest, Name, Time};
 pub use ceks::{CekOfKey, KnownCek};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use log::{AuditLog, Guarded, Recorded};
+pub use outbox::{Message, Outbox, Told};
 pub use pages::{DecisionPage, DecisionQuery};
+pub use recovery::{Recovery, Sealed, SealedPlace};
+pub use retention::Retention;
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
 /// The store could not do what was asked.
@@ -154,7 +160,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens + HoldStore + AuditLog {
+pub trait Store: Tokens + HoldStore + AuditLog + Recovery + Retention + Outbox {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors

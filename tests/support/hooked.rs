@@ -16,9 +16,9 @@ use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
     ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, Guarded,
-    HoldPage, HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, ReleaseCommit,
-    ReleaseCounts, ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens,
-    Verb,
+    HoldPage, HoldQuery, HoldStore, KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, Recorded, Recovery,
+    ReleaseCommit, ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError, StoredRevision, Taken,
+    TokenCreated, Tokens, Told, Verb,
 };
 use uuid::Uuid;
 
@@ -196,4 +196,23 @@ hooked! {
     log_checkpoints(after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError>;
     log_checkpoint() -> Result<Option<StoredCheckpoint>, StoreError>;
     keep_checkpoint(previous: u64, checkpoint: StoredCheckpoint, now: Time) -> Result<bool, StoreError>;
+}
+
+hooked! {
+    Recovery:
+    accept_rollback(seen: u64, accepted: u64, record: AuditRecord, now: Time) -> Result<(), StoreError>;
+}
+
+hooked! {
+    Retention:
+    forget_records(before: Time, now: Time) -> Result<bool, StoreError>;
+    forget_decisions(before: Time, now: Time) -> Result<bool, StoreError>;
+}
+
+hooked! {
+    Outbox:
+    set_webhooks(webhooks: &[Told]) -> Result<(), StoreError>;
+    next_message(webhook: &str, now: Time) -> Result<Option<Message>, StoreError>;
+    forget_message(id: Uuid) -> Result<(), StoreError>;
+    delay_message(id: Uuid, due: Time) -> Result<(), StoreError>;
 }

@@ -50,7 +50,7 @@ pub(in crate::cli) fn load(store: &SqliteStore, sealer: &Sealer) -> anyhow::Resu
 }
 
 /// The public half, for which no key file is needed.
-pub(super) fn public(store: &SqliteStore) -> anyhow::Result<VerifierKey> {
+pub(in crate::cli) fn public(store: &SqliteStore) -> anyhow::Result<VerifierKey> {
     let text = store.meta(PUBLIC)?;
     let text =
         text.context("the audit log of this data folder has no key: run `keyward audit init` first")?;

@@ -6,11 +6,11 @@ use uuid::Uuid;
 use super::allowances::{self, Asked};
 use super::{
     Committed, ReleaseCommit, RowError, SqliteStore, StoreError, decisions, launches, limits, log, rows,
-    tokens,
+    words,
 };
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
-use crate::domain::approval::{Approvals, Change, PATIENCE, Reset, Word};
+use crate::domain::approval::{Approvals, Change, Reset, Word};
 use crate::domain::decision::{CountSeen, Decision, Outcome};
 use crate::domain::hold::{Hold, HoldState};
 use crate::domain::{Name, Time};
@@ -37,7 +37,7 @@ impl HoldStore for SqliteStore {
         act: &Act,
     ) -> Result<Taken<Hold>, StoreError> {
         let (owner, verb, word, act) = (owner.clone(), verb.clone(), word.clone(), act.clone());
-        self.write(move |c| settle(c, &owner, id, &verb, word, &act))
+        self.write(move |c| words::settle(c, &owner, id, &verb, word, &act))
     }
 
     fn limits(&self, owner: &Name, resets: u32, now: Time) -> Result<Counts, StoreError> {
@@ -102,7 +102,7 @@ fn page(c: &Connection, owner: &Name, query: HoldQuery) -> Result<HoldPage, RowE
     Ok(HoldPage { holds, next })
 }
 
-fn find(c: &Connection, owner: &Name, id: Uuid) -> Result<Option<Hold>, RowError> {
+pub(super) fn find(c: &Connection, owner: &Name, id: Uuid) -> Result<Option<Hold>, RowError> {
     let mut statement = c.prepare_cached("SELECT document FROM holds WHERE id = ?1 AND owner = ?2")?;
     let mut found = statement.query(params![id.as_bytes().as_slice(), owner.as_str()])?;
     let Some(row) = found.next()? else { return Ok(None) };
@@ -111,91 +111,7 @@ fn find(c: &Connection, owner: &Name, id: Uuid) -> Result<Option<Hold>, RowError
     Ok(Some(hold))
 }
 
-/// Takes a person's word on a hold.
-fn settle(
-    c: &Connection,
-    owner: &Name,
-    id: Uuid,
-    verb: &Verb,
-    word: Word,
-    act: &Act,
-) -> Result<Taken<Hold>, RowError> {
-    let Some(mut hold) = find(c, owner, id)? else {
-        return Ok(Taken::Missing);
-    };
-    let reason = word.reason.clone();
-    let required = limits::approvals(c, owner)?.approvals_required;
-    if let Verb::Confirm(_) = verb {
-        if required > 1
-            && let Some(why) = tokens::without_word(c, owner, &word.by, word.time)?
-        {
-            return Ok(Taken::Refused(why));
-        }
-        forget_words(c, owner, &mut hold, required, word.time)?;
-    }
-    let taken = match verb {
-        Verb::Confirm(_) if hold.counts.is_empty() => Err(
-            "the hold was opened by an earlier version and does not say which counts are in the way: it will once a launch asks again"
-                .to_owned(),
-        ),
-        Verb::Confirm(asked) => hold.confirm(asked, word, required),
-        Verb::Reject => hold.reject(word),
-        Verb::Withdraw => hold.withdraw(word),
-    };
-    if let Err(why) = taken {
-        return Ok(Taken::Refused(why));
-    }
-    match verb {
-        Verb::Confirm(_) if hold.state == HoldState::Confirmed => allowances::give(c, owner, &hold)?,
-        Verb::Withdraw => allowances::withdraw(c, id)?,
-        Verb::Confirm(_) | Verb::Reject => {}
-    }
-    update(c, &mut hold)?;
-    hold.allowances = allowances::of_hold(c, id)?;
-    let event = match verb {
-        Verb::Confirm(asked) => Event::HoldConfirmed {
-            hold: id,
-            additional: asked.additional,
-            guest: hold.approvals.last().and_then(|approval| approval.guest),
-            missing: usize::from(required)
-                .saturating_sub(hold.approvals.len())
-                .try_into()
-                .unwrap_or(0),
-            reason,
-        },
-        Verb::Reject => Event::HoldRejected { hold: id, reason },
-        Verb::Withdraw => Event::HoldWithdrawn { hold: id, reason },
-    };
-    log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event))?;
-    Ok(Taken::Done(hold))
-}
-
-/// Forgets approvals that count no more: of tokens that are no longer valid, or a day old, or that nobody asks for.
-fn forget_words(
-    c: &Connection,
-    owner: &Name,
-    hold: &mut Hold,
-    required: u8,
-    now: Time,
-) -> Result<(), RowError> {
-    if hold.state != HoldState::Pending {
-        return Ok(());
-    }
-    for approval in std::mem::take(&mut hold.approvals) {
-        let counts = required > 1
-            && approval.word.time.after(PATIENCE) > now
-            && tokens::without_word(c, owner, &approval.word.by, now)?.is_none();
-        if counts {
-            hold.approvals.push(approval);
-        }
-    }
-    if hold.approvals.is_empty() {
-        hold.state = HoldState::Open;
-    }
-    Ok(())
-}
-
-fn update(c: &Connection, hold: &mut Hold) -> Result<(), RowError> {
+pub(super) fn update(c: &Connection, hold: &mut Hold) -> Result<(), RowError> {
     // They are rows of their own.
     hold.allowances.clear();
     c.prepare_cached("UPDATE holds SET state = ?2, document = ?3 WHERE id = ?1")?
@@ -251,6 +167,7 @@ pub(super) fn close_with_room(c: &Connection, owner: &Name, now: Time) -> Result
             let released = super::releases::released(c, owner, &count.binding, &count.secret)?;
             room &= CountSeen {
                 released,
+                unknown: super::recovery::is_unknown(c, owner, &count.binding, &count.secret)?,
                 ..count.clone()
             }
             .has_room();
@@ -330,6 +247,9 @@ pub(super) fn open(
             rows::to_json("a hold", &hold)?
         ],
     )?;
+    if hold.requests == 1 {
+        super::outbox::hold_opened(c, asked.owner, &hold)?;
+    }
     let recorded = match again {
         Some(recorded) => recorded,
         None => {

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::allowances::kind;
 use super::proposals::{Agreed, agreed};
-use super::{RowError, holds, log, rows};
+use super::{RowError, holds, log, recovery, rows};
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
 use crate::domain::approval::{Approvals, Change, Count, Proposal, Reset, Word};
@@ -35,7 +35,8 @@ pub(super) fn all(c: &Connection, owner: &Name, resets: u32, now: Time) -> Resul
         "SELECT kind, name, secret, released, seen_limit,
            (SELECT coalesce(sum(additional - used - withdrawn), 0) FROM hold_allowances AS a
             WHERE a.owner = counts.owner AND a.kind = counts.kind AND a.name = counts.name
-              AND a.secret = counts.secret)
+              AND a.secret = counts.secret),
+           (SELECT coalesce(max(number), 0) FROM rolled_back AS r WHERE r.owner = counts.owner) > known_since
          FROM counts WHERE owner = ?1 ORDER BY secret, kind, name",
     )?;
     let mut found = statement.query([owner.as_str()])?;
@@ -52,6 +53,7 @@ pub(super) fn all(c: &Connection, owner: &Name, resets: u32, now: Time) -> Resul
             released: rows::natural("a count", row, 3)?,
             limit: limit.map_err(|e| rows::damaged("a limit", e))?,
             confirmed: rows::natural("an allowance", row, 5)?,
+            unknown: row.get(6)?,
         });
     }
     let newest = "SELECT document FROM limit_resets WHERE owner = ?1 ORDER BY number DESC LIMIT ?2";
@@ -123,7 +125,10 @@ pub(super) fn reset(
     let Some(before) = before.transpose()? else {
         return Ok(Taken::Missing);
     };
-    if *to >= before {
+    let most = i64::try_from(*to).is_ok();
+    // A count that is not known is set to what a person says it is.
+    let unknown = recovery::is_unknown(c, owner, binding, secret)?;
+    if !most || (*to >= before && !unknown) {
         return Ok(Taken::Refused(format!(
             "the count is {before}: a reset only lowers it, and {to} is not lower"
         )));
@@ -150,7 +155,8 @@ pub(super) fn reset(
         Agreed::Refused(why) => return Ok(Taken::Refused(why)),
     };
     c.execute(
-        "UPDATE counts SET released = ?5 WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4",
+        "UPDATE counts SET released = ?5, known_since = (SELECT coalesce(max(number), 0) FROM rollbacks)
+         WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4",
         params![
             owner.as_str(),
             binding.kind.as_str(),

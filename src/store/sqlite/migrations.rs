@@ -12,6 +12,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_4_audit.sql"),
     include_str!("schema_5_holds.sql"),
     include_str!("schema_6_host_tokens.sql"),
+    include_str!("schema_7_recovery.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

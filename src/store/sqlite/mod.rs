@@ -5,6 +5,7 @@
 
 mod allowances;
 mod ceks;
+mod copy;
 mod crowd;
 mod decisions;
 mod holds;
@@ -13,12 +14,16 @@ mod limits;
 mod log;
 mod migrations;
 mod objects;
+mod outbox;
 mod owners;
 mod proposals;
+mod recovery;
 mod releases;
+mod retention;
 mod revisions;
 mod rows;
 mod tokens;
+mod words;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -38,6 +43,8 @@ use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{Clock as _, HexDigest, Name, SystemClock, Time};
 use writer::Writer;
+
+pub use copy::{CopyError, snapshot};
 
 /// The database's file in the data folder.
 pub const FILE: &str = "keyward.db";

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::allowances::{self, Asked};
 use super::{Committed, ReleaseCommit, ReleaseCounts, ReleaseScope, RowError};
-use super::{decisions, holds, launches, limits, rows};
+use super::{decisions, holds, launches, limits, recovery, rows};
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
@@ -132,6 +132,7 @@ pub(super) fn seen(c: &Connection, owner: &Name, counts: &[CountUp]) -> Result<V
             released: released(c, owner, &count.binding, &count.secret)?,
             limit: count.limit,
             confirmed: 0,
+            unknown: recovery::is_unknown(c, owner, &count.binding, &count.secret)?,
         })
     });
     seen.collect()
