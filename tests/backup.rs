@@ -433,7 +433,10 @@ fn a_database_that_contradicts_a_checkpoint_outside_is_never_served() {
 
     // The true history went further than the fork: its notes that are not beyond the fork tell.
     restored(&shell, "old.backup");
-    std::fs::write(shell.path("outside.txt"), "").unwrap();
+    shell.write(
+        "outside.txt",
+        shell.run(&["audit", "checkpoint", "--data-dir", "data"]).done(),
+    );
     let server = shell.serve(&[]);
     for _ in 0..3 {
         release(&server, &platform).ok();

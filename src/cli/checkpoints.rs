@@ -50,6 +50,15 @@ impl Checkpoints {
             Some(file) => outside(file)?,
             None => Vec::new(),
         };
+        if let (Some(file), true, false) = (&file, seen.is_empty(), accept_rollback)
+            && let Some(newest) = service.store().log_checkpoint()?
+        {
+            bail!(
+                "checkpoint file {} is missing or empty, and the audit log has a checkpoint of {} records: put the file back, or its volume; if there never was one, begin it with `keyward audit checkpoint --data-dir DIR > {0}`",
+                file.display(),
+                newest.size
+            );
+        }
         let standing = service.standing(&seen).with_context(|| {
             format!(
                 "the database is not the one that the checkpoints in {} are of, or its log was rewritten; no option lets it be served",
@@ -141,7 +150,10 @@ impl Checkpoints {
     fn now(&self) -> anyhow::Result<()> {
         let note = self.service.checkpoint().context("the audit log")?;
         let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
-        outside.take(note)
+        let taken = outside.take(note);
+        let fault = taken.as_ref().err().map(|error| format!("{error:#}"));
+        self.service.checkpoint_left(fault);
+        taken
     }
 }
 
@@ -160,8 +172,14 @@ impl Outside {
         let opened = options.append(true).create(true).open(file);
         opened
             .and_then(|mut file| {
-                file.write_all(self.unwritten.as_bytes())?;
-                file.sync_all()
+                let before = file.metadata()?.len();
+                let written = file.write_all(self.unwritten.as_bytes());
+                written.and_then(|()| file.sync_all()).inspect_err(|_| {
+                    // What is there by half would be read as the beginning of the next note.
+                    if let Err(error) = file.set_len(before) {
+                        log::error!("the checkpoint file can't be cut back: {error}");
+                    }
+                })
             })
             .with_context(|| format!("checkpoint file {}", file.display()))?;
         self.unwritten.clear();
@@ -176,7 +194,33 @@ fn outside(file: &Path) -> anyhow::Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let text = fs::read_to_string(file).with_context(what)?;
-    notes(&text).with_context(what)
+    let whole = whole(&text);
+    if whole.len() < text.len() {
+        log::warn!(
+            "checkpoint file {}: the last note was cut off while it was written, and is taken out",
+            file.display()
+        );
+        let opened = OpenOptions::new().write(true).open(file);
+        let cut = opened.and_then(|opened| {
+            opened.set_len(whole.len().try_into().unwrap_or(u64::MAX))?;
+            opened.sync_all()
+        });
+        cut.with_context(what)?;
+    }
+    notes(whole).with_context(what)
+}
+
+/// The notes that were written whole: of the server's own, each ends with an empty line. A note that somebody put
+/// there alone needs none.
+fn whole(text: &str) -> &str {
+    const END: &str = "\n\n";
+    let ends: Vec<usize> = text.match_indices(END).map(|(at, _)| at + END.len()).collect();
+    // An empty line ends the body, another the signatures.
+    let last = ends.chunks_exact(2).next_back().and_then(|pair| pair.last());
+    match last {
+        Some(end) => text.get(..*end).unwrap_or(text),
+        None => text,
+    }
 }
 
 fn shown(file: Option<&Path>) -> String {

@@ -152,8 +152,8 @@ pub struct PolicyConfig {
 pub struct AuditConfig {
     /// How often a checkpoint is signed, if the log grew.
     pub checkpoint_seconds: u32,
-    /// File that every checkpoint is appended to. Best where the server's user may append and nothing else: a log that
-    /// was rolled back and signed again is told by it, and the server does not start on one.
+    /// File that every checkpoint is appended to, on another disk: a log that was rolled back and signed again is told by
+    /// it, and the server does not start on one, nor where the file is missing though the log has checkpoints.
     pub checkpoint_file: Option<PathBuf>,
     /// For how many days it is kept what records say, at least; 0: for ever. Their hashes stay, so that the log verifies
     /// all the same.

@@ -25,6 +25,8 @@ pub(super) struct Signing {
     key: Option<SignerKey>,
     /// Why the log could not be signed the last time.
     fault: Mutex<Option<String>>,
+    /// Why the last checkpoint did not get where it is kept outside.
+    outside: Mutex<Option<String>>,
 }
 
 /// Why no checkpoint was signed.
@@ -81,8 +83,24 @@ impl Service {
     /// Why the log could not be signed the last time; none: it could.
     #[must_use]
     pub fn log_fault(&self) -> Option<String> {
-        let fault = self.log.fault.lock();
-        fault.unwrap_or_else(PoisonError::into_inner).clone()
+        let own = self
+            .log
+            .fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        own.or_else(|| {
+            self.log
+                .outside
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        })
+    }
+
+    /// Says whether the last checkpoint got where it is kept outside; if not, why.
+    pub fn checkpoint_left(&self, fault: Option<String>) {
+        *self.log.outside.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     /// Signs and keeps a checkpoint, if the log grew since the last one: the signed note.
