@@ -20,14 +20,14 @@ const LIMIT: usize = 50;
 const GUESTS: usize = 80;
 
 /// A guest that was measured and waits for its secret.
-struct Waiting {
-    vm: Vm,
+pub(crate) struct Waiting {
+    pub(crate) vm: Vm,
     request: Value,
 }
 
 impl Waiting {
     /// Starts a guest, if the server answers.
-    fn start(host: &Host, base: &str, platform: &Platform) -> Option<Self> {
+    pub(crate) fn start(host: &Host, base: &str, platform: &Platform) -> Option<Self> {
         let url = format!("{base}/vm/{WORKLOAD}/launch");
         let reply = host.post(&url, None, &launch_request(platform))?.ok();
         let mut vm = Vm::start(platform, &reply);
@@ -35,7 +35,7 @@ impl Waiting {
         Some(Self { vm, request })
     }
 
-    fn validate(&self, host: &Host, base: &str) -> Option<Reply> {
+    pub(crate) fn validate(&self, host: &Host, base: &str) -> Option<Reply> {
         let url = format!("{base}{}", self.vm.path());
         host.post(&url, Some(&self.vm.id.to_string()), &self.request)
     }

@@ -45,6 +45,7 @@ mod isolation;
 mod kds_answers;
 mod kds_completion;
 mod kds_import;
+mod keys_rotation;
 mod limits;
 mod owners;
 mod policy_bundle;

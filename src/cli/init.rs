@@ -11,11 +11,13 @@ use serde::Serialize;
 
 use super::Ended;
 use super::output::{self, Format};
+use crate::domain::sealed::KeyLocation;
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, Role, SystemClock};
 use crate::release::tokens::NewToken;
-use crate::sealing::{Sealer, key_file, new_key};
+use crate::sealing::{key_file, key_id, new_key};
 use crate::sev::SystemRandom;
+use crate::store::keys::Keys as _;
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{OwnerCreated, Tokens as _};
 
@@ -127,10 +129,9 @@ pub(super) fn create(
             .push(Made::File(folder.join(format!("{}{companion}", sqlite::FILE))));
     }
     let store = SqliteStore::open(folder, true)?;
-    store.set_meta("key_id", &hex::encode(Sealer::new(key).key_id()))?;
     // The usual place moves with the folder.
-    let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path);
-    store.set_meta("key_file", &recorded.to_string_lossy())?;
+    let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path).to_owned();
+    store.activate(key_id(&key), &KeyLocation::File(recorded), SystemClock.now())?;
     if store.create_owner(owner, token.hash(), SystemClock.now())? == OwnerCreated::Exists {
         bail!("the data folder has an owner {owner} already");
     }

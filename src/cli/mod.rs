@@ -9,6 +9,7 @@ mod decision_text;
 mod demo;
 mod init;
 mod kds;
+mod keys;
 mod output;
 mod owner;
 mod policy;
@@ -41,6 +42,9 @@ enum Verb {
     /// Make, list and revoke tokens: who may do what
     #[command(subcommand)]
     Token(token::TokenVerb),
+    /// The keys that stored values are sealed under: rotate and check them
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
     /// Run the server on a data folder that `init` made
     Serve(serve::Serve),
     /// Register what manifests say: policies, secrets, firmware, workloads
@@ -96,6 +100,7 @@ pub fn run() -> ExitCode {
         Verb::Init(verb) => verb.run(),
         Verb::Owner(verb) => verb.run(),
         Verb::Token(verb) => verb.run(),
+        Verb::Keys(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),

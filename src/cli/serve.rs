@@ -12,7 +12,7 @@ use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
-use super::{Ended, output};
+use super::{Ended, keys, output};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::SystemClock;
 use crate::http;
@@ -20,7 +20,6 @@ use crate::isolation::{Launcher, Workers};
 use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
 use crate::release::{Parts, Service, Settings};
-use crate::sealing::{Sealer, key_file};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 
@@ -57,9 +56,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let mut config = self.configuration()?;
+        let mut config = configuration(&self.data_dir, self.config.as_deref())?;
         config.listen = self.listen.unwrap_or(config.listen);
-        config.key_file = self.key_file.or(config.key_file);
+        if self.key_file.is_some() {
+            (config.key_file, config.key_provider) = (self.key_file, None);
+        }
         env_logger::Builder::new()
             .parse_filters(&config.log)
             .try_init()
@@ -95,21 +96,19 @@ impl Serve {
         service.tidy()?;
         Ok(Ended::Done)
     }
+}
 
-    fn configuration(&self) -> anyhow::Result<Config> {
-        if !self.data_dir.is_dir() {
-            let folder = self.data_dir.display();
-            bail!(
-                "there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first"
-            );
-        }
-        let default = self.data_dir.join(CONFIG);
-        let file = self
-            .config
-            .clone()
-            .or_else(|| default.exists().then_some(default));
-        Ok(Config::load(file.as_deref(), std::env::vars())?)
+/// The configuration that is named, or else the one in the data folder, with what the environment says.
+pub(super) fn configuration(folder: &Path, named: Option<&Path>) -> anyhow::Result<Config> {
+    if !folder.is_dir() {
+        let folder = folder.display();
+        bail!("there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first");
     }
+    let default = folder.join(CONFIG);
+    let file = named
+        .map(Path::to_owned)
+        .or_else(|| default.exists().then_some(default));
+    Ok(Config::load(file.as_deref(), std::env::vars())?)
 }
 
 /// The signals by which a terminal and a service manager end a program.
@@ -169,21 +168,8 @@ pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
 
 /// The use cases on a data folder, as the configuration says.
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
-    let store = open_store(folder)?;
-    // Relative: in the data folder, wherever that has moved to.
-    let recorded = store.meta("key_file")?.map(|path| folder.join(path));
-    let key_path = config
-        .key_file
-        .clone()
-        .or(recorded)
-        .context("no key file is named; use --key-file")?;
-    let sealer = Sealer::new(key_file::read(&key_path)?);
-    if store.meta("key_id")?.as_deref() != Some(hex::encode(sealer.key_id()).as_str()) {
-        bail!(
-            "{} is not the key that this data folder was made with; name the right one with --key-file",
-            key_path.display()
-        );
-    }
+    let store = Arc::new(open_store(folder)?);
+    let sealer = keys::sealer(&store, folder, keys::configured(config, None).as_ref())?;
     let (roots, root_owners) = roots(&config.danger_extra_roots)?;
     let ceks: Arc<dyn CekSource> = if config.kds.url.is_empty() {
         Arc::new(NoService)
@@ -211,7 +197,7 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
     };
     let launcher = Launcher::this_program(config.policy.worker_memory_mib);
     let parts = Parts {
-        store: Arc::new(store),
+        store,
         evaluator: Arc::new(Workers::new(launcher, workers, limits)),
         sealer,
         roots,

@@ -8,6 +8,12 @@ impl Config {
         let Self {
             launch, kds, policy, ..
         } = self;
+        if self.key_file.is_some() && self.key_provider.is_some() {
+            return Err(ConfigError::Value {
+                key: "key_provider",
+                message: "says where the keys are, and so does `key_file`: leave one of them".to_owned(),
+            });
+        }
         let within = [
             ("launch.lifetime_seconds", launch.lifetime_seconds, 1, 86_400),
             ("launch.max_tries", launch.max_tries, 1, u32::MAX),

@@ -123,6 +123,9 @@ impl Config {
             .iter_mut()
             .flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
+        if let Some(location) = &mut self.key_provider {
+            *location = location.below(folder);
+        }
         for path in self.key_file.iter_mut().chain(tls).chain(roots) {
             *path = folder.join(&*path);
         }

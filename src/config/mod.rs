@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::launch::LaunchBounds;
+use crate::domain::sealed::KeyLocation;
 
 pub use load::ConfigError;
 
@@ -27,6 +28,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The key-encryption key's file, where it is not the one that `init` was told.
     pub key_file: Option<PathBuf>,
+    /// Where key-encryption keys are, in place of `key_file`: `file: PATH`, or `pkcs11:` for a token that they never
+    /// leave.
+    pub key_provider: Option<KeyLocation>,
     /// Certificate and key for HTTPS.
     pub tls: Option<Tls>,
     /// Lets the server listen without TLS on an address that is not loopback.
@@ -129,6 +133,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
             key_file: None,
+            key_provider: None,
             tls: None,
             danger_plaintext_http: false,
             trusted_proxies: Vec::new(),

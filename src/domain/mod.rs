@@ -11,6 +11,7 @@ pub mod name;
 pub mod object;
 pub mod revision;
 pub mod role;
+pub mod sealed;
 pub mod state;
 pub mod time;
 pub mod token;

@@ -171,7 +171,7 @@ impl Service {
             owner: &context.owner,
             launch: id,
         };
-        let launch = Launch {
+        let mut launch = Launch {
             id,
             owner: context.owner.clone(),
             workload: context.registered.workload.uuid,
@@ -186,7 +186,14 @@ impl Service {
             expires: now.after(self.settings.launch_lifetime),
             tries_left: self.settings.launch_tries,
         };
-        match self.store().begin_launch(&launch, self.settings.bounds)? {
+        let mut begun = self.store().begin_launch(&launch, self.settings.bounds)?;
+        if begun == LaunchBegun::OldKey {
+            let keys = session.keys.to_bytes();
+            launch.sealed_keys = self.parts.sealer.seal(place, keys.as_slice(), random)?;
+            begun = self.store().begin_launch(&launch, self.settings.bounds)?;
+        }
+        match begun {
+            LaunchBegun::OldKey => Err(Refusal::unavailable("keys are being rotated")),
             LaunchBegun::Stored => Ok(LaunchAnswer {
                 id,
                 session: session.blob,

@@ -17,6 +17,7 @@ mod platform;
 mod refusals;
 pub mod register;
 pub mod replay;
+mod table;
 pub mod tokens;
 mod turns;
 mod uses;
@@ -188,6 +189,9 @@ impl Service {
     /// When the store fails.
     pub fn tidy(&self) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
+        if let Err(error) = self.parts.sealer.refresh() {
+            log::error!("sealing: {error}");
+        }
         self.refusals.flush(self.store())?;
         self.uses.flush(self.store(), now)?;
         while self.store().sweep(now)? {}
@@ -275,7 +279,11 @@ impl From<StoreError> for Refusal {
 impl From<SealError> for Refusal {
     fn from(error: SealError) -> Self {
         log::error!("sealing: {error}");
-        Self::unavailable("stored values can't be opened or sealed")
+        Self::unavailable(if error.is_of_the_value() {
+            "stored values are damaged"
+        } else {
+            "stored values can't be opened or sealed now"
+        })
     }
 }
 

@@ -8,15 +8,19 @@ use super::host::{Host, ReleaseAnswer, ValidateRequest};
 use super::{Refusal, Service};
 use crate::domain::HexDigest;
 use crate::domain::launch::{Launch, LaunchState};
+use crate::domain::sealed::SealedAt;
 use crate::domain::state::WorkloadContext;
 use crate::policy::Phase;
-use crate::sealing::Place;
+use crate::sealing::{Place, SealError};
 use crate::sev::{LaunchKeys, measurement};
+use crate::store::StoreError;
 
 /// Launches that one search tries.
 const SEARCHED_LAUNCHES: u32 = 256;
 /// MACs that one search computes.
 const SEARCHED_MACS: usize = 4096;
+/// Launches whose keys one search opens at once.
+const OPENED: usize = 16;
 /// How often a decision is taken again because what it was taken on has changed.
 const ATTEMPTS: usize = 16;
 /// How long an expired launch still reads as expired.
@@ -78,20 +82,34 @@ impl Service {
             return Ok(None);
         };
         let now = self.parts.clock.now();
-        let Some((launch, owner, sealed)) = self.store().answered(uuid, key, hash, now)? else {
-            return Ok(None);
-        };
-        let opened = self.parts.sealer.open(
-            Place::Answer {
-                owner: &owner,
-                launch,
-            },
-            &sealed,
-        )?;
+        let opened = self.opened(|| {
+            let found = self.store().answered(uuid, key, hash, now)?;
+            let at = |(launch, owner, sealed)| (SealedAt::Answer { owner, launch }, sealed);
+            Ok(found.map(at))
+        })?;
+        let Some(opened) = opened else { return Ok(None) };
         let answer = ReleaseAnswer::from_bytes(&opened);
         answer
             .map(Some)
             .ok_or_else(|| Refusal::unavailable("the earlier answer is damaged"))
+    }
+
+    /// Opens what `read` finds. It is read again where its key was retired between the two.
+    fn opened(
+        &self,
+        read: impl Fn() -> Result<Option<(SealedAt, Vec<u8>)>, StoreError>,
+    ) -> Result<Option<Zeroizing<Vec<u8>>>, Refusal> {
+        let Some((at, sealed)) = read()? else {
+            return Ok(None);
+        };
+        match self.parts.sealer.open(Place::from(&at), &sealed) {
+            Err(SealError::Retired(_)) => {}
+            opened => return Ok(Some(opened?)),
+        }
+        let Some((at, sealed)) = read()? else {
+            return Ok(None);
+        };
+        Ok(Some(self.parts.sealer.open(Place::from(&at), &sealed)?))
     }
 
     /// A launch named by its own id: whether it can be validated still.
@@ -137,19 +155,27 @@ impl Service {
             .store()
             .pending_launches(uuid, policy, &bucket, now, SEARCHED_LAUNCHES + 1)?;
         let candidates = candidates(context, request);
-        let mut tried = 0;
-        let mut cut = false;
-        for (number, launch) in launches.into_iter().enumerate() {
-            if number >= SEARCHED_LAUNCHES as usize || tried + candidates.len() > SEARCHED_MACS {
-                cut = true;
-                break;
-            }
-            tried += candidates.len();
-            match self.measured(&launch, request, candidates.clone()) {
-                Ok(Some(_)) => return Ok(launch),
-                Ok(None) => {}
-                // One that is damaged is not the one that is looked for, and must not hide it.
-                Err(refusal) => log::error!("launch {} can't be tried: {refusal}", launch.id),
+        let most = SEARCHED_MACS / candidates.len().max(1);
+        let searched = launches.len().min(SEARCHED_LAUNCHES as usize).min(most);
+        let cut = searched < launches.len();
+        let (launches, _) = launches.split_at(searched);
+        for some in launches.chunks(OPENED) {
+            for (launch, keys) in some.iter().zip(self.launch_keys(some)) {
+                match keys {
+                    Ok(keys) => {
+                        let policy = launch.facts.sev_policy();
+                        let (mac, build) = (&request.measurement, request.build);
+                        if measurement::verify(&keys, mac, build, policy, candidates.clone()).is_some() {
+                            return Ok(launch.clone());
+                        }
+                    }
+                    // One that is damaged is not the one that is looked for, and must not hide it.
+                    Err(error) if error.is_of_the_value() => {
+                        log::error!("launch {} can't be tried: {error}", launch.id);
+                    }
+                    // Nothing was found out about it, so that nothing may be said.
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
         if self.given_before(uuid, request)?.is_some() {
@@ -166,6 +192,26 @@ impl Service {
         }
     }
 
+    /// The keys of launches, in their order.
+    fn launch_keys(&self, launches: &[Launch]) -> Vec<Result<LaunchKeys, SealError>> {
+        let sealed: Vec<_> = launches
+            .iter()
+            .map(|launch| {
+                let place = Place::LaunchKeys {
+                    owner: &launch.owner,
+                    launch: launch.id,
+                };
+                (place, launch.sealed_keys.as_slice())
+            })
+            .collect();
+        let opened = self.parts.sealer.open_all(&sealed).into_iter();
+        let keys = opened.map(|opened| {
+            let bytes = <[u8; 32]>::try_from(opened?.as_slice()).map_err(|_| SealError::Damaged)?;
+            Ok(LaunchKeys::from_bytes(&Zeroizing::new(bytes)))
+        });
+        keys.collect()
+    }
+
     /// What is proved of the guest of a launch, if the MAC holds with one of these digests.
     pub(super) fn measured<'a>(
         &self,
@@ -173,16 +219,16 @@ impl Service {
         request: &ValidateRequest,
         candidates: Vec<(crate::sev::Digest, Source<'a>)>,
     ) -> Result<Option<(Attested<'a>, LaunchKeys)>, Refusal> {
-        let place = Place::LaunchKeys {
-            owner: &launch.owner,
-            launch: launch.id,
+        let opened = |launch: &Launch| self.launch_keys(std::slice::from_ref(launch)).pop();
+        let keys = match opened(launch) {
+            // It was re-wrapped since it was read.
+            Some(Err(SealError::Retired(_))) => match self.store().launch(launch.id)? {
+                Some(launch) => opened(&launch),
+                None => None,
+            },
+            keys => keys,
         };
-        let opened = self.parts.sealer.open(place, &launch.sealed_keys)?;
-        let bytes = Zeroizing::new(<[u8; 32]>::try_from(opened.as_slice()).map_err(|_| {
-            log::error!("keys of a launch are damaged");
-            Refusal::unavailable("stored values are damaged")
-        })?);
-        let keys = LaunchKeys::from_bytes(&bytes);
+        let keys = keys.unwrap_or(Err(SealError::Damaged))?;
         let policy = launch.facts.sev_policy();
         let proved = measurement::verify(&keys, &request.measurement, request.build, policy, candidates);
         Ok(proved.map(|(launch, source)| (Attested { launch, source }, keys)))

@@ -10,6 +10,7 @@
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
 mod ceks;
+pub mod keys;
 pub mod sqlite;
 mod tokens;
 
@@ -63,6 +64,8 @@ pub enum ApplyError {
 pub enum LaunchBegun {
     /// It is remembered.
     Stored,
+    /// Its keys are sealed under a key that was retired meanwhile; nothing was written.
+    OldKey,
     /// Too many wait already; a place is free at the latest then.
     Full {
         /// When the oldest that is in the way expires.

@@ -9,6 +9,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3_tokens.sql"),
+    include_str!("schema_4_keys.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

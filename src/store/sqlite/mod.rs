@@ -6,7 +6,9 @@
 mod ceks;
 mod crowd;
 mod decisions;
+mod keys;
 mod launches;
+mod log;
 mod migrations;
 mod objects;
 mod owners;

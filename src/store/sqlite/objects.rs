@@ -204,6 +204,11 @@ pub(super) fn apply(
     if raised != 1 {
         return Err(ApplyError::Changed);
     }
+    for sealed in changes.secrets.iter().filter_map(|(_, sealed)| sealed.as_deref()) {
+        if super::keys::is_retired(c, sealed).map_err(StoreError::from)? {
+            return Err(ApplyError::Changed);
+        }
+    }
     for registered in &changes.workloads {
         let uuid = registered.workload.uuid;
         let taken: Option<String> = c

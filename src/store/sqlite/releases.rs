@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::rows;
-use super::{Committed, ReleaseCommit, ReleaseCounts, ReleaseScope, RowError, decisions, launches};
+use super::{Committed, ReleaseCommit, ReleaseCounts, ReleaseScope, RowError, decisions, keys, launches};
 use crate::domain::decision::{CountSeen, Decision, Outcome};
 use crate::domain::hold::Hold;
 use crate::domain::{HexDigest, Name, Time};
@@ -66,6 +66,11 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
         .query_row([decision.owner.as_str()], |row| row.get(0))
         .optional()?;
     if generation != Some(release.generation) {
+        return Ok(Committed::Changed);
+    }
+    if let Some((_, _, answer)) = &release.answer
+        && keys::is_retired(c, answer)?
+    {
         return Ok(Committed::Changed);
     }
     for (scope, seen) in &release.seen {

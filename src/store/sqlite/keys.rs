@@ -1,0 +1,209 @@
+//! Keys that values are sealed under, and every place where sealed values lie.
+
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::rows;
+use super::{RowError, SqliteStore};
+use crate::domain::Time;
+use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealedAt, SealingKey};
+use crate::store::StoreError;
+use crate::store::keys::{Cursor, Keys, Resealed, SealedValue};
+
+/// A column that holds sealed values. A new one is a row in [`PLACES`] and triggers like those of the others.
+struct Place {
+    /// Its table, where each row has a `rowid`.
+    table: &'static str,
+    /// The column; empty and null are no values.
+    column: &'static str,
+    /// The columns that say whose value it is.
+    of: &'static str,
+    /// What these say, the first in column 2.
+    at: fn(&Row<'_>) -> Result<SealedAt, RowError>,
+}
+
+/// All of them. Their order is that of the walk.
+const PLACES: &[Place] = &[
+    Place {
+        table: "secrets",
+        column: "sealed",
+        of: "owner, name, version",
+        at: |row| {
+            Ok(SealedAt::Secret {
+                owner: rows::name("a secret's owner", row, 2)?,
+                name: rows::name("a secret's name", row, 3)?,
+                version: rows::natural("a secret's version", row, 4)?,
+            })
+        },
+    },
+    Place {
+        table: "launches",
+        column: "keys",
+        of: "owner, id",
+        at: |row| {
+            Ok(SealedAt::LaunchKeys {
+                owner: rows::name("a launch's owner", row, 2)?,
+                launch: rows::uuid("a launch's id", row, 3)?,
+            })
+        },
+    },
+    Place {
+        table: "launches",
+        column: "answer",
+        of: "owner, id",
+        at: |row| {
+            Ok(SealedAt::Answer {
+                owner: rows::name("a launch's owner", row, 2)?,
+                launch: rows::uuid("a launch's id", row, 3)?,
+            })
+        },
+    },
+];
+
+impl Keys for SqliteStore {
+    fn sealing_keys(&self) -> Result<Vec<SealingKey>, StoreError> {
+        self.read(all)
+    }
+
+    fn activate(&self, id: KeyId, location: &KeyLocation, now: Time) -> Result<(), StoreError> {
+        let location = location.clone();
+        self.write(move |c| activate(c, id, &location, now))
+    }
+
+    fn retire(&self, now: Time) -> Result<Vec<KeyId>, StoreError> {
+        self.write(move |c| retire(c, now))
+    }
+
+    fn sealed_values(
+        &self,
+        after: Cursor,
+        but: Option<KeyId>,
+        limit: u32,
+    ) -> Result<Vec<SealedValue>, StoreError> {
+        self.read(|c| values(c, after, but, limit))
+    }
+
+    fn reseal(&self, values: Vec<Resealed>) -> Result<usize, StoreError> {
+        self.write(move |c| reseal(c, &values))
+    }
+}
+
+fn all(c: &Connection) -> Result<Vec<SealingKey>, RowError> {
+    let mut statement = c.prepare_cached(
+        "SELECT id, state, location, created, retired FROM sealing_keys ORDER BY created, state DESC, id",
+    )?;
+    let mut found = statement.query([])?;
+    let mut keys = Vec::new();
+    while let Some(row) = found.next()? {
+        let state: String = row.get(1)?;
+        keys.push(SealingKey {
+            id: KeyId(rows::bytes("a key's id", row, 0)?.0),
+            state: state
+                .parse()
+                .map_err(|()| rows::damaged("a key's state", &state))?,
+            location: rows::json("a key's location", row, 2)?,
+            created: Time::from_millis(row.get(3)?),
+            retired: row.get::<_, Option<i64>>(4)?.map(Time::from_millis),
+        });
+    }
+    Ok(keys)
+}
+
+fn activate(c: &Connection, id: KeyId, location: &KeyLocation, now: Time) -> Result<(), RowError> {
+    let id = id.0.as_slice();
+    let location = rows::to_json("a key's location", location)?;
+    c.execute(
+        "UPDATE sealing_keys SET state = 'retiring' WHERE state = 'active' AND id <> ?1",
+        [id],
+    )?;
+    let active = c.execute(
+        "INSERT INTO sealing_keys (id, state, location, created) VALUES (?1, 'active', ?2, ?3)
+         ON CONFLICT (id) DO UPDATE SET state = 'active', location = ?2 WHERE state <> 'retired'",
+        params![id, location, now.millis()],
+    )?;
+    if active == 1 {
+        Ok(())
+    } else {
+        Err(rows::damaged(
+            "a key's state",
+            "it was retired, and is never taken up again",
+        ))
+    }
+}
+
+fn retire(c: &Connection, now: Time) -> Result<Vec<KeyId>, RowError> {
+    let mut left = Vec::new();
+    for key in all(c)?.into_iter().filter(|key| key.state == KeyState::Retiring) {
+        let id = key.id.0.as_slice();
+        let mut used = false;
+        for Place { table, column, .. } in PLACES {
+            let sql = format!("SELECT 1 FROM {table} WHERE substr({column}, 2, 8) = ?1 LIMIT 1");
+            used |= c.query_row(&sql, [id], |_| Ok(())).optional()?.is_some();
+        }
+        if used {
+            left.push(key.id);
+        } else {
+            c.execute(
+                "UPDATE sealing_keys SET state = 'retired', retired = ?2 WHERE id = ?1",
+                params![id, now.millis()],
+            )?;
+        }
+    }
+    Ok(left)
+}
+
+fn values(
+    c: &Connection,
+    (first, mut after): Cursor,
+    but: Option<KeyId>,
+    limit: u32,
+) -> Result<Vec<SealedValue>, RowError> {
+    let mut values = Vec::new();
+    for (number, place) in PLACES.iter().enumerate().skip(first) {
+        let Place {
+            table, column, of, ..
+        } = place;
+        let sql = format!(
+            "SELECT rowid, {column}, {of} FROM {table}
+             WHERE rowid > ?1 AND length({column}) > 0 AND (?2 IS NULL OR substr({column}, 2, 8) <> ?2)
+             ORDER BY rowid LIMIT ?3"
+        );
+        let mut statement = c.prepare_cached(&sql)?;
+        let room = usize::try_from(limit).unwrap_or(usize::MAX) - values.len();
+        let mut found = statement.query(params![
+            after,
+            but.map(|id| id.0),
+            i64::try_from(room).unwrap_or(i64::MAX)
+        ])?;
+        while let Some(row) = found.next()? {
+            values.push(SealedValue {
+                at: (place.at)(row)?,
+                cursor: (number, row.get(0)?),
+                sealed: row.get(1)?,
+            });
+        }
+        if values.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+            break;
+        }
+        after = 0;
+    }
+    Ok(values)
+}
+
+fn reseal(c: &Connection, values: &[Resealed]) -> Result<usize, RowError> {
+    let mut done = 0;
+    for Resealed { cursor, old, new } in values {
+        let Some(Place { table, column, .. }) = PLACES.get(cursor.0) else {
+            return Err(rows::damaged("a sealed value's place", cursor.0));
+        };
+        let sql = format!("UPDATE {table} SET {column} = ?1 WHERE rowid = ?2 AND {column} = ?3");
+        done += c.prepare_cached(&sql)?.execute(params![new, cursor.1, old])?;
+    }
+    Ok(done)
+}
+
+/// Whether a value is sealed under a key that was retired: it was on its way when the rotation ended.
+pub(super) fn is_retired(c: &Connection, sealed: &[u8]) -> Result<bool, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT 1 FROM sealing_keys WHERE id = substr(?1, 2, 8) AND state = 'retired'")?;
+    Ok(statement.exists([sealed])?)
+}
