@@ -14,8 +14,15 @@ const VERBS: &[&str] = &[
     "token create",
     "token list",
     "token revoke",
+    "keys",
+    "keys rotate",
+    "keys check",
     "serve",
     "apply",
+    "secret",
+    "secret versions",
+    "secret purge",
+    "secret rollback",
     "decision",
     "decision list",
     "decision show",
@@ -127,6 +134,11 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "token create --name ci --role root",
         "token revoke ci",
         "kds import --data-dir data",
+        "keys rotate",
+        "keys rotate --data-dir data --to keyward.key",
+        "keys rotate --data-dir data --to {file:a,pkcs11:b}",
+        "secret purge disk",
+        "secret purge disk one",
     ] {
         let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());
         assert_eq!(ran.code, 64, "{arguments}: {}", ran.err);

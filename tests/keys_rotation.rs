@@ -19,6 +19,9 @@ use crate::support::{Shell, ca, platform};
 /// Secrets that nobody asks for, beside the one that guests are given.
 const SECRETS: usize = 300;
 
+/// So many of them have two versions.
+const OLDER: usize = 9;
+
 fn value(number: usize) -> String {
     format!("the value of secret number {number}")
 }
@@ -48,8 +51,32 @@ fn prepared() -> Shell {
     }
     shell.write("m.yaml", manifest);
     let server = Server::start(&shell.path("data"));
-    let applied = ["apply", "-f", "m.yaml", "--token-file", "token", "--server"];
-    shell.run(&[&applied[..], &[&server.base]].concat()).done();
+    let apply = |file| {
+        let arguments = [
+            "apply",
+            "-f",
+            file,
+            "--token-file",
+            "token",
+            "--server",
+            &server.base,
+        ];
+        shell.run(&arguments).done()
+    };
+    apply("m.yaml");
+    // A few have an earlier version.
+    let manifest: Vec<_> = (0..OLDER)
+        .map(|number| {
+            shell.write(&format!("values/{number}"), value(SECRETS + number));
+            format!(
+                "kind: Secret\nname: s{number}\ntype: luks-passphrase\nvalue: {{file: values/{number}}}\n\
+                 policies: [release.any]\n"
+            )
+        })
+        .collect();
+    shell.write("newer.yaml", manifest.join("---\n"));
+    apply("newer.yaml");
+    drop(server);
     shell
 }
 
@@ -85,18 +112,21 @@ fn every_secret_opens(shell: &Shell) {
         after = last.cursor;
         for found in values {
             let opened = sealer.open(Place::from(&found.at), &found.sealed).unwrap();
-            let SealedAt::Secret { name, .. } = found.at else {
+            let SealedAt::Secret { name, version, .. } = found.at else {
                 continue;
             };
             let expected = match name.as_str().strip_prefix('s') {
-                Some(number) => value(number.parse().unwrap()),
+                Some(number) => {
+                    let newer = if version == 2 { SECRETS } else { 0 };
+                    value(newer + number.parse::<usize>().unwrap())
+                }
                 None => "hunter2".to_owned(),
             };
             assert_eq!(opened.as_slice(), expected.as_bytes(), "{name}");
             seen += 1;
         }
     }
-    assert_eq!(seen, SECRETS + 1);
+    assert_eq!(seen, SECRETS + OLDER + 1);
 }
 
 #[test]
@@ -119,7 +149,7 @@ fn a_rotation_under_a_running_server_leaves_nothing_under_the_old_key_and_refuse
     assert_eq!(rotated["retired"], serde_json::json!([before["keys"][0]["id"]]));
     assert_eq!(
         rotated["rewrapped"],
-        SECRETS + 3,
+        SECRETS + OLDER + 3,
         "secrets, keys of a launch, an answer"
     );
     let after = check(&shell);
@@ -130,7 +160,7 @@ fn a_rotation_under_a_running_server_leaves_nothing_under_the_old_key_and_refuse
         (Some("retired"), [0, 0, 0])
     );
     assert_eq!(keys[1]["state"].as_str(), Some("active"));
-    assert_eq!(count(&keys[1]), [SECRETS as u64 + 1, 1, 1]);
+    assert_eq!(count(&keys[1]), [(SECRETS + OLDER) as u64 + 1, 1, 1]);
     assert_eq!(after["damaged"], serde_json::json!([]));
 
     // The server that ran all the time: what waited, what was answered, and what is new.
@@ -301,7 +331,7 @@ fn a_value_that_does_not_open_keeps_the_old_key_and_is_named() {
     // In the wrapped data key, and in the value itself.
     let damage = "UPDATE secrets SET sealed =
                   CAST(substr(sealed, 1, ?2 - 1) || x'00000000' || substr(sealed, ?2 + 4) AS BLOB) WHERE name = ?1";
-    for (name, at) in [("s7", 30), ("s8", 90)] {
+    for (name, at) in [("s17", 30), ("s18", 90)] {
         assert_eq!(database.execute(damage, (name, at)).unwrap(), 1);
     }
     let checked = shell.run(&["keys", "check", "--data-dir", "data", "-o", "json"]);
@@ -316,8 +346,8 @@ fn a_value_that_does_not_open_keeps_the_old_key_and_is_named() {
     assert_eq!(
         named,
         [
-            Some("secret s7 version 1 of acme"),
-            Some("secret s8 version 1 of acme")
+            Some("secret s17 version 1 of acme"),
+            Some("secret s18 version 1 of acme")
         ]
     );
 
@@ -330,7 +360,7 @@ fn a_value_that_does_not_open_keeps_the_old_key_and_is_named() {
     );
     assert_eq!(sealers(&shell, "data/keyward.key").len(), 2, "the old key stays");
     database
-        .execute("DELETE FROM secrets WHERE name = 's7'", [])
+        .execute("DELETE FROM secrets WHERE name = 's17'", [])
         .unwrap();
     let rotated = rotate(&shell, &[]).json();
     assert_eq!(rotated["resumed"], true);

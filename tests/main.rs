@@ -75,6 +75,7 @@ mod roles;
 mod schemas;
 mod sealing;
 mod secrecy;
+mod secret_versions;
 mod sev_authority;
 mod sev_certificate;
 mod sev_chain;

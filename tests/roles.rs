@@ -66,6 +66,9 @@ const MATRIX: &[Row] = &[
     row("GET", "/v1/secrets/{name:.+}", "owner secret-writer auditor", "/v1/secrets/disk", 2, "/v1/secrets/theirs"),
     row("PUT", "/v1/secrets/{name:.+}", "owner secret-writer", "/v1/secrets/spare", 2, ""),
     row("DELETE", "/v1/secrets/{name:.+}", "owner secret-writer", "/v1/secrets/spare", 2, "/v1/secrets/theirs"),
+    row("GET", "/v1/secret-versions/{name:.+}", "owner secret-writer auditor", "/v1/secret-versions/disk", 2, "/v1/secret-versions/theirs"),
+    row("POST", "/v1/secret-versions/{name:.+}", "owner secret-writer", "/v1/secret-versions/disk", 2, "/v1/secret-versions/theirs"),
+    row("DELETE", "/v1/secret-versions/{name:.+}", "owner secret-writer", "/v1/secret-versions/disk?version=1", 409, "/v1/secret-versions/theirs?version=1"),
     row("GET", "/v1/keysets", "owner auditor", "/v1/keysets", 2, ""),
     row("GET", "/v1/keysets/{name:.+}", "owner auditor", "/v1/keysets/spare", 2, "/v1/keysets/theirs"),
     row("PUT", "/v1/keysets/{name:.+}", "owner", "/v1/keysets/spare", 2, ""),
@@ -207,6 +210,7 @@ impl House {
                 "secrets": [{"type": "luks-passphrase", "passphrase": "sesame"}],
             }),
             ("PUT", "/v1/secrets/{name:.+}") => secret,
+            ("POST", "/v1/secret-versions/{name:.+}") => json!({"version": 1}),
             ("PUT", "/v1/keysets/{name:.+}") => {
                 json!({"name": "spare", "secrets": ["disk"], "policies": ["release.any"]})
             }

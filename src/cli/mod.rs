@@ -14,6 +14,7 @@ mod output;
 mod owner;
 mod policy;
 mod psp;
+mod secret;
 mod serve;
 mod sev;
 mod token;
@@ -49,6 +50,9 @@ enum Verb {
     Serve(serve::Serve),
     /// Register what manifests say: policies, secrets, firmware, workloads
     Apply(apply::Apply),
+    /// Versions of a secret: list them, go back to one, destroy one
+    #[command(subcommand)]
+    Secret(secret::SecretVerb),
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
@@ -103,6 +107,7 @@ pub fn run() -> ExitCode {
         Verb::Keys(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
+        Verb::Secret(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),

@@ -222,6 +222,7 @@ fn settings(config: &Config, root_owners: Vec<(String, Vec<String>)>) -> Setting
         failed_searches_per_minute: config.launch.failed_searches_per_minute,
         hold_retry: Duration::from_secs(config.launch.hold_retry_seconds.into()),
         cek_miss: Duration::from_secs(config.kds.miss_seconds.into()),
+        kept_versions: usize::try_from(config.secrets.kept_versions).unwrap_or(usize::MAX),
         cached_bundles: usize::try_from(config.policy.cached_bundles).unwrap_or(usize::MAX),
         root_owners,
     }

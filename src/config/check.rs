@@ -43,6 +43,7 @@ impl Config {
             ("kds.chips_per_address", kds.chips_per_address, 1, u32::MAX),
             ("policy.time_limit_ms", policy.time_limit_ms, 1, 10_000),
             ("policy.cached_bundles", policy.cached_bundles, 1, u32::MAX),
+            ("secrets.kept_versions", self.secrets.kept_versions, 1, 1000),
             ("policy.workers", policy.workers, 0, 1024),
             ("policy.worker_memory_mib", policy.worker_memory_mib, 192, 65_536),
         ];

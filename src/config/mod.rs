@@ -46,6 +46,8 @@ pub struct Config {
     pub kds: KdsConfig,
     /// Evaluation of policies.
     pub policy: PolicyConfig,
+    /// Secrets.
+    pub secrets: SecretsConfig,
     /// What is logged, in `env_logger`'s syntax: `info`, `keyward=debug`, …
     pub log: String,
 }
@@ -92,6 +94,15 @@ pub struct LaunchConfig {
     pub failed_searches_per_minute: u32,
     /// Seconds that a host is told to wait when its release is held.
     pub hold_retry_seconds: u32,
+}
+
+/// Secrets.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsConfig {
+    /// Versions of a secret whose values are kept, with the current one; values of older versions that nothing holds
+    /// fast are destroyed when a new one is registered.
+    pub kept_versions: u32,
 }
 
 /// AMD's key distribution service, which signs chips' CEKs.
@@ -141,6 +152,7 @@ impl Default for Config {
             launch: LaunchConfig::default(),
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),
+            secrets: SecretsConfig::default(),
             log: "warn,keyward=info".to_owned(),
         }
     }
@@ -157,6 +169,12 @@ impl Default for LaunchConfig {
             failed_searches_per_minute: 60,
             hold_retry_seconds: 30,
         }
+    }
+}
+
+impl Default for SecretsConfig {
+    fn default() -> Self {
+        Self { kept_versions: 10 }
     }
 }
 

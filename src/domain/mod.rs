@@ -12,6 +12,7 @@ pub mod object;
 pub mod revision;
 pub mod role;
 pub mod sealed;
+pub mod secret_version;
 pub mod state;
 pub mod time;
 pub mod token;

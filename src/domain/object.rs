@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::secret_version::SecretRef;
 use super::{Base64Bytes, FlexDigest, HexDigest, Name};
 use crate::sev::authority::Product;
 use crate::sev::policy::Scheme;
@@ -146,8 +147,8 @@ impl JsonSchema for SecretBytes {
 pub struct KeySetObject {
     /// Its name.
     pub name: Name,
-    /// The secrets in it.
-    pub secrets: Vec<Name>,
+    /// The secrets in it; `name@3` holds that version fast.
+    pub secrets: Vec<SecretRef>,
     /// Policies bound to each of them.
     #[serde(default)]
     pub policies: Vec<String>,
@@ -198,8 +199,8 @@ pub struct WorkloadObject {
     /// How often each secret may be released to it before an owner must confirm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_releases: Option<u64>,
-    /// Its secrets, in order.
-    pub secrets: Vec<Name>,
+    /// Its secrets, in order; `name@3` holds that version fast.
+    pub secrets: Vec<SecretRef>,
     /// Policies bound to it.
     #[serde(default)]
     pub policies: Vec<String>,

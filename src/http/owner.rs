@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, auth, body, bundles, signing_keys, tokens};
+use super::{State, apply, auth, body, bundles, secret_versions, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -54,6 +54,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                     .route(web::get().to(workload))
                     .route(web::delete().to(delete_workload)),
             )
+            .configure(secret_versions::routes)
             .configure(bundles::routes)
             .configure(signing_keys::routes)
             .configure(tokens::routes)

@@ -64,6 +64,8 @@ pub struct Settings {
     pub hold_retry: Duration,
     /// How long it is remembered that no CEK exists for a chip.
     pub cek_miss: Duration,
+    /// Versions of a secret whose values are kept, with the current one.
+    pub kept_versions: usize,
     /// Loaded bundles kept in memory.
     pub cached_bundles: usize,
     /// For an extra trust root, the owners for whom it counts; a root that is not here counts for the only

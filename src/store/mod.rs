@@ -20,6 +20,7 @@ use crate::domain::decision::{CountSeen, Decision, Outcome};
 use crate::domain::hold::Hold;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
+use crate::domain::secret_version::SecretVersionInfo;
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
@@ -179,7 +180,8 @@ pub trait Store: Tokens {
     /// When the store fails, or something stored is damaged.
     fn owner_state(&self, owner: &Name) -> Result<OwnerState, StoreError>;
 
-    /// Writes changes that were validated on `generation`, all or none.
+    /// Writes changes that were validated on `generation`, all or none. Values that are purged, and those of secrets
+    /// that are removed, are overwritten wherever the store had them: now, or with the next [`Store::sweep`].
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
@@ -224,6 +226,12 @@ pub trait Store: Tokens {
         owner: &Name,
         secrets: &[(Name, u64)],
     ) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+
+    /// The versions of a secret, newest first, those that were purged included.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored is damaged.
+    fn secret_versions(&self, owner: &Name, name: &Name) -> Result<Vec<SecretVersionInfo>, StoreError>;
 
     /// A firmware's bytes.
     ///

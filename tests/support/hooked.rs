@@ -6,6 +6,7 @@ use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
 use keyward::domain::revision::{Revision, Which};
+use keyward::domain::secret_version::SecretVersionInfo;
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
@@ -144,6 +145,7 @@ hooked! {
     revisions(owner: &Name, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError>;
     revision(owner: &Name, which: Which) -> Result<Option<StoredRevision>, StoreError>;
     sealed_secrets(owner: &Name, secrets: &[(Name, u64)]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+    secret_versions(owner: &Name, name: &Name) -> Result<Vec<SecretVersionInfo>, StoreError>;
     firmware(owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, StoreError>;
     begin_launch(launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, StoreError>;
     launch(id: Uuid) -> Result<Option<Launch>, StoreError>;

@@ -6,6 +6,7 @@ use super::RegisterError;
 use super::digests;
 use super::draft::{Draft, action, change};
 use crate::domain::object::{Action, Change, ImageObject, WorkloadObject};
+use crate::domain::secret_version::names_and_pins;
 use crate::domain::state::RegisteredWorkload;
 use crate::domain::workload::{Image, Workload};
 use crate::domain::{Hex, HexDigest};
@@ -45,6 +46,7 @@ impl Draft<'_> {
             .as_ref()
             .map(|cert| oca(&label, &cert.0))
             .transpose()?;
+        let (secrets, pins) = names_and_pins(&object.secrets);
         let workload = Workload {
             uuid,
             name: object.name.clone(),
@@ -61,7 +63,8 @@ impl Draft<'_> {
                 .collect(),
             oca,
             max_releases: object.max_releases,
-            secrets: object.secrets.clone(),
+            secrets,
+            pins,
             policies: object.policies.clone(),
         };
         self.put_workload(workload)

@@ -21,19 +21,19 @@ struct Place {
     at: fn(&Row<'_>) -> Result<SealedAt, RowError>,
 }
 
-/// All of them. Their order is that of the walk.
+/// All of them. Their order is that of the walk: what a value moves to comes behind where it was.
 const PLACES: &[Place] = &[
     Place {
         table: "secrets",
         column: "sealed",
         of: "owner, name, version",
-        at: |row| {
-            Ok(SealedAt::Secret {
-                owner: rows::name("a secret's owner", row, 2)?,
-                name: rows::name("a secret's name", row, 3)?,
-                version: rows::natural("a secret's version", row, 4)?,
-            })
-        },
+        at: secret,
+    },
+    Place {
+        table: "earlier_secrets",
+        column: "sealed",
+        of: "owner, name, version",
+        at: secret,
     },
     Place {
         table: "launches",
@@ -58,6 +58,14 @@ const PLACES: &[Place] = &[
         },
     },
 ];
+
+fn secret(row: &Row<'_>) -> Result<SealedAt, RowError> {
+    Ok(SealedAt::Secret {
+        owner: rows::name("a secret's owner", row, 2)?,
+        name: rows::name("a secret's name", row, 3)?,
+        version: rows::natural("a secret's version", row, 4)?,
+    })
+}
 
 impl Keys for SqliteStore {
     fn sealing_keys(&self) -> Result<Vec<SealingKey>, StoreError> {

@@ -10,6 +10,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_2.sql"),
     include_str!("schema_3_tokens.sql"),
     include_str!("schema_4_keys.sql"),
+    include_str!("schema_5_secret_versions.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

@@ -7,7 +7,9 @@ use uuid::Uuid;
 
 use super::revisions;
 use super::rows::{self, to_json};
+use super::versions;
 use super::{ApplyError, RowError, StoreError};
+use crate::domain::secret_version::pinned;
 use crate::domain::state::{
     ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo, WorkloadContext,
 };
@@ -109,15 +111,6 @@ pub(super) fn workload_context(c: &Connection, uuid: Uuid) -> Result<Option<Work
     };
     let owner = rows::name("a workload's owner", row, 2)?;
     let head = head(c, &owner)?.ok_or_else(|| rows::damaged("a workload's owner", "no such owner"))?;
-    let mut secrets: Vec<SecretInfo> = Vec::new();
-    for name in &registered.workload.secrets {
-        let mut statement =
-            c.prepare_cached("SELECT document FROM secrets WHERE owner = ?1 AND name = ?2")?;
-        let mut found = statement.query([owner.as_str(), name.as_str()])?;
-        if let Some(row) = found.next()? {
-            secrets.push(rows::json("a secret", row, 0)?);
-        }
-    }
     let mut keysets: Vec<KeySet> = documents(
         c,
         "a key set",
@@ -129,6 +122,21 @@ pub(super) fn workload_context(c: &Connection, uuid: Uuid) -> Result<Option<Work
             .iter()
             .any(|name| registered.workload.secrets.contains(name))
     });
+    let mut secrets: Vec<SecretInfo> = Vec::new();
+    for name in &registered.workload.secrets {
+        let mut statement =
+            c.prepare_cached("SELECT document FROM secrets WHERE owner = ?1 AND name = ?2")?;
+        let mut found = statement.query([owner.as_str(), name.as_str()])?;
+        let Some(row) = found.next()? else { continue };
+        let current: SecretInfo = rows::json("a secret", row, 0)?;
+        let holding = keysets.iter().filter(|set| set.secrets.contains(name));
+        let found = match pinned(&registered.workload, holding, name) {
+            Ok(None) => Some(current),
+            Ok(Some(version)) => versions::find(c, &owner, current, version)?,
+            Err(_) => None,
+        };
+        secrets.extend(found);
+    }
     Ok(Some(WorkloadContext {
         owner,
         generation: head.generation,
@@ -168,17 +176,10 @@ pub(super) fn sealed_secrets(
     owner: &Name,
     secrets: &[(Name, u64)],
 ) -> Result<Vec<Option<Vec<u8>>>, RowError> {
-    let mut statement =
-        c.prepare_cached("SELECT sealed FROM secrets WHERE owner = ?1 AND name = ?2 AND version = ?3")?;
-    let mut sealed = Vec::with_capacity(secrets.len());
-    for (name, version) in secrets {
-        let version = i64::try_from(*version).map_err(|e| rows::damaged("a secret's version", e))?;
-        let found = statement
-            .query_row(params![owner.as_str(), name.as_str(), version], |row| row.get(0))
-            .optional()?;
-        sealed.push(found);
-    }
-    Ok(sealed)
+    let sealed = secrets
+        .iter()
+        .map(|(name, version)| versions::sealed(c, owner, name, *version));
+    sealed.collect()
 }
 
 pub(super) fn firmware(c: &Connection, owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, RowError> {
@@ -229,10 +230,13 @@ pub(super) fn apply(
 fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowError> {
     for (kind, name) in &changes.removed {
         match kind {
-            Kind::Secret => c.execute(
-                "DELETE FROM secrets WHERE owner = ?1 AND name = ?2",
-                [owner, name],
-            )?,
+            Kind::Secret => {
+                versions::delete(c, owner, name)?;
+                c.execute(
+                    "DELETE FROM secrets WHERE owner = ?1 AND name = ?2",
+                    [owner, name],
+                )?
+            }
             Kind::KeySet => c.execute(
                 "DELETE FROM keysets WHERE owner = ?1 AND name = ?2",
                 [owner, name],
@@ -270,6 +274,10 @@ fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowErro
         .secrets
         .iter()
         .try_for_each(|(secret, sealed)| put_secret(c, owner, secret, sealed.as_deref()))?;
+    changes
+        .purged
+        .iter()
+        .try_for_each(|purge| versions::purge(c, owner, purge))?;
     changes.keysets.iter().try_for_each(|set| {
         let document = to_json("a key set", set)?;
         put(c, "keysets", owner, set.name.as_str(), &document)
@@ -309,6 +317,7 @@ fn put_secret(
         )?;
         return Ok(());
     };
+    versions::keep(c, owner, name)?;
     c.execute(
         "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (owner, name) DO UPDATE SET version = ?3, document = ?4, sealed = ?5",
