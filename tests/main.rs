@@ -46,6 +46,7 @@ mod kds_answers;
 mod kds_completion;
 mod kds_import;
 mod keys_rotation;
+mod keys_token;
 mod limits;
 mod owners;
 mod policy_bundle;

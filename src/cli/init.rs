@@ -9,8 +9,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::Ended;
 use super::output::{self, Format};
+use super::{Ended, keys};
 use crate::domain::sealed::KeyLocation;
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, Role, SystemClock};
@@ -35,6 +35,10 @@ pub(super) struct Init {
     /// Where to put the key file; best on another disk than the data. Default: in the data folder
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Where to put the key in place of a file in the data folder: '{pkcs11: {module: PATH, token: LABEL, label: LABEL,
+    /// pin_file: PATH}}'. A key of that label that the token has is taken; else one is made
+    #[arg(long, value_name = "PROVIDER", value_parser = keys::location, conflicts_with = "key_file")]
+    key_provider: Option<KeyLocation>,
     /// Write the owner's token to this file too, readable by you only
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -52,7 +56,10 @@ struct Answer<'a> {
     owner: &'a Name,
     token: &'a str,
     data_dir: &'a Path,
-    key_file: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_provider: Option<&'a KeyLocation>,
 }
 
 impl Init {
@@ -61,10 +68,11 @@ impl Init {
             .owner
             .parse()
             .with_context(|| format!("--owner {:?}", self.owner))?;
-        let (token, key_path) = create(
+        let named = self.key_file.map(KeyLocation::File).or(self.key_provider);
+        let (token, key) = create(
             &self.data_dir,
             &owner,
-            self.key_file.as_deref(),
+            named.as_ref(),
             self.token_file.as_deref(),
             self.admin_token_file.as_deref(),
         )?;
@@ -72,15 +80,23 @@ impl Init {
             owner: &owner,
             token: token.expose(),
             data_dir: &self.data_dir,
-            key_file: &key_path,
+            key_file: match &key {
+                KeyLocation::File(path) => Some(path),
+                KeyLocation::Pkcs11(_) => None,
+            },
+            key_provider: matches!(key, KeyLocation::Pkcs11(_)).then_some(&key),
         };
         if !output::structured(self.output, &made)? {
+            let (what, keep) = match &key {
+                KeyLocation::File(_) => ("Key file   ", "Keep a copy of the key file elsewhere"),
+                KeyLocation::Pkcs11(_) => ("Key        ", "Back up the token as its maker says"),
+            };
             output::line(&format!(
-                "Data folder  {}\nKey file     {}\nOwner        {}\nToken        {}\n\n\
-                 The token is shown once. Keep a copy of the key file elsewhere: without it no secret can be opened.\n\
+                "Data folder  {}\n{what}  {}\nOwner        {}\nToken        {}\n\n\
+                 The token is shown once. {keep}: without it no secret can be opened.\n\
                  Next: keyward serve --data-dir {}",
                 self.data_dir.display(),
-                key_path.display(),
+                key,
                 owner,
                 token.expose(),
                 self.data_dir.display(),
@@ -90,16 +106,16 @@ impl Init {
     }
 }
 
-/// Makes a data folder with everything in it; the owner's token and the key file's path.
+/// Makes a data folder with everything in it; the owner's token, and where the key is.
 ///
 /// All or nothing: what was made before something failed is removed, so that the next try finds its place.
 pub(super) fn create(
     folder: &Path,
     owner: &Name,
-    key_file: Option<&Path>,
+    key: Option<&KeyLocation>,
     token_file: Option<&Path>,
     admin_token_file: Option<&Path>,
-) -> anyhow::Result<(Token, PathBuf)> {
+) -> anyhow::Result<(Token, KeyLocation)> {
     let database = folder.join(sqlite::FILE);
     if database.exists() {
         bail!("{} is initialised already; nothing was changed", folder.display());
@@ -117,10 +133,20 @@ pub(super) fn create(
         made.private_file(path, &format!("{}\n", admin.expose()))
             .with_context(|| format!("administrator's token file {}", path.display()))?;
     }
-    let key = new_key(&SystemRandom)?;
-    let key_path = std::path::absolute(key_file.map_or_else(|| folder.join(KEY_FILE), Path::to_owned))?;
-    key_file::create(&key_path, &key)?;
-    made.0.push(Made::File(key_path.clone()));
+    let (id, location) = match key {
+        Some(location @ KeyLocation::Pkcs11(_)) => (keys::make_key(location, &[])?, location.clone()),
+        file => {
+            let named = match file {
+                Some(KeyLocation::File(path)) => path.clone(),
+                _ => folder.join(KEY_FILE),
+            };
+            let path = std::path::absolute(named)?;
+            let key = new_key(&SystemRandom)?;
+            key_file::create(&path, &key)?;
+            made.0.push(Made::File(path.clone()));
+            (key_id(&key), KeyLocation::File(path))
+        }
+    };
     // Made here, as SQLite would let everybody read it; two that run at once can't both make it.
     made.private_file(&database, "")
         .with_context(|| database.display().to_string())?;
@@ -130,8 +156,8 @@ pub(super) fn create(
     }
     let store = SqliteStore::open(folder, true)?;
     // The usual place moves with the folder.
-    let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path).to_owned();
-    store.activate(key_id(&key), &KeyLocation::File(recorded), SystemClock.now())?;
+    let usual = KeyLocation::File(KEY_FILE.into());
+    store.activate(id, key.map_or(&usual, |_| &location), SystemClock.now())?;
     if store.create_owner(owner, token.hash(), SystemClock.now())? == OwnerCreated::Exists {
         bail!("the data folder has an owner {owner} already");
     }
@@ -145,7 +171,7 @@ pub(super) fn create(
         store.create_token(&new.entry(Role::Admin, None, SystemClock.now())?, admin.hash())?;
     }
     made.keep();
-    Ok((token, key_path))
+    Ok((token, location))
 }
 
 /// What was made so far, removed on the way out unless it is forgotten.

@@ -87,6 +87,7 @@ impl JsonSchema for SecretRef {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
+            "maxLength": 149,
             "description": "A secret's name; with `@` and a number, that version of it.",
             "pattern": "^[A-Za-z0-9]([A-Za-z0-9._/-]*[A-Za-z0-9])?(@[1-9][0-9]*)?$",
         })

@@ -10,6 +10,7 @@ mod aead;
 mod envelope;
 mod file;
 pub mod key_file;
+pub mod pkcs11;
 mod place;
 pub mod provider;
 mod ring;
@@ -259,7 +260,10 @@ impl Opening<'_> {
 pub fn keys_at(location: &KeyLocation) -> Result<Vec<Arc<dyn KeyProvider>>, KeyError> {
     match location {
         KeyLocation::File(path) => keys_in_file(path),
-        KeyLocation::Pkcs11(_) => Err(KeyError::Unusable("not yet".to_owned())),
+        KeyLocation::Pkcs11(at) => {
+            let keys = pkcs11::keys(at)?.into_iter();
+            Ok(keys.map(|key| key as Arc<dyn KeyProvider>).collect())
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod host;
 pub(crate) mod kds;
 pub(crate) mod other;
 pub(crate) mod server;
+pub(crate) mod softhsm;
 pub(crate) mod tokens;
 pub(crate) mod vectors;
 

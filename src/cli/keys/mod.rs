@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::domain::sealed::KeyLocation;
 
 pub(super) use folder::{recorded, sealer};
+pub(super) use rotate::make_key;
 
 #[derive(Subcommand)]
 pub(super) enum KeysVerb {

@@ -19,7 +19,7 @@ use super::super::{Ended, serve};
 use super::{Folder, location, recorded, sealer};
 use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealingKey};
 use crate::domain::{Clock as _, SystemClock};
-use crate::sealing::{Place, Sealer, key_file, key_id, keys_at, new_key};
+use crate::sealing::{Place, Sealer, key_file, key_id, keys_at, new_key, pkcs11};
 use crate::sev::SystemRandom;
 use crate::store::keys::{Keys as _, Resealed};
 use crate::store::sqlite::SqliteStore;
@@ -266,7 +266,13 @@ pub(in crate::cli) fn make_key(location: &KeyLocation, known: &[SealingKey]) -> 
             }
             Ok(key_id(&key))
         }
-        KeyLocation::Pkcs11(_) => bail!("not yet"),
+        KeyLocation::Pkcs11(at) => {
+            let spare = keys_at(location)?.into_iter().map(|key| key.id());
+            match spare.into_iter().find(|id| known.iter().all(|key| key.id != *id)) {
+                Some(spare) => Ok(spare),
+                None => Ok(pkcs11::generate(at, &SystemRandom)?),
+            }
+        }
     }
 }
 

@@ -1,0 +1,323 @@
+//! One session with a token: opened when it is needed, and anew when it broke.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cryptoki::context::{Function, Pkcs11};
+use cryptoki::error::{Error, RvError};
+use cryptoki::mechanism::aead::GcmParams;
+use cryptoki::mechanism::{Mechanism, MechanismType};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
+use cryptoki::session::{Session, UserType};
+use cryptoki::slot::Slot;
+use cryptoki::types::AuthPin;
+use openssl::sha::sha256;
+use zeroize::Zeroizing;
+
+use super::super::aead::{NONCE, TAG};
+use super::super::key_file::{KeyFileError, read_private};
+use super::super::provider::KeyError;
+use super::key_id;
+use crate::domain::sealed::{KeyId, TokenKey};
+
+/// Length of a tag in bits.
+const TAG_BITS: u64 = (TAG * 8) as u64;
+
+/// Hash of a PIN that the token refused. It is not tried again: tokens lock themselves after a few.
+type Refused = Arc<Mutex<Option<[u8; 32]>>>;
+
+/// Makes calls with a session of its own.
+pub(super) struct Worker {
+    module: Pkcs11,
+    at: TokenKey,
+    open: Option<Open>,
+    refused: Refused,
+}
+
+struct Open {
+    session: Session,
+    keys: HashMap<KeyId, ObjectHandle>,
+}
+
+impl Worker {
+    pub(super) fn new(module: Pkcs11, at: TokenKey, refused: Refused) -> Self {
+        Self {
+            module,
+            at,
+            open: None,
+            refused,
+        }
+    }
+
+    /// The ids of the keys.
+    pub(super) fn keys(&mut self) -> Result<Vec<KeyId>, KeyError> {
+        // What was made by another is seen by a session that looks again.
+        self.open = None;
+        Ok(self.opened()?.keys.keys().copied().collect())
+    }
+
+    /// Makes a key with this CKA_ID.
+    pub(super) fn generate(&mut self, cka_id: &[u8]) -> Result<KeyId, KeyError> {
+        let slot = self.slot()?;
+        let session = self
+            .module
+            .open_rw_session(slot)
+            .map_err(|error| self.failed(&error))?;
+        self.login(&session)?;
+        let template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::ValueLen(32.into()),
+            Attribute::Token(true),
+            Attribute::Private(true),
+            Attribute::Sensitive(true),
+            Attribute::Extractable(false),
+            Attribute::Encrypt(true),
+            Attribute::Decrypt(true),
+            Attribute::Label(self.at.label.clone().into_bytes()),
+            Attribute::Id(cka_id.to_vec()),
+        ];
+        let made = session.generate_key(&Mechanism::AesKeyGen, &template);
+        made.map_err(|error| self.failed(&error))?;
+        self.open = None;
+        Ok(key_id(cka_id))
+    }
+
+    /// Ciphertext and tag.
+    pub(super) fn encrypt(
+        &mut self,
+        id: KeyId,
+        nonce: [u8; NONCE],
+        additional: &[u8],
+        value: &[u8],
+    ) -> Result<Vec<u8>, KeyError> {
+        self.again(id, |session, key| {
+            gcm(nonce, additional, |gcm| session.encrypt(gcm, key, value))
+        })
+        .map_err(|failed| failed.error)
+    }
+
+    /// The value of ciphertext and tag.
+    pub(super) fn decrypt(
+        &mut self,
+        id: KeyId,
+        nonce: [u8; NONCE],
+        additional: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+        let opened = self.again(id, |session, key| {
+            gcm(nonce, additional, |gcm| session.decrypt(gcm, key, sealed)).map(Zeroizing::new)
+        });
+        opened.map_err(|failed| match failed.code {
+            Some(RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange) => KeyError::Damaged,
+            // Modules say this of a tag that does not hold as well as of a token that is out of order: one that still
+            // opens what it has just sealed is not.
+            Some(RvError::GeneralError | RvError::FunctionFailed | RvError::DeviceError)
+                if self.works(id) =>
+            {
+                KeyError::Damaged
+            }
+            _ => failed.error,
+        })
+    }
+
+    /// Whether the token opens what it sealed. The nonce seals this and nothing else.
+    fn works(&mut self, id: KeyId) -> bool {
+        let (nonce, value) = ([0xff; NONCE], [0; 16]);
+        let sealed = self.again(id, |session, key| {
+            gcm(nonce, b"", |gcm| session.encrypt(gcm, key, &value))
+        });
+        let Ok(sealed) = sealed else { return false };
+        let opened = self.again(id, |session, key| {
+            gcm(nonce, b"", |gcm| session.decrypt(gcm, key, &sealed))
+        });
+        opened.is_ok_and(|opened| opened == value)
+    }
+
+    /// Does something, and once more with a new session where the old one was no good any more.
+    fn again<T>(
+        &mut self,
+        id: KeyId,
+        work: impl Fn(&Session, ObjectHandle) -> Result<T, Error>,
+    ) -> Result<T, Failed> {
+        let had = self.open.is_some();
+        match self.once(id, &work) {
+            Err(failed) if had && failed.is_of_the_session() => {
+                self.open = None;
+                self.once(id, &work)
+            }
+            done => done,
+        }
+    }
+
+    fn once<T>(
+        &mut self,
+        id: KeyId,
+        work: &impl Fn(&Session, ObjectHandle) -> Result<T, Error>,
+    ) -> Result<T, Failed> {
+        let at = self.at.clone();
+        let open = self.opened().map_err(|error| Failed { error, code: None })?;
+        let Some(key) = open.keys.get(&id) else {
+            let why = format!(
+                "token {} has no key {id} labelled {} any more",
+                at.token, at.label
+            );
+            self.open = None;
+            return Err(Failed {
+                error: KeyError::Unavailable(why),
+                code: None,
+            });
+        };
+        work(&open.session, *key).map_err(|error| Failed {
+            code: match &error {
+                Error::Pkcs11(code, _) => Some(*code),
+                _ => None,
+            },
+            error: self.failed(&error),
+        })
+    }
+
+    fn opened(&mut self) -> Result<&Open, KeyError> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => self.open_session()?,
+        };
+        Ok(self.open.insert(open))
+    }
+
+    fn open_session(&self) -> Result<Open, KeyError> {
+        let slot = self.slot()?;
+        let failed = |error: Error| self.failed(&error);
+        let mechanisms = self.module.get_mechanism_list(slot).map_err(failed)?;
+        if !mechanisms.contains(&MechanismType::AES_GCM) {
+            let why = format!(
+                "token {} does not know CKM_AES_GCM, by which keys are wrapped",
+                self.at.token
+            );
+            return Err(KeyError::Unusable(why));
+        }
+        let session = self.module.open_ro_session(slot).map_err(failed)?;
+        self.login(&session)?;
+        let wanted = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Token(true),
+            Attribute::Label(self.at.label.clone().into_bytes()),
+        ];
+        let mut keys = HashMap::new();
+        for handle in session.find_objects(&wanted).map_err(failed)? {
+            let attributes = session
+                .get_attributes(handle, &[AttributeType::Id])
+                .map_err(failed)?;
+            let id = attributes.into_iter().find_map(|attribute| match attribute {
+                Attribute::Id(id) if !id.is_empty() => Some(id),
+                _ => None,
+            });
+            let Some(id) = id else {
+                let why = format!(
+                    "a key labelled {} in token {} has no CKA_ID: give it one",
+                    self.at.label, self.at.token
+                );
+                return Err(KeyError::Unusable(why));
+            };
+            if keys.insert(key_id(&id), handle).is_some() {
+                let why = format!(
+                    "token {} has two keys labelled {} with one CKA_ID: give each an id of its own",
+                    self.at.token, self.at.label
+                );
+                return Err(KeyError::Unusable(why));
+            }
+        }
+        Ok(Open { session, keys })
+    }
+
+    fn slot(&self) -> Result<Slot, KeyError> {
+        let slots = self
+            .module
+            .get_slots_with_initialized_token()
+            .map_err(|error| self.failed(&error))?;
+        for slot in slots {
+            // A token that is being taken out has no label.
+            if let Ok(token) = self.module.get_token_info(slot)
+                && token.label().trim_end() == self.at.token
+            {
+                return Ok(slot);
+            }
+        }
+        Err(KeyError::Unavailable(format!(
+            "{} shows no token labelled {}",
+            self.at.module.display(),
+            self.at.token
+        )))
+    }
+
+    /// Logs the process in; with one PIN, once: a token locks itself after a few that are wrong.
+    fn login(&self, session: &Session) -> Result<(), KeyError> {
+        let file = self.at.pin_file.display();
+        let text = read_private(&self.at.pin_file).map_err(|error| {
+            KeyError::Unusable(match error {
+                KeyFileError::Missing(_) => format!("PIN file {file} is missing: `pin_file` names it"),
+                KeyFileError::Open { mode, .. } => {
+                    format!("PIN file {file} is open to others (mode {mode:04o}): run `chmod 600 {file}`")
+                }
+                KeyFileError::Io { source, .. } => format!("PIN file {file}: {source}"),
+                _ => format!("PIN file {file} is no text"),
+            })
+        })?;
+        let pin = text.lines().next().unwrap_or_default();
+        let refusal = || {
+            KeyError::Unusable(format!(
+                "token {} refuses the PIN in {file}: correct it; it is not tried again, as tokens lock themselves",
+                self.at.token
+            ))
+        };
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = sha256(pin.as_bytes());
+        if *refused == Some(hash) {
+            return Err(refusal());
+        }
+        match session.login(UserType::User, Some(&AuthPin::new(pin.into()))) {
+            Ok(()) | Err(Error::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => {
+                *refused = None;
+                Ok(())
+            }
+            Err(Error::Pkcs11(
+                RvError::PinIncorrect | RvError::PinInvalid | RvError::PinLenRange | RvError::PinLocked,
+                Function::Login,
+            )) => {
+                *refused = Some(hash);
+                Err(refusal())
+            }
+            Err(error) => Err(self.failed(&error)),
+        }
+    }
+
+    fn failed(&self, error: &Error) -> KeyError {
+        KeyError::Unavailable(format!("token {}: {error}", self.at.token))
+    }
+}
+
+/// How a call failed.
+struct Failed {
+    error: KeyError,
+    code: Option<RvError>,
+}
+
+impl Failed {
+    /// Whether another session may do better: everything but what only the ciphertext is to blame for.
+    fn is_of_the_session(&self) -> bool {
+        !matches!(
+            self.code,
+            Some(RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange)
+        )
+    }
+}
+
+fn gcm<T>(
+    mut nonce: [u8; NONCE],
+    additional: &[u8],
+    work: impl FnOnce(&Mechanism<'_>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let parameters = GcmParams::new(&mut nonce, additional, TAG_BITS.into())?;
+    work(&Mechanism::AesGcm(parameters))
+}
