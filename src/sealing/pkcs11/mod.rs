@@ -1,18 +1,16 @@
 //! Key-encryption keys in a PKCS#11 token, which they never leave: AES-256-GCM with the place as additional data.
 //!
 //! A module answers when it likes, so its calls are made by a few threads, each with a session of its own ([`session`]);
-//! whoever waits for one does so for a bounded time. A session that broke, or was logged out, is opened anew.
+//! whoever waits for one does so for a bounded time. A session that broke, or was logged out, is opened anew; where that
+//! does not help, the module is started anew ([`module`]), as some notice only then that a token came back.
 
+mod module;
 mod session;
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
-use cryptoki::error::{Error, RvError};
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
@@ -95,34 +93,9 @@ fn token(at: &TokenKey) -> Result<Arc<Token>, KeyError> {
     Ok(token)
 }
 
-/// The module, loaded once.
-fn module(path: &Path) -> Result<Pkcs11, KeyError> {
-    static MODULES: OnceLock<Mutex<HashMap<PathBuf, Pkcs11>>> = OnceLock::new();
-    let mut modules = MODULES
-        .get_or_init(Mutex::default)
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
-    if let Some(module) = modules.get(path) {
-        return Ok(module.clone());
-    }
-    let unusable = |error: Error| {
-        KeyError::Unusable(format!(
-            "PKCS#11 module {}: {error}: name the token's own as `module`",
-            path.display()
-        ))
-    };
-    let module = Pkcs11::new(path).map_err(unusable)?;
-    match module.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-        Ok(()) | Err(Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-        Err(error) => return Err(unusable(error)),
-    }
-    modules.insert(path.to_owned(), module.clone());
-    Ok(module)
-}
-
 impl Token {
     fn start(at: &TokenKey) -> Result<Self, KeyError> {
-        let module = module(&at.module)?;
+        let module = module::load(&at.module)?;
         let (jobs, queue) = sync_channel::<Job>(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         let refused = Arc::default();

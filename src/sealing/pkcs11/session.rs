@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cryptoki::context::{Function, Pkcs11};
+use cryptoki::context::Function;
 use cryptoki::error::{Error, RvError};
 use cryptoki::mechanism::aead::GcmParams;
 use cryptoki::mechanism::{Mechanism, MechanismType};
@@ -18,6 +18,7 @@ use super::super::aead::{NONCE, TAG};
 use super::super::key_file::{KeyFileError, read_private};
 use super::super::provider::KeyError;
 use super::key_id;
+use super::module::{Entered, Module};
 use crate::domain::sealed::{KeyId, TokenKey};
 
 /// Length of a tag in bits.
@@ -28,19 +29,21 @@ type Refused = Arc<Mutex<Option<[u8; 32]>>>;
 
 /// Makes calls with a session of its own.
 pub(super) struct Worker {
-    module: Pkcs11,
+    module: Arc<Module>,
     at: TokenKey,
     open: Option<Open>,
     refused: Refused,
 }
 
 struct Open {
+    /// The module's start that it is of.
+    start: u64,
     session: Session,
     keys: HashMap<KeyId, ObjectHandle>,
 }
 
 impl Worker {
-    pub(super) fn new(module: Pkcs11, at: TokenKey, refused: Refused) -> Self {
+    pub(super) fn new(module: Arc<Module>, at: TokenKey, refused: Refused) -> Self {
         Self {
             module,
             at,
@@ -51,16 +54,23 @@ impl Worker {
 
     /// The ids of the keys.
     pub(super) fn keys(&mut self) -> Result<Vec<KeyId>, KeyError> {
-        // What was made by another is seen by a session that looks again.
-        self.open = None;
-        Ok(self.opened()?.keys.keys().copied().collect())
+        let ids = |worker: &mut Self, entered: &Entered<'_>| {
+            // What was made by another is seen by a session that looks again.
+            worker.close(entered);
+            let open = worker.opened(entered)?;
+            Ok(open.keys.keys().copied().collect())
+        };
+        self.persistently(Restart::Always, ids)
+            .map_err(|failed| failed.error)
     }
 
     /// Makes a key with this CKA_ID.
     pub(super) fn generate(&mut self, cka_id: &[u8]) -> Result<KeyId, KeyError> {
-        let slot = self.slot()?;
-        let session = self
-            .module
+        let module = self.module.clone();
+        let entered = module.enter();
+        let slot = self.slot(&entered)?;
+        let session = entered
+            .calls
             .open_rw_session(slot)
             .map_err(|error| self.failed(&error))?;
         self.login(&session)?;
@@ -79,7 +89,6 @@ impl Worker {
         ];
         let made = session.generate_key(&Mechanism::AesKeyGen, &template);
         made.map_err(|error| self.failed(&error))?;
-        self.open = None;
         Ok(key_id(cka_id))
     }
 
@@ -91,7 +100,7 @@ impl Worker {
         additional: &[u8],
         value: &[u8],
     ) -> Result<Vec<u8>, KeyError> {
-        self.again(id, |session, key| {
+        self.again(id, Restart::Always, |session, key| {
             gcm(nonce, additional, |gcm| session.encrypt(gcm, key, value))
         })
         .map_err(|failed| failed.error)
@@ -105,90 +114,118 @@ impl Worker {
         additional: &[u8],
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let opened = self.again(id, |session, key| {
+        let attempt = |session: &Session, key| {
             gcm(nonce, additional, |gcm| session.decrypt(gcm, key, sealed)).map(Zeroizing::new)
-        });
-        opened.map_err(|failed| match failed.code {
-            Some(RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange) => KeyError::Damaged,
-            // Modules say this of a tag that does not hold as well as of a token that is out of order: one that still
-            // opens what it has just sealed is not.
-            Some(RvError::GeneralError | RvError::FunctionFailed | RvError::DeviceError)
-                if self.works(id) =>
-            {
-                KeyError::Damaged
+        };
+        let first = self.again(id, Restart::UnlessUnclear, attempt);
+        let opened = match first {
+            // Modules say this of a tag that does not hold as well as of a token that is out of order: once it opens
+            // what it has just sealed it is not.
+            Err(failed) if failed.is_unclear() && self.works(id) => {
+                self.again(id, Restart::UnlessUnclear, attempt)
             }
-            _ => failed.error,
+            done => done,
+        };
+        opened.map_err(|failed| {
+            if failed.is_of_the_value() || failed.is_unclear() && self.works(id) {
+                KeyError::Damaged
+            } else {
+                failed.error
+            }
         })
     }
 
     /// Whether the token opens what it sealed. The nonce seals this and nothing else.
     fn works(&mut self, id: KeyId) -> bool {
         let (nonce, value) = ([0xff; NONCE], [0; 16]);
-        let sealed = self.again(id, |session, key| {
+        let sealed = self.again(id, Restart::Always, |session, key| {
             gcm(nonce, b"", |gcm| session.encrypt(gcm, key, &value))
         });
         let Ok(sealed) = sealed else { return false };
-        let opened = self.again(id, |session, key| {
+        let opened = self.again(id, Restart::Always, |session, key| {
             gcm(nonce, b"", |gcm| session.decrypt(gcm, key, &sealed))
         });
         opened.is_ok_and(|opened| opened == value)
     }
 
-    /// Does something, and once more with a new session where the old one was no good any more.
+    /// Does something with a key.
     fn again<T>(
         &mut self,
         id: KeyId,
+        restart: Restart,
         work: impl Fn(&Session, ObjectHandle) -> Result<T, Error>,
     ) -> Result<T, Failed> {
-        let had = self.open.is_some();
-        match self.once(id, &work) {
-            Err(failed) if had && failed.is_of_the_session() => {
-                self.open = None;
-                self.once(id, &work)
-            }
-            done => done,
-        }
-    }
-
-    fn once<T>(
-        &mut self,
-        id: KeyId,
-        work: &impl Fn(&Session, ObjectHandle) -> Result<T, Error>,
-    ) -> Result<T, Failed> {
-        let at = self.at.clone();
-        let open = self.opened().map_err(|error| Failed { error, code: None })?;
-        let Some(key) = open.keys.get(&id) else {
-            let why = format!(
-                "token {} has no key {id} labelled {} any more",
-                at.token, at.label
-            );
-            self.open = None;
-            return Err(Failed {
-                error: KeyError::Unavailable(why),
-                code: None,
-            });
-        };
-        work(&open.session, *key).map_err(|error| Failed {
-            code: match &error {
-                Error::Pkcs11(code, _) => Some(*code),
-                _ => None,
-            },
-            error: self.failed(&error),
+        self.persistently(restart, |worker, entered| {
+            let at = worker.at.clone();
+            let open = worker.opened(entered)?;
+            let Some(key) = open.keys.get(&id) else {
+                let why = format!(
+                    "token {} has no key {id} labelled {} any more",
+                    at.token, at.label
+                );
+                return Err(KeyError::Unavailable(why).into());
+            };
+            work(&open.session, *key).map_err(|error| Failed {
+                code: match &error {
+                    Error::Pkcs11(code, _) => Some(*code),
+                    _ => None,
+                },
+                error: worker.failed(&error),
+            })
         })
     }
 
-    fn opened(&mut self) -> Result<&Open, KeyError> {
+    /// Does something; again with a new session where an old one was no good any more, and once more with the module
+    /// started anew.
+    fn persistently<T>(
+        &mut self,
+        restart: Restart,
+        work: impl Fn(&mut Self, &Entered<'_>) -> Result<T, Failed>,
+    ) -> Result<T, Failed> {
+        let module = self.module.clone();
+        let (mut had, mut restarted) = (self.open.is_some(), false);
+        loop {
+            let entered = module.enter();
+            let failed = match work(self, &entered) {
+                Err(failed) if failed.is_of_the_session() => failed,
+                done => return done,
+            };
+            self.close(&entered);
+            let start = entered.start;
+            drop(entered);
+            if had {
+                had = false;
+            } else if !restarted && !(restart == Restart::UnlessUnclear && failed.is_unclear()) {
+                module.restart(start)?;
+                restarted = true;
+            } else {
+                return Err(failed);
+            }
+        }
+    }
+
+    /// Lets go of the session; one of an earlier start is over already.
+    fn close(&mut self, entered: &Entered<'_>) {
+        if let Some(open) = self.open.take()
+            && open.start == entered.start
+        {
+            // One that broke can't be closed, and need not be.
+            let _ = open.session.close();
+        }
+    }
+
+    fn opened(&mut self, entered: &Entered<'_>) -> Result<&Open, KeyError> {
         let open = match self.open.take() {
-            Some(open) => open,
-            None => self.open_session()?,
+            Some(open) if open.start == entered.start => open,
+            _ => self.open_session(entered)?,
         };
         Ok(self.open.insert(open))
     }
 
-    fn open_session(&self) -> Result<Open, KeyError> {
-        let slot = self.slot()?;
+    fn open_session(&self, entered: &Entered<'_>) -> Result<Open, KeyError> {
+        let slot = self.slot(entered)?;
         let failed = |error: Error| self.failed(&error);
-        let mechanisms = self.module.get_mechanism_list(slot).map_err(failed)?;
+        let mechanisms = entered.calls.get_mechanism_list(slot).map_err(failed)?;
         if !mechanisms.contains(&MechanismType::AES_GCM) {
             let why = format!(
                 "token {} does not know CKM_AES_GCM, by which keys are wrapped",
@@ -196,7 +233,7 @@ impl Worker {
             );
             return Err(KeyError::Unusable(why));
         }
-        let session = self.module.open_ro_session(slot).map_err(failed)?;
+        let session = entered.calls.open_ro_session_no_drop(slot).map_err(failed)?;
         self.login(&session)?;
         let wanted = [
             Attribute::Class(ObjectClass::SECRET_KEY),
@@ -228,17 +265,21 @@ impl Worker {
                 return Err(KeyError::Unusable(why));
             }
         }
-        Ok(Open { session, keys })
+        Ok(Open {
+            start: entered.start,
+            session,
+            keys,
+        })
     }
 
-    fn slot(&self) -> Result<Slot, KeyError> {
-        let slots = self
-            .module
+    fn slot(&self, entered: &Entered<'_>) -> Result<Slot, KeyError> {
+        let slots = entered
+            .calls
             .get_slots_with_initialized_token()
             .map_err(|error| self.failed(&error))?;
         for slot in slots {
             // A token that is being taken out has no label.
-            if let Ok(token) = self.module.get_token_info(slot)
+            if let Ok(token) = entered.calls.get_token_info(slot)
                 && token.label().trim_end() == self.at.token
             {
                 return Ok(slot);
@@ -297,18 +338,44 @@ impl Worker {
     }
 }
 
+/// When the module is started anew for a call that failed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Restart {
+    Always,
+    /// Not where the value may be to blame.
+    UnlessUnclear,
+}
+
 /// How a call failed.
 struct Failed {
     error: KeyError,
     code: Option<RvError>,
 }
 
+impl From<KeyError> for Failed {
+    fn from(error: KeyError) -> Self {
+        Self { error, code: None }
+    }
+}
+
 impl Failed {
-    /// Whether another session may do better: everything but what only the ciphertext is to blame for.
+    /// Whether another session may do better: not where the ciphertext is to blame, or the configuration.
     fn is_of_the_session(&self) -> bool {
-        !matches!(
+        !self.is_of_the_value() && matches!(self.error, KeyError::Unavailable(_))
+    }
+
+    fn is_of_the_value(&self) -> bool {
+        matches!(
             self.code,
             Some(RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange)
+        )
+    }
+
+    /// Whether it may be a tag that does not hold; to be told from a token that is out of order by trying it.
+    fn is_unclear(&self) -> bool {
+        matches!(
+            self.code,
+            Some(RvError::GeneralError | RvError::FunctionFailed | RvError::DeviceError)
         )
     }
 }
