@@ -5,8 +5,8 @@ use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
     ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, OwnerBody, OwnerList, OwnerReply, PushBody,
-    PushReply, RegisterBody, RevisionList, RollbackBody, SigningKeyBody, SigningKeyList, TokenBody,
-    TokenList, TokenReply, ValidateBody, ValidateReply,
+    PushReply, RegisterBody, RevisionList, RollbackBody, SecretRollback, SecretVersionList, SigningKeyBody,
+    SigningKeyList, TokenBody, TokenList, TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use keyward::release::DecisionExplanation;
@@ -40,6 +40,8 @@ fn host_api() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<SigningKeyBody>();
     generator.subschema_for::<SigningKeyList>();
+    generator.subschema_for::<SecretVersionList>();
+    generator.subschema_for::<SecretRollback>();
     generator.subschema_for::<TokenBody>();
     generator.subschema_for::<TokenReply>();
     generator.subschema_for::<TokenList>();
@@ -176,6 +178,8 @@ fn real_bodies_replies_and_decisions_fit() {
     let wish = json!({"name": "ci", "role": "auditor", "expires": "2030-01-01T00:00:00Z"});
     assert_valid(&part("TokenBody"), &wish);
     assert_valid(&part("TokenReply"), &owner("POST", "/v1/tokens", &wish));
+    let versions = owner("GET", "/v1/secret-versions/disk", &Value::Null);
+    assert_valid(&part("SecretVersionList"), &versions);
     assert_valid(&part("TokenList"), &owner("GET", "/v1/tokens", &Value::Null));
 
     let mut vm = app.start(&platform);
