@@ -1,9 +1,13 @@
 //! A key-encryption key that was read from a key file: AES-256-GCM in this process.
 
+use std::path::Path;
+use std::sync::Arc;
+
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
 use super::aead;
+use super::key_file;
 use super::provider::{DataKey, KeyError, KeyProvider, Wrapped};
 use crate::domain::sealed::KeyId;
 use crate::sev::Random;
@@ -29,6 +33,14 @@ pub fn key_id(key: &Zeroizing<[u8; 32]>) -> KeyId {
         *to = from;
     }
     KeyId(id)
+}
+
+/// Every key of a key file.
+pub(super) fn keys(path: &Path) -> Result<Vec<Arc<dyn KeyProvider>>, KeyError> {
+    let keys = key_file::read(path)?.into_iter();
+    Ok(keys
+        .map(|key| Arc::new(FileKey::new(key)) as Arc<dyn KeyProvider>)
+        .collect())
 }
 
 impl KeyProvider for FileKey {

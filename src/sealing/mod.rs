@@ -16,7 +16,6 @@ pub mod provider;
 mod ring;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use zeroize::{Zeroize, Zeroizing};
@@ -259,19 +258,12 @@ impl Opening<'_> {
 /// When it can't be used, or is not to be had now.
 pub fn keys_at(location: &KeyLocation) -> Result<Vec<Arc<dyn KeyProvider>>, KeyError> {
     match location {
-        KeyLocation::File(path) => keys_in_file(path),
+        KeyLocation::File(path) => file::keys(path),
         KeyLocation::Pkcs11(at) => {
             let keys = pkcs11::keys(at)?.into_iter();
             Ok(keys.map(|key| key as Arc<dyn KeyProvider>).collect())
         }
     }
-}
-
-fn keys_in_file(path: &Path) -> Result<Vec<Arc<dyn KeyProvider>>, KeyError> {
-    let keys = key_file::read(path)?.into_iter();
-    Ok(keys
-        .map(|key| Arc::new(FileKey::new(key)) as Arc<dyn KeyProvider>)
-        .collect())
 }
 
 /// A key drawn now.
