@@ -18,6 +18,7 @@ use super::actor::Actor;
 use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
 use crate::domain::launch::Binding;
+use crate::domain::platform::Accepted;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
 
 /// Version of the record's shape.
@@ -157,10 +158,33 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// They were let go on.
+    /// A person wanted them to go on.
     Unfrozen {
         /// What.
         target: Target,
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// Why.
+        reason: String,
+    },
+    /// An owner wanted a platform to get releases where only enrolled ones do.
+    PlatformEnrolled {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
+    /// An owner wanted a platform to get no releases.
+    PlatformRefused {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
+    /// An owner said which platforms get releases.
+    PlatformsAccepted {
+        /// Which.
+        accepted: Accepted,
         /// Why.
         reason: String,
     },

@@ -148,6 +148,7 @@ pub(super) fn waits(proposal: &Proposal) -> anyhow::Result<()> {
             format!("to lower the count of {secret} in {} to {to}", written(binding))
         }
         Change::ApprovalsRequired { people } => format!("to ask for {people} people"),
+        Change::Unfreeze { freeze } => format!("to lift the freeze {freeze}"),
     };
     output::line(&format!(
         "{}  {} proposed {what}; another person makes it so with the same command until {}",

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::launch::Binding;
 use super::revision::By;
@@ -48,6 +49,11 @@ pub enum Change {
     ApprovalsRequired {
         /// 1 or 2.
         people: u8,
+    },
+    /// To let releases go on that a freeze stops.
+    Unfreeze {
+        /// The freeze.
+        freeze: Uuid,
     },
 }
 

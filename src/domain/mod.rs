@@ -6,10 +6,13 @@
 pub mod approval;
 pub mod bytes;
 pub mod decision;
+pub mod freeze;
 pub mod hold;
+pub mod impact;
 pub mod launch;
 pub mod name;
 pub mod object;
+pub mod platform;
 pub mod revision;
 pub mod role;
 pub mod state;

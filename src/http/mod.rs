@@ -10,10 +10,13 @@ mod audit;
 mod auth;
 mod body;
 mod bundles;
+mod freezes;
 mod holds;
 mod host;
+mod impact;
 mod owner;
 mod peer;
+mod platforms;
 mod problem;
 mod problem_kind;
 mod roles;
@@ -40,11 +43,14 @@ pub use audit::{
     CheckpointList, ConsistencyReply, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
 };
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
+pub use freezes::{FreezeBody, FreezeList, FreezeReply, FreezeTarget, LiftReply};
 pub use holds::{
     ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
 };
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
+pub use impact::ImpactReply;
 pub use owner::DecisionList;
+pub use platforms::{AcceptedBody, AcceptedReply, PlatformsReply};
 pub use roles::{ENDPOINTS, Endpoint, Who};
 pub use signing_keys::{SigningKeyBody, SigningKeyList};
 pub use tls::TlsError;

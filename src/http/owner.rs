@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, audit, auth, body, bundles, holds, signing_keys, tokens};
+use super::{State, apply, audit, auth, body, bundles, freezes, holds, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -61,7 +61,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
-            .configure(holds::routes),
+            .configure(holds::routes)
+            .configure(freezes::routes),
     );
 }
 

@@ -49,7 +49,8 @@ impl Service {
             .as_ref()
             .unwrap_or(&context.registered.workload.secrets);
         let trusted = self.trusts(launch.facts.platform.root(), &context.owner)?;
-        let admitted = admitted(&context, launch, trusted, &attested, names);
+        let stop = self.stopped(&context, launch, names)?;
+        let admitted = stop.map_or_else(|| admitted(&context, launch, trusted, &attested, names), Err);
         let looked = match &admitted {
             Ok((_, questions)) => self.reads_releases(&context, questions)?,
             Err(_) => false,
@@ -150,7 +151,7 @@ impl Service {
                 hold,
                 retry_after: self.settings.hold_retry,
             }),
-            Committed::Rejected(decision) => Err(Refusal::Denied { decision }),
+            Committed::Rejected(decision) | Committed::Stopped(decision) => Err(Refusal::Denied { decision }),
             Committed::Gone => Err(self.gone(launch.id, asked)),
         }
     }
@@ -379,7 +380,7 @@ impl Draft<'_> {
         policies: Vec<BoundVerdict>,
         counts: Vec<CountSeen>,
     ) -> Result<Refusal, Refusal> {
-        if self.service.given_before(self.asked, self.request)?.is_some() {
+        if self.service.given_before(self.asked, self.host, self.request)?.is_some() {
             // The same request was quicker by a moment, and its answer is this one's too.
             return Ok(Refusal::LaunchUsed);
         }

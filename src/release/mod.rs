@@ -14,6 +14,7 @@ mod facts;
 pub mod floor;
 mod holds;
 pub mod host;
+mod incidents;
 mod launch;
 mod platform;
 mod refusals;

@@ -33,7 +33,7 @@ impl Service {
         host: &Host,
         request: &ValidateRequest,
     ) -> Result<ReleaseAnswer, Refusal> {
-        if let Some(answer) = self.given_before(uuid, request)? {
+        if let Some(answer) = self.given_before(uuid, host, request)? {
             return Ok(answer);
         }
         self.found_and_decided(uuid, host, request).or_else(|refusal| {
@@ -43,7 +43,7 @@ impl Service {
             }
             // The same request may have been answered between the first look and the refusal: a host
             // that was too impatient must not lose its guest for it.
-            self.given_before(uuid, request)?.ok_or(refusal)
+            self.given_before(uuid, host, request)?.ok_or(refusal)
         })
     }
 
@@ -68,10 +68,12 @@ impl Service {
         Err(Refusal::unavailable("the owner's objects change too quickly"))
     }
 
-    /// The same answer to the same request: a lost answer must not cost a paused guest.
+    /// The same answer to the same request: a lost answer must not cost a paused guest. What was frozen since is not
+    /// sent again, as nobody knows whether the first answer arrived.
     pub(super) fn given_before(
         &self,
         uuid: Uuid,
+        host: &Host,
         request: &ValidateRequest,
     ) -> Result<Option<ReleaseAnswer>, Refusal> {
         let Some((key, hash)) = request.idempotency else {
@@ -88,10 +90,10 @@ impl Service {
             },
             &sealed,
         )?;
-        let answer = ReleaseAnswer::from_bytes(&opened);
-        answer
-            .map(Some)
-            .ok_or_else(|| Refusal::unavailable("the earlier answer is damaged"))
+        let answer = ReleaseAnswer::from_bytes(&opened)
+            .ok_or_else(|| Refusal::unavailable("the earlier answer is damaged"))?;
+        self.not_stopped_since(&owner, answer.decision, host, now)?;
+        Ok(Some(answer))
     }
 
     /// A launch named by its own id: whether it can be validated still.
@@ -152,7 +154,7 @@ impl Service {
                 Err(refusal) => log::error!("launch {} can't be tried: {refusal}", launch.id),
             }
         }
-        if self.given_before(uuid, request)?.is_some() {
+        if self.given_before(uuid, host, request)?.is_some() {
             return Err(Refusal::MeasurementMismatch);
         }
         search.failed();

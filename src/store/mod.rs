@@ -11,6 +11,7 @@
 
 mod ceks;
 mod holds;
+mod incidents;
 pub mod log;
 mod pages;
 pub mod sqlite;
@@ -19,6 +20,7 @@ mod tokens;
 use uuid::Uuid;
 
 use crate::domain::decision::{CountSeen, Decision};
+use crate::domain::freeze::Stop;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
@@ -26,6 +28,7 @@ use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
+pub use incidents::{FreezeQuery, Frozen, FreezePage, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Recorded};
 pub use pages::{DecisionPage, DecisionQuery};
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
@@ -68,6 +71,8 @@ pub enum ApplyError {
 pub enum LaunchBegun {
     /// It is remembered.
     Stored,
+    /// Somebody froze what its releases would be of or to, or its platform is refused. Nothing was written.
+    Stopped(Box<Stop>),
     /// Too many wait already; a place is free at the latest then.
     Full {
         /// When the oldest that is in the way expires.
@@ -138,6 +143,9 @@ pub enum Committed {
     },
     /// A count is used up and the launch's hold was rejected: this denial is recorded and took a try.
     Rejected(Uuid),
+    /// Somebody froze what this is a release of or to, or its platform gets none: this denial is recorded and took a
+    /// try.
+    Stopped(Uuid),
     /// The launch is no longer waiting. Nothing was written.
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.
@@ -154,7 +162,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens + HoldStore + AuditLog {
+pub trait Store: Tokens + HoldStore + IncidentStore + AuditLog {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors
@@ -216,6 +224,7 @@ pub trait Store: Tokens + HoldStore + AuditLog {
     /// Remembers a launch, within the bounds: a full bucket of a platform key evicts its own oldest;
     /// a full workload evicts the oldest of the address that holds most, if that is well above the
     /// newcomer's own, or else of the chip, or of the IPv6 /48, that does; a full address is told to wait.
+    /// One that is stopped is not remembered.
     ///
     /// # Errors
     /// When the store fails.
@@ -278,7 +287,8 @@ pub trait Store: Tokens + HoldStore + AuditLog {
     /// When the store fails.
     fn counts(&self, owner: &Name, counts: &[CountUp]) -> Result<Vec<CountSeen>, StoreError>;
 
-    /// Spends the launch, raises every count within its limit, records the decision: all or none.
+    /// Spends the launch, raises every count within its limit, records the decision: all or none. A freeze that was
+    /// answered before this began stops it.
     ///
     /// # Errors
     /// When the store fails; then the release may or may not have been counted, and must not be answered.

@@ -7,16 +7,19 @@ use keyward::audit::proof::Head;
 use keyward::audit::record::AuditRecord;
 use keyward::domain::approval::{Approvals, Change, Reset, Word};
 use keyward::domain::decision::{CountSeen, Decision};
+use keyward::domain::freeze::{Freeze, Stop, Subject, Target};
 use keyward::domain::hold::Hold;
+use keyward::domain::impact::Cause;
 use keyward::domain::launch::{Launch, LaunchBounds};
+use keyward::domain::platform::{Accepted, Platform, Standing};
 use keyward::domain::revision::{Revision, Which};
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
-    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, HoldPage,
-    HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, ReleaseCommit, ReleaseCounts,
+    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage, FreezeQuery, Frozen, HoldPage,
+    HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek, LaunchBegun, OwnerCreated, PlatformList, Recorded, ReleaseCommit, ReleaseCounts,
     ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
 };
 use uuid::Uuid;
@@ -137,6 +140,21 @@ hooked! {
     reset_limit(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Reset>, StoreError>;
     approvals(owner: &Name) -> Result<Approvals, StoreError>;
     require_approvals(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Approvals>, StoreError>;
+}
+
+hooked! {
+    IncidentStore:
+    freeze(owner: Option<&Name>, target: &Target, word: &Word, act: &Act) -> Result<Frozen, StoreError>;
+    unfreeze(owner: Option<&Name>, id: Uuid, word: &Word, act: &Act) -> Result<Taken<Freeze>, StoreError>;
+    freezes(owner: Option<&Name>, query: FreezeQuery) -> Result<FreezePage, StoreError>;
+    frozen(owner: Option<&Name>, id: Uuid) -> Result<Option<Freeze>, StoreError>;
+    stopped(subject: &Subject) -> Result<Option<Stop>, StoreError>;
+    platforms(owner: &Name, after: Option<HexDigest>, limit: u32) -> Result<PlatformList, StoreError>;
+    platform(owner: &Name, cek: HexDigest) -> Result<Option<Platform>, StoreError>;
+    judge_platform(owner: &Name, cek: HexDigest, standing: Standing, word: &Word, act: &Act)
+        -> Result<Platform, StoreError>;
+    accept_platforms(owner: &Name, accepted: Accepted, word: &Word, act: &Act) -> Result<(), StoreError>;
+    impact(owner: &Name, cause: &Cause, before: Option<i64>, limit: u32) -> Result<ImpactPage, StoreError>;
 }
 
 hooked! {

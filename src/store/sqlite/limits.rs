@@ -239,7 +239,7 @@ pub(super) fn require(
 }
 
 /// Whether as many people as are asked for said the same.
-enum Agreed {
+pub(super) enum Agreed {
     By(Vec<Word>),
     Pending(Proposal),
     Refused(String),
@@ -247,7 +247,7 @@ enum Agreed {
 
 impl Agreed {
     /// How many words are still needed, where one was taken. At most two people are asked for.
-    fn missing(&self) -> Option<u32> {
+    pub(super) fn missing(&self) -> Option<u32> {
         match self {
             Self::By(_) => Some(0),
             Self::Pending(_) => Some(1),
@@ -256,7 +256,7 @@ impl Agreed {
     }
 }
 
-fn agreed(
+pub(super) fn agreed(
     c: &Connection,
     owner: &Name,
     change: &Change,
