@@ -4,9 +4,9 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
-    DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, OwnerBody, OwnerList, OwnerReply,
-    ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply, RevisionList,
+    AcceptedBody, AcceptedReply, ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
+    DecisionList, EntryList, FreezeBody, FreezeList, FreezeReply, HoldList, ImpactReply, LaunchBody, LaunchReply, LiftReply, LimitList, OwnerBody, OwnerList, OwnerReply,
+    PlatformsReply, ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply, RevisionList,
     RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList, TokenReply,
     ValidateBody, ValidateReply,
 };
@@ -43,6 +43,14 @@ fn host_api() -> Value {
     generator.subschema_for::<ResetReply>();
     generator.subschema_for::<ApprovalsBody>();
     generator.subschema_for::<ApprovalsReply>();
+    generator.subschema_for::<FreezeBody>();
+    generator.subschema_for::<FreezeReply>();
+    generator.subschema_for::<FreezeList>();
+    generator.subschema_for::<LiftReply>();
+    generator.subschema_for::<PlatformsReply>();
+    generator.subschema_for::<AcceptedBody>();
+    generator.subschema_for::<AcceptedReply>();
+    generator.subschema_for::<ImpactReply>();
     generator.subschema_for::<BundleList>();
     generator.subschema_for::<PushBody>();
     generator.subschema_for::<PushReply>();

@@ -10,12 +10,15 @@ mod client;
 mod decision;
 mod decision_text;
 mod demo;
+mod freeze;
 mod hold;
+mod impact;
 mod init;
 mod kds;
 mod limits;
 mod output;
 mod owner;
+mod platform;
 mod policy;
 mod psp;
 mod serve;
@@ -62,6 +65,16 @@ enum Verb {
     /// How often secrets were released, and the only way to lower a count
     #[command(subcommand)]
     Limits(limits::LimitsVerb),
+    /// Stop releases at once: of a workload, a secret, a platform, a product, an owner, the server
+    #[command(subcommand)]
+    Freeze(freeze::FreezeVerb),
+    /// Let releases go on that a freeze stops
+    Unfreeze(freeze::Unfreeze),
+    /// Which launches something that went wrong has touched, and which secrets must be replaced
+    Impact(impact::Impact),
+    /// Platforms on which guests were measured: list, enrol and refuse them
+    #[command(subcommand)]
+    Platform(platform::PlatformVerb),
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
@@ -116,6 +129,10 @@ pub fn run() -> ExitCode {
         Verb::Audit(verb) => verb.run(),
         Verb::Hold(verb) => verb.run(),
         Verb::Limits(verb) => verb.run(),
+        Verb::Freeze(verb) => verb.run(),
+        Verb::Unfreeze(verb) => verb.run(),
+        Verb::Impact(verb) => verb.run(),
+        Verb::Platform(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),
