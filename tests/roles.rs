@@ -182,7 +182,10 @@ impl House {
         let their_decision = id(run(&app, OTHERS_WORKLOAD).1.ok());
         let their_hold = held(&app, OTHERS_WORKLOAD);
         let their_freeze = frozen(other.send("POST", "/v1/freezes", &naples()));
-        let their_platform = other.items("/v1/platforms")[0]["cek"].as_str().unwrap().to_owned();
+        let their_platform = other.items("/v1/platforms")[0]["cek"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let active = |reply: Reply| reply.ok().body["active"].as_str().unwrap().to_owned();
         let bundle = active(app.owner("GET", "/v1/bundles", &Value::Null));
         let their_bundle = active(other.get("/v1/bundles"));
@@ -343,7 +346,11 @@ fn every_endpoint_does_what_the_matrix_says_for_every_role_and_owner() {
             }
             let own = house.send(row, row.own, Some(token));
             // Objects of owners are not an administrator's own, nor are the records about them, nor owners' freezes.
-            let owners = ["/v1/audit/proof/{id}", "/v1/freezes/{id}", "/v1/freezes/{id}/lift"];
+            let owners = [
+                "/v1/audit/proof/{id}",
+                "/v1/freezes/{id}",
+                "/v1/freezes/{id}/lift",
+            ];
             let nobodys = *role == "admin" && owners.contains(&row.pattern);
             let expected = match may {
                 true if nobodys => 404,

@@ -4,11 +4,12 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    AcceptedBody, AcceptedReply, ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
-    DecisionList, EntryList, FreezeBody, FreezeList, FreezeReply, HoldList, ImpactReply, LaunchBody, LaunchReply, LiftReply, LimitList, OwnerBody, OwnerList, OwnerReply,
-    PlatformsReply, ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply, RevisionList,
-    RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList, TokenReply,
-    ValidateBody, ValidateReply,
+    AcceptedBody, AcceptedReply, ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList,
+    ConfirmBody, ConsistencyReply, DecisionList, EntryList, FreezeBody, FreezeList, FreezeReply, HoldList,
+    ImpactReply, LaunchBody, LaunchReply, LiftReply, LimitList, OwnerBody, OwnerList, OwnerReply,
+    PlatformsReply, ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply,
+    RevisionList, RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList,
+    TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use keyward::release::DecisionExplanation;

@@ -109,8 +109,10 @@ pub(super) struct Show {
 }
 
 #[derive(Args)]
-#[command(after_help = "Who froze something lifts it: an owner with a token of the role owner, by two people \
-                        where the owner asks for two; what an administrator froze, an administrator")]
+#[command(
+    after_help = "Who froze something lifts it: an owner with a token of the role owner, by two people \
+                        where the owner asks for two; what an administrator froze, an administrator"
+)]
 pub(super) struct Unfreeze {
     /// The freeze's id, as `freeze list` has it
     id: Uuid,
@@ -279,9 +281,12 @@ fn told(freeze: &Freeze) -> anyhow::Result<()> {
     }
     output::line(&format!(
         "stops      {}",
-        match &freeze.owner {
+        match freeze.owner.as_ref().or(match &freeze.target {
+            Target::Owner { name } => Some(name),
+            _ => None,
+        }) {
             Some(owner) => format!("releases of {owner}"),
-            None => "releases of every owner that it is about".to_owned(),
+            None => "releases of every owner".to_owned(),
         }
     ))?;
     output::line("")?;
@@ -291,7 +296,7 @@ fn told(freeze: &Freeze) -> anyhow::Result<()> {
     }
     if freeze.lifted.is_empty() {
         output::line(&format!(
-            "\nWho may lifts it with: keyward unfreeze {} --reason TEXT",
+            "\nTo let releases go on: keyward unfreeze {} --reason TEXT",
             freeze.id
         ))?;
     }

@@ -70,7 +70,9 @@ impl CauseArguments {
             ("policy", self.policy.clone()),
             ("workload", self.workload.clone()),
         ];
-        let given = given.into_iter().find_map(|(kind, value)| value.map(|v| (kind, v)));
+        let given = given
+            .into_iter()
+            .find_map(|(kind, value)| value.map(|v| (kind, v)));
         // The group lets exactly one through.
         let (kind, value) = given.unwrap_or_default();
         (format!("{kind}={}", escaped(&value)), format!("{kind} {value}"))
@@ -182,7 +184,10 @@ fn launched(launches: &[Touched]) -> anyhow::Result<()> {
     }
     output::line(&table.trim_fmt())?;
     let guests: BTreeSet<_> = launches.iter().filter_map(|launch| launch.launch).collect();
-    let received = launches.iter().filter(|launch| !launch.secrets.is_empty()).count();
+    let received = launches
+        .iter()
+        .filter(|launch| !launch.secrets.is_empty())
+        .count();
     output::line(&format!(
         "\n{}, {}, {received} of them with secrets.",
         counted(guests.len(), "launch", "launches"),
@@ -232,7 +237,9 @@ fn rotated(rotation: &[Rotation]) -> anyhow::Result<()> {
     if due.is_empty() {
         return Ok(());
     }
-    output::line("\nFor each, stop it, register a new value, change what the old one opens, and let it go on:")?;
+    output::line(
+        "\nFor each, stop it, register a new value, change what the old one opens, and let it go on:",
+    )?;
     for rotation in due {
         let secret = &rotation.secret;
         output::line(&format!("\n  keyward freeze secret {secret} --reason TEXT"))?;

@@ -177,10 +177,7 @@ impl Accept {
             },
             reason: self.reason,
         };
-        let reply: AcceptedReply = self
-            .connection
-            .client()?
-            .put("/v1/platforms/accepted", &body)?;
+        let reply: AcceptedReply = self.connection.client()?.put("/v1/platforms/accepted", &body)?;
         if !output::structured(self.output, &reply)? {
             output::line(match reply.accepted {
                 Accepted::Any => "Releases go to any platform that is not refused.",
@@ -212,11 +209,7 @@ fn told(format: Format, platform: &Platform) -> anyhow::Result<Ended> {
 fn text(platform: &Platform) -> Vec<String> {
     let row = |name: &str, value: &str| format!("{name:<11}{}", printable(value));
     let mut lines = vec![
-        format!(
-            "{}  {}",
-            platform.standing.as_str().to_uppercase(),
-            platform.cek
-        ),
+        format!("{}  {}", platform.standing.as_str().to_uppercase(), platform.cek),
         String::new(),
     ];
     match &platform.seen {

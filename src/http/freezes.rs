@@ -110,7 +110,10 @@ impl FreezeTarget {
             Self::Server => Target::Server,
             Self::Owner { name } => {
                 let name = name.or_else(|| by.owner.clone()).ok_or_else(|| {
-                    Problem::new(Kind::Malformed, "`target`: an administrator says which owner: `name`")
+                    Problem::new(
+                        Kind::Malformed,
+                        "`target`: an administrator says which owner: `name`",
+                    )
                 })?;
                 Target::Owner { name }
             }

@@ -151,7 +151,7 @@ impl Service {
                 hold,
                 retry_after: self.settings.hold_retry,
             }),
-            Committed::Rejected(decision) | Committed::Stopped(decision) => Err(Refusal::Denied { decision }),
+            Committed::Denied(decision) => Err(Refusal::Denied { decision }),
             Committed::Gone => Err(self.gone(launch.id, asked)),
         }
     }
@@ -380,7 +380,8 @@ impl Draft<'_> {
         policies: Vec<BoundVerdict>,
         counts: Vec<CountSeen>,
     ) -> Result<Refusal, Refusal> {
-        if self.service.given_before(self.asked, self.host, self.request)?.is_some() {
+        let given = self.service.given_before(self.asked, self.host, self.request)?;
+        if given.is_some() {
             // The same request was quicker by a moment, and its answer is this one's too.
             return Ok(Refusal::LaunchUsed);
         }

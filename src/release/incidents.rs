@@ -35,7 +35,7 @@ impl Service {
         match (&by.owner, &target) {
             (Some(_), Target::Server) => {
                 return malformed(
-                    "only an administrator freezes the server: freeze your own releases with the type `owner`",
+                    "only an administrator freezes the server; the target `owner` freezes all of your own releases",
                 );
             }
             (Some(own), Target::Owner { name }) if own != name => return Ok(Frozen::Missing),

@@ -116,15 +116,7 @@ impl Service {
         if let Some(stop) = self.store().stopped(&subject)? {
             let input = facts.input(Phase::Launch, None, ReleaseCounts::default());
             let reason = stop.reason();
-            return Err(self.denied_launch(
-                context,
-                host,
-                "stopped",
-                reason,
-                Some(input),
-                Vec::new(),
-                now,
-            ));
+            return Err(self.denied_launch(context, host, "stopped", reason, Some(input), Vec::new(), now));
         }
         let releases = Releases::read(self, context, &secrets, now)?;
         let input = || facts.input(Phase::Launch, None, releases.of(None));

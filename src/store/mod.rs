@@ -28,7 +28,7 @@ use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
-pub use incidents::{FreezeQuery, Frozen, FreezePage, ImpactPage, IncidentStore, PlatformList};
+pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Recorded};
 pub use pages::{DecisionPage, DecisionQuery};
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
@@ -141,11 +141,9 @@ pub enum Committed {
         /// The decision that this launch was held, the same for each of its tries.
         decision: Uuid,
     },
-    /// A count is used up and the launch's hold was rejected: this denial is recorded and took a try.
-    Rejected(Uuid),
-    /// Somebody froze what this is a release of or to, or its platform gets none: this denial is recorded and took a
-    /// try.
-    Stopped(Uuid),
+    /// A count is used up and the launch's hold was rejected, or somebody froze what this is a release of or to, or its
+    /// platform gets none: this denial is recorded and took a try.
+    Denied(Uuid),
     /// The launch is no longer waiting. Nothing was written.
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.

@@ -18,9 +18,10 @@ use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
-    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage, FreezeQuery, Frozen, HoldPage,
-    HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek, LaunchBegun, OwnerCreated, PlatformList, Recorded, ReleaseCommit, ReleaseCounts,
-    ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
+    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage,
+    FreezeQuery, Frozen, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek, LaunchBegun,
+    OwnerCreated, PlatformList, Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Revoked, Store,
+    StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
 };
 use uuid::Uuid;
 

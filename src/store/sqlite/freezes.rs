@@ -75,7 +75,7 @@ pub(super) fn deny(c: &Connection, release: &ReleaseCommit, stop: &Stop) -> Resu
     };
     decisions::insert(c, &denied)?;
     launches::charge_try(c, release.launch)?;
-    Ok(Committed::Stopped(denied.id))
+    Ok(Committed::Denied(denied.id))
 }
 
 /// A freeze of any secret that a workload has.
@@ -84,10 +84,9 @@ fn secret_of(c: &Connection, owner: &Name, workload: Uuid) -> Result<Option<Free
         "SELECT document FROM freezes WHERE kind = 'secret' AND owner = ?1 AND lifted IS NULL AND name IN
            (SELECT value FROM workloads, json_each(workloads.document, '$.secrets') WHERE uuid = ?2) LIMIT 1",
     )?
-    .query_row(
-        params![owner.as_str(), workload.as_bytes().as_slice()],
-        |row| Ok(rows::json("a freeze", row, 0)),
-    )
+    .query_row(params![owner.as_str(), workload.as_bytes().as_slice()], |row| {
+        Ok(rows::json("a freeze", row, 0))
+    })
     .optional()?
     .transpose()
 }
@@ -155,8 +154,7 @@ fn found(c: &Connection, owner: Option<&Name>, target: &Target) -> Result<Option
                 "SELECT uuid, name FROM workloads WHERE owner = ?1 AND (uuid = ?2 OR (?3 AND name = ?4))",
             )?;
             let by_uuid = uuid.as_bytes().as_slice();
-            let mut rows =
-                statement.query(params![owner.as_str(), by_uuid, uuid.is_nil(), name.as_str()])?;
+            let mut rows = statement.query(params![owner.as_str(), by_uuid, uuid.is_nil(), name.as_str()])?;
             let Some(row) = rows.next()? else { return Ok(None) };
             return Ok(Some(Target::Workload {
                 uuid: rows::uuid("a workload's UUID", row, 0)?,
@@ -260,11 +258,7 @@ pub(super) fn unfreeze(
 /// Administrators see their own.
 const SEEN: &str = "(owner IS ?1 OR (owner IS NULL AND (kind <> 'owner' OR name = ?1)))";
 
-pub(super) fn page(
-    c: &Connection,
-    owner: Option<&Name>,
-    query: FreezeQuery,
-) -> Result<FreezePage, RowError> {
+pub(super) fn page(c: &Connection, owner: Option<&Name>, query: FreezeQuery) -> Result<FreezePage, RowError> {
     let limit = query.limit.clamp(1, PAGE);
     let in_force = if query.in_force { "AND lifted IS NULL" } else { "" };
     let mut statement = c.prepare_cached(&format!(
@@ -288,13 +282,11 @@ pub(super) fn page(
 }
 
 pub(super) fn find(c: &Connection, owner: Option<&Name>, id: Uuid) -> Result<Option<Freeze>, RowError> {
-    c.prepare_cached(&format!(
-        "SELECT document FROM freezes WHERE id = ?2 AND {SEEN}"
-    ))?
-    .query_row(
-        params![owner.map(Name::as_str), id.as_bytes().as_slice()],
-        |row| Ok(rows::json("a freeze", row, 0)),
-    )
-    .optional()?
-    .transpose()
+    c.prepare_cached(&format!("SELECT document FROM freezes WHERE id = ?2 AND {SEEN}"))?
+        .query_row(
+            params![owner.map(Name::as_str), id.as_bytes().as_slice()],
+            |row| Ok(rows::json("a freeze", row, 0)),
+        )
+        .optional()?
+        .transpose()
 }

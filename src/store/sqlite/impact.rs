@@ -110,11 +110,14 @@ pub(super) fn note(c: &Connection, seq: i64, decision: &Decision) -> Result<(), 
         return Ok(());
     };
     let prints = &input.platform.fingerprints;
-    let mut subjects = BTreeSet::from([
-        ("platform", prints.cek.clone()),
-        ("platform", prints.oca.clone()),
-    ]);
-    subjects.extend(input.attested.launch_digest.clone().map(|digest| ("digest", digest)));
+    let mut subjects = BTreeSet::from([("platform", prints.cek.clone()), ("platform", prints.oca.clone())]);
+    subjects.extend(
+        input
+            .attested
+            .launch_digest
+            .clone()
+            .map(|digest| ("digest", digest)),
+    );
     if decision.outcome == Outcome::Released {
         for secret in &decision.released {
             subjects.insert(("secret", secret.name.to_string()));

@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::crowd::{self, Group, Waiting, full};
-use super::{freezes, rows};
 use super::{LaunchBegun, RowError};
+use super::{freezes, rows};
 use crate::domain::freeze::Subject;
 use crate::domain::launch::{Launch, LaunchBounds, LaunchState};
 use crate::domain::{HexDigest, Name, Time};

@@ -13,7 +13,6 @@ CREATE TABLE freezes (
 ) STRICT;
 
 CREATE UNIQUE INDEX freezes_in_force ON freezes (kind, name, coalesce(owner, '')) WHERE lifted IS NULL;
-CREATE INDEX freezes_by_owner ON freezes (owner, seq);
 
 CREATE TRIGGER freezes_are_never_deleted BEFORE DELETE ON freezes
 BEGIN SELECT RAISE(ABORT, 'the record of a freeze is never deleted'); END;
