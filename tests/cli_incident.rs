@@ -148,7 +148,7 @@ fn impact_says_who_received_it_and_what_to_do_until_it_is_done() {
         "2 launches, 2 decisions, 2 of them with secrets.",
         "1 of 1 secret must be replaced.",
         "keyward freeze secret disk --reason TEXT",
-        "keyward apply -f MANIFEST     # with a new value of the Secret disk",
+        "  keyward apply -f MANIFEST     # with a new value of the Secret disk",
     ] {
         assert!(said.contains(expected), "{said}");
     }

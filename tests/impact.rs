@@ -83,8 +83,8 @@ fn versions_are_told_apart_and_a_newer_one_settles_the_rotation() {
     replace(&app, "Z2VoZWlt");
     let second = app.run(&platform).1.ok().body["decision"].clone();
     let of = |query: &str| decisions(&walk(&app, query, 1).0);
-    assert_eq!(of("secret=disk@1"), [first.clone()]);
-    assert_eq!(of("secret=disk@2"), [second.clone()]);
+    assert_eq!(of("secret=disk@1"), std::slice::from_ref(&first));
+    assert_eq!(of("secret=disk@2"), std::slice::from_ref(&second));
     assert_eq!(of("secret=disk"), [second, first]);
     assert_eq!(of("secret=disk@3"), [] as [Value; 0]);
 

@@ -12,6 +12,9 @@ use crate::support::host::{IMAGE, launch_request};
 use crate::support::other::{Other, shared};
 use crate::support::{App, Reply, platform};
 
+/// What an owner says of the platform with this CEK.
+type Change = fn(&App, &Value);
+
 fn list(app: &App) -> Vec<Value> {
     let page = app.owner("GET", "/v1/platforms", &Value::Null).ok().body;
     page["items"].as_array().unwrap().clone()
@@ -163,7 +166,7 @@ fn what_an_owner_says_of_platforms_between_a_decision_and_its_commit_counts() {
     let platform = platform();
     let known = cek(&app, &app.run(&platform).1.ok());
     let beside = Arc::new(app.again(Options::default()));
-    let changes: [(fn(&App, &Value), &str); 2] = [
+    let changes: [(Change, &str); 2] = [
         (|app, _| accept(app, "enrolled"), "is not enrolled"),
         (
             |app, known| {

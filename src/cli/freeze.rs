@@ -17,7 +17,7 @@ use crate::sev::Product;
 #[derive(Subcommand)]
 pub(super) enum FreezeVerb {
     /// Stop every release to a workload
-    Workload(Named),
+    Workload(OfWorkload),
     /// Stop every release of a secret
     Secret(Named),
     /// Stop every release to platforms with this key
@@ -47,8 +47,16 @@ pub(super) struct Word {
 }
 
 #[derive(Args)]
+pub(super) struct OfWorkload {
+    /// Its name or UUID
+    name: Name,
+    #[command(flatten)]
+    word: Word,
+}
+
+#[derive(Args)]
 pub(super) struct Named {
-    /// Its name; a workload's UUID too
+    /// Its name
     name: Name,
     #[command(flatten)]
     word: Word,
@@ -123,7 +131,7 @@ pub(super) struct Unfreeze {
 impl FreezeVerb {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         match self {
-            Self::Workload(Named { name, word }) => word.freeze(FreezeTarget::Workload { name }),
+            Self::Workload(OfWorkload { name, word }) => word.freeze(FreezeTarget::Workload { name }),
             Self::Secret(Named { name, word }) => word.freeze(FreezeTarget::Secret { name }),
             Self::Platform(Keyed { fingerprint, word }) => {
                 word.freeze(FreezeTarget::Platform { fingerprint })

@@ -20,7 +20,7 @@ const PAGE: u32 = 500;
 #[derive(Args)]
 #[command(
     after_help = "A secret or a policy: launches that received something. A platform, an image or a workload: launches \
-                        that ran, received they anything or not"
+                        that ran, whether they received anything or not"
 )]
 pub(super) struct Impact {
     #[command(flatten)]
@@ -79,6 +79,15 @@ impl CauseArguments {
     }
 }
 
+/// What is to be frozen until all is replaced; none: each secret that is due.
+fn to_freeze(what: &str) -> Option<&str> {
+    match what.split(' ').next() {
+        Some("secret") => what.split('@').next(),
+        Some("platform" | "workload") => Some(what),
+        _ => None,
+    }
+}
+
 /// A value in a query: what is not a letter, a digit or one of `-._~` is written in hexadecimal (RFC 3986, 2.1).
 fn escaped(value: &str) -> String {
     let mut text = String::new();
@@ -124,7 +133,7 @@ impl Impact {
             return Ok(Ended::Done);
         }
         launched(&found.launches)?;
-        rotated(&found.rotation)?;
+        rotated(&found.rotation, to_freeze(&what))?;
         Ok(Ended::Done)
     }
 }
@@ -203,7 +212,7 @@ fn short(digest: &str) -> &str {
     digest.get(..12).unwrap_or(digest)
 }
 
-fn rotated(rotation: &[Rotation]) -> anyhow::Result<()> {
+fn rotated(rotation: &[Rotation], freeze: Option<&str>) -> anyhow::Result<()> {
     if rotation.is_empty() {
         return output::line("Nothing was released to them: there is no secret to replace.");
     }
@@ -238,15 +247,18 @@ fn rotated(rotation: &[Rotation]) -> anyhow::Result<()> {
         return Ok(());
     }
     output::line(
-        "\nFor each, stop it, register a new value, change what the old one opens, and let it go on:",
+        "\nStop what goes on, register new values, change what the old ones open, and let it go on:\n",
     )?;
-    for rotation in due {
-        let secret = &rotation.secret;
-        output::line(&format!("\n  keyward freeze secret {secret} --reason TEXT"))?;
-        output::line(&format!(
-            "  keyward apply -f MANIFEST     # with a new value of the Secret {secret}"
-        ))?;
-        output::line("  keyward unfreeze FREEZE --reason TEXT")?;
+    let each = due.iter().map(|due| format!("secret {}", due.secret));
+    let frozen: Vec<_> = freeze.map_or_else(|| each.collect(), |what| vec![what.to_owned()]);
+    for what in frozen {
+        output::line(&format!("  keyward freeze {what} --reason TEXT"))?;
     }
-    Ok(())
+    for rotation in due {
+        output::line(&format!(
+            "  keyward apply -f MANIFEST     # with a new value of the Secret {}",
+            rotation.secret
+        ))?;
+    }
+    output::line("  keyward unfreeze FREEZE --reason TEXT")
 }
