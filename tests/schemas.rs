@@ -36,6 +36,8 @@ fn host_api() -> Value {
     generator.subschema_for::<ApplyBody>();
     generator.subschema_for::<DecisionList>();
     generator.subschema_for::<DecisionExplanation>();
+    generator.subschema_for::<keyward::release::Evaluation>();
+    generator.subschema_for::<keyward::release::DryRun>();
     generator.subschema_for::<HoldList>();
     generator.subschema_for::<ConfirmBody>();
     generator.subschema_for::<ReasonBody>();

@@ -113,6 +113,9 @@ pub struct ResetReply {
 pub struct ApprovalsBody {
     /// 1 or 2.
     pub approvals_required: u8,
+    /// Whether as many register what decides over releases: bundles, bound policies, workloads, key sets, signing keys.
+    #[serde(default)]
+    pub policies: bool,
     /// Why, at most 4096 bytes.
     pub reason: String,
 }
@@ -298,7 +301,7 @@ async fn approvals(state: web::Data<State>, request: HttpRequest) -> HttpRespons
 /// Changes how many people are asked for: [`Service::require_approvals`].
 async fn require(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     say(state, request, payload, |service, caller, body: ApprovalsBody| {
-        let done = service.require_approvals(caller, body.approvals_required, &body.reason)?;
+        let done = service.require_approvals(caller, body.approvals_required, body.policies, &body.reason)?;
         let (changed, proposal) = taken(done)?;
         let approvals = match changed {
             Some(changed) => changed,

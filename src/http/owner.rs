@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, audit, auth, body, bundles, freezes, holds, signing_keys, tokens};
+use super::{State, apply, audit, auth, body, bundles, evaluation, freezes, holds, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -55,6 +55,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                     .route(web::delete().to(delete_workload)),
             )
             .configure(bundles::routes)
+            .configure(evaluation::routes)
             .configure(signing_keys::routes)
             .configure(tokens::routes)
             .configure(audit::routes)

@@ -111,6 +111,7 @@ impl Service {
         &self,
         caller: &Caller,
         people: u8,
+        policies: bool,
         reason: &str,
     ) -> Result<Taken<Approvals>, WordError> {
         if !(1..=2).contains(&people) {
@@ -119,8 +120,15 @@ impl Service {
                 why: format!("{people} is neither 1 nor 2"),
             });
         }
+        if policies && people < 2 {
+            return Err(WordError::Malformed {
+                member: "policies",
+                why: "it asks for two people where policies are registered, and `approvals_required` for one"
+                    .to_owned(),
+            });
+        }
         let word = self.word(caller, reason)?;
-        let change = Change::ApprovalsRequired { people };
+        let change = Change::ApprovalsRequired { people, policies };
         Ok(self
             .store()
             .require_approvals(&caller.owner, &change, &word, &self.act(caller))?)

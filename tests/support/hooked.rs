@@ -19,9 +19,9 @@ use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
     ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage,
-    FreezeQuery, Frozen, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek, LaunchBegun,
-    OwnerCreated, PlatformList, Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Revoked, Store,
-    StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
+    FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek,
+    LaunchBegun, OwnerCreated, PlatformList, Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Revoked,
+    Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
 };
 use uuid::Uuid;
 
@@ -172,7 +172,7 @@ hooked! {
 hooked! {
     Store:
     owner_state(owner: &Name) -> Result<OwnerState, StoreError>;
-    apply(owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError>;
+    apply(owner: &Name, generation: i64, changes: Recorded<ChangeSet>, guarded: Option<Guarded>) -> Result<Taken<()>, ApplyError>;
     workload(uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;
     bundle(owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError>;
     bundles(owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;
