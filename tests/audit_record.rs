@@ -1,7 +1,8 @@
 //! Records of the audit log: one line each, whose bytes are the leaf.
 
+use keyward::audit::actor::Actor;
 use keyward::audit::record::{
-    Actor, AuditRecord, Event, MAX_RECORD, ObjectKind, ObjectRef, RECORD_VERSION, RecordError, Target,
+    AuditRecord, Event, MAX_RECORD, ObjectKind, ObjectRef, RECORD_VERSION, RecordError, Target,
 };
 use keyward::audit::tree::leaf_hash;
 use keyward::domain::Time;
@@ -65,21 +66,32 @@ fn every_kind_of_event_fits_the_schema_and_an_unknown_member_does_not() {
         json!({"kind": "token-revoked", "id": id, "name": "ci"}),
         json!({"kind": "hold-confirmed", "hold": id, "additional": 2, "missing": 1, "reason": "new hardware"}),
         json!({"kind": "hold-rejected", "hold": id, "reason": "unknown host"}),
-        json!({"kind": "limit-reset", "object": object, "from": 9, "to": 0, "reason": "moved"}),
+        json!({"kind": "hold-withdrawn", "hold": id, "reason": "not needed"}),
+        json!({"kind": "limit-reset", "binding": {"kind": "workload", "name": id}, "secret": "db/password", "from": 9,
+            "to": 0, "missing": 0, "reason": "moved"}),
+        json!({"kind": "approvals-required", "people": 2, "policies": true, "missing": 0,
+            "reason": "a rule"}),
+        json!({"kind": "registration-proposed", "digest": digest, "reason": "registers"}),
         json!({"kind": "frozen", "target": {"type": "platform", "fingerprint": digest}, "reason": "stolen"}),
         json!({"kind": "frozen", "target": {"type": "object", "object": object}, "reason": "stolen"}),
-        json!({"kind": "unfrozen", "target": {"type": "server"}, "reason": "found"}),
+        json!({"kind": "unfrozen", "target": {"type": "server"}, "missing": 1, "reason": "found"}),
+        json!({"kind": "platform-enrolled", "fingerprint": digest, "reason": "rack 7"}),
+        json!({"kind": "platform-refused", "fingerprint": digest, "reason": "sold"}),
+        json!({"kind": "platforms-accepted", "accepted": "enrolled", "reason": "a rule"}),
         json!({"kind": "frozen", "target": {"type": "product", "name": "naples"}, "reason": "stolen"}),
         json!({"kind": "key-rotated", "purpose": "key-encryption", "from": "01", "to": "02"}),
+        json!({"kind": "key-retired", "purpose": "key-encryption", "id": "01"}),
+        json!({"kind": "secret-purged", "secret": "db/password", "version": 3}),
         json!({"kind": "records-dropped", "first": 0, "last": 9}),
         json!({"kind": "rollback-accepted", "seen": 9, "accepted": 4}),
         json!({"kind": "server-started", "release": "0.1.0", "dangers": ["danger_plaintext_http"]}),
         json!({"kind": "server-stopped"}),
     ];
     let actors = [
-        json!({"type": "certificate", "fingerprint": digest, "subject": "CN=ops"}),
-        json!({"type": "identity", "issuer": "https://id.example.com", "subject": "ann"}),
+        json!({"type": "certificate", "name": "certificate/ops", "fingerprint": digest, "subject": "CN=ops", "role": "admin"}),
+        json!({"type": "identity", "name": "corp/ann", "issuer": "https://id.example.com", "subject": "ann", "role": "owner"}),
         json!({"type": "host", "address": "192.0.2.7"}),
+        json!({"type": "host", "address": "192.0.2.7", "identity": "token/node-7"}),
         json!({"type": "server"}),
     ];
     let read = |value: &Value| serde_json::from_value::<AuditRecord>(value.clone());

@@ -15,7 +15,7 @@ fn it_prints_where_everything_is_and_the_token_once() {
         .run(&["init", "--data-dir", "data", "--owner", "acme", "-o", "json"])
         .json();
     let members: Vec<_> = made.as_object().unwrap().keys().collect();
-    assert_eq!(members, ["data_dir", "key_file", "owner", "token"]);
+    assert_eq!(members, ["data_dir", "key_file", "log_key", "owner", "token"]);
     assert_eq!(made["owner"], "acme");
     assert_eq!(made["data_dir"], "data");
     let key = shell.path("data/keyward.key").canonicalize().unwrap();

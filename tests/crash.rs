@@ -1,6 +1,6 @@
 //! kill -9 in the middle of releases: nothing is given twice, nothing that was given is forgotten.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,8 +41,8 @@ impl Waiting {
     }
 }
 
-/// Makes a data folder with the usual workload behind [`LIMIT`]; the token.
-fn prepare(folder: &Path) -> String {
+/// Makes a data folder with the usual workload behind a limit; the token.
+pub(crate) fn prepare(folder: &Path, limit: usize) -> String {
     let text = |path: &Path| path.to_str().unwrap().to_owned();
     let (data, token) = (folder.join("data"), folder.join("token"));
     keyward([
@@ -64,7 +64,7 @@ fn prepare(folder: &Path) -> String {
     std::fs::write(data.join("keyward.yaml"), config.to_string()).unwrap();
 
     std::fs::create_dir_all(folder.join("policy/release")).unwrap();
-    let policy = format!("{ALLOW}\nrelease_limit := {LIMIT}\n");
+    let policy = format!("{ALLOW}\nrelease_limit := {limit}\n");
     std::fs::write(folder.join("policy/release/any.rego"), policy).unwrap();
     let manifest = format!(
         "kind: PolicyBundle\npath: policy\n---\n\
@@ -155,7 +155,7 @@ fn life(
 #[test]
 fn releases_stay_exact_and_recorded_however_often_the_server_is_killed() {
     let folder = tempfile::tempdir().unwrap();
-    let host = Host::new(&prepare(folder.path()));
+    let host = Host::new(&prepare(folder.path(), LIMIT));
     let told = Mutex::new(Told::default());
     let mut guests: Vec<Option<Waiting>> = (0..GUESTS).map(|_| None).collect();
     let mut survivors = 0;
@@ -185,6 +185,37 @@ fn releases_stay_exact_and_recorded_however_often_the_server_is_killed() {
     assert_eq!(with("held"), told.held);
     let holds = host.get(&format!("{}/v1/holds", server.base)).unwrap().ok().body;
     assert_eq!(holds["items"].as_array().unwrap().len(), 1);
+    drop(server);
+    let mut logged = logged(folder.path());
+    assert_eq!(logged.remove("released"), Some(told.released));
+    assert_eq!(logged.remove("held"), Some(told.held));
+}
+
+/// The decisions in the audit log, by what came of them, once its export has been verified.
+fn logged(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+    let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+    let (data, log, key) = (path("data"), path("log.jsonl"), path("log.pub"));
+    // What the killed servers left unsigned is signed when the next one starts.
+    drop(Server::start(Path::new(&data)));
+    keyward(["audit", "export", "--data-dir", &data, "-o", &log]).ok();
+    let public = keyward(["audit", "key", "--data-dir", &data]).ok().stdout;
+    std::fs::write(&key, public).unwrap();
+    let verified = keyward(["audit", "verify", &log, "--key", &key]).ok().stdout;
+    assert!(verified.contains(" 0 of them as their hashes only"), "{verified}");
+    let mut decisions = BTreeMap::<String, BTreeSet<String>>::new();
+    for line in std::fs::read_to_string(log).unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let event = &line["record"]["event"];
+        if event["kind"] == "decision" {
+            let outcome = event["outcome"].as_str().unwrap().to_owned();
+            let new = decisions
+                .entry(outcome)
+                .or_default()
+                .insert(event["id"].to_string());
+            assert!(new, "{} is recorded twice", event["id"]);
+        }
+    }
+    decisions
 }
 
 /// After each kill: not more than the limit, and every release that a host was given is recorded.
@@ -210,7 +241,7 @@ fn check(folder: &Path, told: &Mutex<Told>) {
 #[test]
 fn a_launch_that_waits_survives_a_kill_and_is_given_its_secret_once() {
     let folder = tempfile::tempdir().unwrap();
-    let host = Host::new(&prepare(folder.path()));
+    let host = Host::new(&prepare(folder.path(), LIMIT));
     let data = folder.path().join("data");
     let mut server = Server::start(&data);
     let waiting = Waiting::start(&host, &server.base, &platform()).unwrap();

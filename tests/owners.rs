@@ -1,5 +1,6 @@
 //! Several owners on one server: none sees, changes or counts for another.
 
+use keyward::audit::actor::Act;
 use keyward::domain::token::Token;
 use keyward::domain::{Base64Bytes, Clock as _};
 use keyward::sealing::new_key;
@@ -149,7 +150,7 @@ fn a_name_that_an_owner_has_is_not_given_to_another() {
     let token = Token::from_random(&new_key(&SystemRandom).unwrap());
     let name = "acme".parse().unwrap();
     let store = app.service.store();
-    let created = store.create_owner(&name, token.hash(), app.clock.now());
+    let created = store.create_owner(&name, token.hash(), &Act::of_server(app.clock.now()));
     assert_eq!(created.unwrap(), OwnerCreated::Exists);
     assert!(
         store.caller(token.hash(), app.clock.now()).unwrap().is_none(),

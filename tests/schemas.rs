@@ -4,8 +4,11 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::http::{
-    ApplyBody, BundleList, DecisionList, LaunchBody, LaunchReply, OwnerBody, OwnerList, OwnerReply, PushBody,
-    PushReply, RegisterBody, RevisionList, RollbackBody, SecretRollback, SecretVersionList, SigningKeyBody,
+    AcceptedBody, AcceptedReply, ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList,
+    ConfirmBody, ConsistencyReply, DecisionList, EntryList, FreezeBody, FreezeList, FreezeReply, HoldList,
+    ImpactReply, LaunchBody, LaunchReply, LiftReply, LimitList, OwnerBody, OwnerList, OwnerReply,
+    PlatformsReply, ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply,
+    RevisionList, RollbackBody, SecretRollback, SecretVersionList, SignedCheckpoint, SigningKeyBody,
     SigningKeyList, TokenBody, TokenList, TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
@@ -33,6 +36,24 @@ fn host_api() -> Value {
     generator.subschema_for::<ApplyBody>();
     generator.subschema_for::<DecisionList>();
     generator.subschema_for::<DecisionExplanation>();
+    generator.subschema_for::<keyward::release::Evaluation>();
+    generator.subschema_for::<keyward::release::DryRun>();
+    generator.subschema_for::<HoldList>();
+    generator.subschema_for::<ConfirmBody>();
+    generator.subschema_for::<ReasonBody>();
+    generator.subschema_for::<LimitList>();
+    generator.subschema_for::<ResetBody>();
+    generator.subschema_for::<ResetReply>();
+    generator.subschema_for::<ApprovalsBody>();
+    generator.subschema_for::<ApprovalsReply>();
+    generator.subschema_for::<FreezeBody>();
+    generator.subschema_for::<FreezeReply>();
+    generator.subschema_for::<FreezeList>();
+    generator.subschema_for::<LiftReply>();
+    generator.subschema_for::<PlatformsReply>();
+    generator.subschema_for::<AcceptedBody>();
+    generator.subschema_for::<AcceptedReply>();
+    generator.subschema_for::<ImpactReply>();
     generator.subschema_for::<BundleList>();
     generator.subschema_for::<PushBody>();
     generator.subschema_for::<PushReply>();
@@ -48,6 +69,11 @@ fn host_api() -> Value {
     generator.subschema_for::<OwnerBody>();
     generator.subschema_for::<OwnerReply>();
     generator.subschema_for::<OwnerList>();
+    generator.subschema_for::<EntryList>();
+    generator.subschema_for::<SignedCheckpoint>();
+    generator.subschema_for::<CheckpointList>();
+    generator.subschema_for::<ConsistencyReply>();
+    generator.subschema_for::<ProofReply>();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Bodies and replies of Keyward's HTTP APIs",

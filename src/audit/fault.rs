@@ -186,6 +186,11 @@ impl VerifyError {
 
     /// The first record that does not fit, or may not: everything before it fits what was signed, or at least its
     /// own hash and place.
+    ///
+    /// Where records were dropped or inserted **and** those behind them numbered anew, every record fits its own hash
+    /// and place. Then this is where the counts diverge ([`VerifyError::Place`], [`VerifyError::RolledBack`]), or the
+    /// first of the range since the last checkpoint that fits ([`VerifyError::Rewritten`], [`VerifyError::Forked`]),
+    /// not the record that is gone or too many.
     #[must_use]
     pub fn first(&self) -> Option<u64> {
         match self {

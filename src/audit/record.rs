@@ -14,8 +14,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::actor::Actor;
 use super::tree::leaf_hash;
-use crate::domain::decision::{SecretVersion, WorkloadRef};
+use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
+use crate::domain::launch::Binding;
+use crate::domain::platform::Accepted;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
 
 /// Version of the record's shape.
@@ -40,42 +43,6 @@ pub struct AuditRecord {
     pub actor: Actor,
     /// What was done.
     pub event: Event,
-}
-
-/// Who did something.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Actor {
-    /// Whoever holds a token.
-    Token {
-        /// The token's id.
-        id: Uuid,
-        /// What it is called.
-        name: String,
-        /// Its role.
-        role: Name,
-    },
-    /// Whoever holds the key of a client certificate.
-    Certificate {
-        /// SHA-256 of the certificate.
-        fingerprint: HexDigest,
-        /// Its subject.
-        subject: String,
-    },
-    /// Somebody for whom an identity provider spoke.
-    Identity {
-        /// The provider.
-        issuer: String,
-        /// Whom it named.
-        subject: String,
-    },
-    /// A host, by its address.
-    Host {
-        /// The socket's peer, or what a trusted proxy said.
-        address: String,
-    },
-    /// The server, of its own accord.
-    Server,
 }
 
 /// What was done. Later versions add kinds; those that there are keep their meaning.
@@ -110,12 +77,26 @@ pub enum Event {
         /// The object as it was.
         object: ObjectRef,
     },
+    /// The value of one version of a secret was destroyed.
+    SecretPurged {
+        /// The secret.
+        secret: Name,
+        /// The version.
+        version: u64,
+    },
     /// A policy bundle became the active one.
     BundleActivated {
         /// Its revision.
         revision: HexDigest,
         /// The one that was active before.
         replaced: Option<HexDigest>,
+    },
+    /// A person wanted to register what decides over releases, and another must want the same.
+    RegistrationProposed {
+        /// Of what is to be registered, the same of whoever registers it.
+        digest: HexDigest,
+        /// What the person gave as the reason.
+        reason: String,
     },
     /// A token was made.
     TokenCreated {
@@ -124,7 +105,7 @@ pub enum Event {
         /// What it is called.
         name: String,
         /// Its role.
-        role: Name,
+        role: String,
         /// When it expires; null for never.
         expires: Option<Time>,
     },
@@ -153,15 +134,37 @@ pub enum Event {
         /// What the person gave as the reason.
         reason: String,
     },
-    /// Counts of releases were set back.
+    /// What was left of a hold's confirmation was taken back.
+    HoldWithdrawn {
+        /// The hold.
+        hold: Uuid,
+        /// What the person gave as the reason.
+        reason: String,
+    },
+    /// A person wanted a count of releases lowered.
     LimitReset {
-        /// Whose counts.
-        object: ObjectRef,
-        /// What they were.
+        /// What the count counts in.
+        binding: Binding,
+        /// The secret.
+        secret: Name,
+        /// What the count was.
         from: u64,
-        /// What they are now.
+        /// What it is now, or is to be.
         to: u64,
-        /// Why.
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// What the person gave as the reason.
+        reason: String,
+    },
+    /// A person wanted another number of people asked for.
+    ApprovalsRequired {
+        /// How many.
+        people: u8,
+        /// Whether also for registering what decides over releases.
+        policies: bool,
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// What the person gave as the reason.
         reason: String,
     },
     /// Releases to or of something were stopped.
@@ -171,10 +174,33 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// They were let go on.
+    /// A person wanted them to go on.
     Unfrozen {
         /// What.
         target: Target,
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// Why.
+        reason: String,
+    },
+    /// An owner wanted a platform to get releases where only enrolled ones do.
+    PlatformEnrolled {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
+    /// An owner wanted a platform to get no releases.
+    PlatformRefused {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
+    /// An owner said which platforms get releases.
+    PlatformsAccepted {
+        /// Which.
+        accepted: Accepted,
         /// Why.
         reason: String,
     },
@@ -186,6 +212,13 @@ pub enum Event {
         from: String,
         /// Public id of the new one.
         to: String,
+    },
+    /// A key of the server's that was replaced opens nothing any more: nothing is left under it.
+    KeyRetired {
+        /// What the key was for.
+        purpose: KeyPurpose,
+        /// Its public id.
+        id: String,
     },
     /// Records were forgotten by the rule of retention: their leaf hashes stay.
     RecordsDropped {
@@ -225,7 +258,7 @@ pub struct ObjectRef {
 }
 
 /// What an object is, as manifests write it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names of manifests' kinds say it")]
 pub enum ObjectKind {
     Owner,
@@ -235,6 +268,7 @@ pub enum ObjectKind {
     Firmware,
     Workload,
     PolicyBundle,
+    SigningKey,
     Trust,
 }
 
@@ -289,6 +323,41 @@ pub enum RecordError {
 pub struct Leaf(String);
 
 impl AuditRecord {
+    /// The record of a decision, given the document as it is stored. The host that asked is the actor.
+    #[must_use]
+    pub fn of_decision(id: Uuid, decision: &Decision, document: &str) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            id,
+            time: decision.time,
+            owner: Some(decision.owner.clone()),
+            actor: Actor::Host {
+                address: decision.address.clone(),
+                identity: decision.host_identity.clone(),
+            },
+            event: Event::Decision {
+                id: decision.id,
+                outcome: decision.outcome,
+                workload: decision.workload.clone(),
+                released: decision.released.clone(),
+                document: document_digest(document.as_bytes()),
+            },
+        }
+    }
+
+    /// The record of what the server did of its own accord, or somebody who can write its data folder.
+    #[must_use]
+    pub fn of_server(id: Uuid, time: Time, owner: Option<Name>, event: Event) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            id,
+            time,
+            owner,
+            actor: Actor::Server,
+            event,
+        }
+    }
+
     /// The bytes that are stored, hashed and exported: one line, without a newline.
     ///
     /// # Errors

@@ -65,6 +65,19 @@ pub struct Frontier {
 }
 
 impl Frontier {
+    /// A tree as it was kept: its size and [`Frontier::subtrees`]. None when their number does not fit the size.
+    #[must_use]
+    pub fn restored(size: u64, subtrees: Vec<HexDigest>) -> Option<Self> {
+        let fits = subtrees.len() == usize::try_from(size.count_ones()).ok()?;
+        fits.then_some(Self { size, subtrees })
+    }
+
+    /// The hashes of the perfect subtrees, largest first.
+    #[must_use]
+    pub fn subtrees(&self) -> &[HexDigest] {
+        &self.subtrees
+    }
+
     /// How many leaves there are.
     #[must_use]
     pub fn size(&self) -> u64 {

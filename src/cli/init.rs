@@ -4,13 +4,17 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::audit::log_key;
 use super::output::{self, Format};
 use super::{Ended, keys};
+use crate::audit::actor::Act;
+use crate::audit::key::{KeyName, VerifierKey};
 use crate::domain::sealed::KeyLocation;
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, Role, SystemClock};
@@ -39,6 +43,9 @@ pub(super) struct Init {
     /// pin_file: PATH}}'. A key of that label that the token has is taken; else one is made
     #[arg(long, value_name = "PROVIDER", value_parser = keys::location, conflicts_with = "key_file")]
     key_provider: Option<KeyLocation>,
+    /// Name of the audit log, in its checkpoints and key: a name of yours, such as example.com/keyward. Default: a random one
+    #[arg(long, value_name = "NAME")]
+    log_name: Option<KeyName>,
     /// Write the owner's token to this file too, readable by you only
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
@@ -60,6 +67,7 @@ struct Answer<'a> {
     key_file: Option<&'a Path>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_provider: Option<&'a KeyLocation>,
+    log_key: String,
 }
 
 impl Init {
@@ -69,10 +77,11 @@ impl Init {
             .parse()
             .with_context(|| format!("--owner {:?}", self.owner))?;
         let named = self.key_file.map(KeyLocation::File).or(self.key_provider);
-        let (token, key) = create(
+        let (token, key, log_key) = create(
             &self.data_dir,
             &owner,
             named.as_ref(),
+            self.log_name,
             self.token_file.as_deref(),
             self.admin_token_file.as_deref(),
         )?;
@@ -85,6 +94,7 @@ impl Init {
                 KeyLocation::Pkcs11(_) => None,
             },
             key_provider: matches!(key, KeyLocation::Pkcs11(_)).then_some(&key),
+            log_key: log_key.to_string(),
         };
         if !output::structured(self.output, &made)? {
             let (what, keep) = match &key {
@@ -92,13 +102,14 @@ impl Init {
                 KeyLocation::Pkcs11(_) => ("Key        ", "Back up the token as its maker says"),
             };
             output::line(&format!(
-                "Data folder  {}\n{what}  {}\nOwner        {}\nToken        {}\n\n\
+                "Data folder  {}\n{what}  {}\nOwner        {}\nToken        {}\nLog key      {}\n\n\
                  The token is shown once. {keep}: without it no secret can be opened.\n\
                  Next: keyward serve --data-dir {}",
                 self.data_dir.display(),
                 key,
                 owner,
                 token.expose(),
+                made.log_key,
                 self.data_dir.display(),
             ))?;
         }
@@ -113,9 +124,10 @@ pub(super) fn create(
     folder: &Path,
     owner: &Name,
     key: Option<&KeyLocation>,
+    log_name: Option<KeyName>,
     token_file: Option<&Path>,
     admin_token_file: Option<&Path>,
-) -> anyhow::Result<(Token, KeyLocation)> {
+) -> anyhow::Result<(Token, KeyLocation, VerifierKey)> {
     let database = folder.join(sqlite::FILE);
     if database.exists() {
         bail!("{} is initialised already; nothing was changed", folder.display());
@@ -154,11 +166,14 @@ pub(super) fn create(
         made.0
             .push(Made::File(folder.join(format!("{}{companion}", sqlite::FILE))));
     }
-    let store = SqliteStore::open(folder, true)?;
+    let store = Arc::new(SqliteStore::open(folder, true)?);
+    let act = Act::of_server(SystemClock.now());
     // The usual place moves with the folder.
     let usual = KeyLocation::File(KEY_FILE.into());
-    store.activate(id, key.map_or(&usual, |_| &location), SystemClock.now())?;
-    if store.create_owner(owner, token.hash(), SystemClock.now())? == OwnerCreated::Exists {
+    store.activate(id, key.map_or(&usual, |_| &location), &act)?;
+    let sealer = keys::sealer(&store, folder, Some(&location))?;
+    let log_key = log_key::make(&store, &sealer, log_name)?;
+    if store.create_owner(owner, token.hash(), &act)? == OwnerCreated::Exists {
         bail!("the data folder has an owner {owner} already");
     }
     if admin_token_file.is_some() {
@@ -168,10 +183,10 @@ pub(super) fn create(
             owner: None,
             expires: None,
         };
-        store.create_token(&new.entry(Role::Admin, None, SystemClock.now())?, admin.hash())?;
+        store.create_token(&new.entry(Role::Admin, None, act.time)?, admin.hash(), &act)?;
     }
     made.keep();
-    Ok((token, location))
+    Ok((token, location, log_key))
 }
 
 /// What was made so far, removed on the way out unless it is forgotten.

@@ -3,15 +3,24 @@
 //! Exit codes: 0 done or allowed, 1 failed, 2 denied, 64 wrong usage.
 
 mod apply;
+mod approvals;
+mod audit;
+mod checkpoints;
 mod client;
+mod credential;
 mod decision;
 mod decision_text;
 mod demo;
+mod freeze;
+mod hold;
+mod impact;
 mod init;
 mod kds;
 mod keys;
+mod limits;
 mod output;
 mod owner;
+mod platform;
 mod policy;
 mod psp;
 mod secret;
@@ -33,7 +42,7 @@ struct Keyward {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Show the whole story in a temporary folder: a guest released, one denied, a count used up
+    /// Show the whole story in a temporary folder: a guest released, one denied, a count used up and confirmed
     Demo(demo::Demo),
     /// Make a data folder: database, key file, owner and first token
     Init(init::Init),
@@ -56,6 +65,25 @@ enum Verb {
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
+    /// The audit log: export it, prove records, verify an export offline
+    #[command(subcommand)]
+    Audit(audit::AuditVerb),
+    /// Releases that wait for a person's word: confirm or reject them
+    #[command(subcommand)]
+    Hold(hold::HoldVerb),
+    /// How often secrets were released, and the only way to lower a count
+    #[command(subcommand)]
+    Limits(limits::LimitsVerb),
+    /// Stop releases at once: of a workload, a secret, a platform, a product, an owner, the server
+    #[command(subcommand)]
+    Freeze(freeze::FreezeVerb),
+    /// Let releases go on that a freeze stops
+    Unfreeze(freeze::Unfreeze),
+    /// Which launches something that went wrong has touched, and which secrets must be replaced
+    Impact(impact::Impact),
+    /// Platforms on which guests were measured: list, enrol and refuse them
+    #[command(subcommand)]
+    Platform(platform::PlatformVerb),
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
@@ -109,6 +137,13 @@ pub fn run() -> ExitCode {
         Verb::Apply(verb) => verb.run(),
         Verb::Secret(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
+        Verb::Audit(verb) => verb.run(),
+        Verb::Hold(verb) => verb.run(),
+        Verb::Limits(verb) => verb.run(),
+        Verb::Freeze(verb) => verb.run(),
+        Verb::Unfreeze(verb) => verb.run(),
+        Verb::Impact(verb) => verb.run(),
+        Verb::Platform(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),

@@ -9,6 +9,7 @@ use serde::Serialize;
 use super::init::Undo;
 use super::output::{self, Format};
 use super::{Ended, serve};
+use crate::audit::actor::Act;
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, SystemClock};
 use crate::sealing::new_key;
@@ -21,6 +22,8 @@ pub(super) enum OwnerVerb {
     Create(Create),
     /// List the owners
     List(List),
+    /// Say how many people must confirm what goes beyond a limit
+    Set(super::approvals::Set),
 }
 
 #[derive(Args)]
@@ -69,6 +72,7 @@ impl OwnerVerb {
         match self {
             Self::Create(verb) => verb.run(),
             Self::List(verb) => verb.run(),
+            Self::Set(verb) => verb.run(),
         }
     }
 }
@@ -87,7 +91,9 @@ impl Create {
             made.private_file(path, &format!("{}\n", token.expose()))
                 .with_context(|| format!("token file {}", path.display()))?;
         }
-        if store.create_owner(&owner, token.hash(), SystemClock.now())? == OwnerCreated::Exists {
+        if store.create_owner(&owner, token.hash(), &Act::of_server(SystemClock.now()))?
+            == OwnerCreated::Exists
+        {
             bail!("there is an owner {owner} already; nothing was changed");
         }
         made.keep();

@@ -12,10 +12,13 @@ use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
+use super::audit::log_key;
+use super::checkpoints::Checkpoints;
 use super::{Ended, keys, output};
 use crate::config::{Config, ExtraRoot};
-use crate::domain::SystemClock;
+use crate::domain::{Clock as _, SystemClock};
 use crate::http;
+use crate::identity::Identities;
 use crate::isolation::{Launcher, Workers};
 use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
@@ -77,7 +80,9 @@ impl Serve {
         let address = listener.local_addr()?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
 
+        let mut checkpoints = Checkpoints::begin(service.clone(), &config)?;
         let (stop, stopped) = channel::<()>();
+        let timer = checkpoints.timer()?;
         let tidy = tidier(service.clone(), stopped)?;
         let state = http::State {
             service: service.clone(),
@@ -94,6 +99,8 @@ impl Serve {
         drop(stop);
         let _ = tidy.join();
         service.tidy()?;
+        drop(timer);
+        checkpoints.end()?;
         Ok(Ended::Done)
     }
 }
@@ -170,6 +177,12 @@ pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
     let store = Arc::new(open_store(folder)?);
     let sealer = keys::sealer(&store, folder, keys::configured(config, None).as_ref())?;
+    let Some(log_key) = log_key::load(&store, &sealer)? else {
+        bail!(
+            "this data folder is older than the audit log: run `keyward audit init --data-dir {}` first, which makes the key that signs it",
+            folder.display()
+        );
+    };
     let (roots, root_owners) = roots(&config.danger_extra_roots)?;
     let ceks: Arc<dyn CekSource> = if config.kds.url.is_empty() {
         Arc::new(NoService)
@@ -196,16 +209,19 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         ..Limits::default()
     };
     let launcher = Launcher::this_program(config.policy.worker_memory_mib);
+    let clients = config.tls.as_ref().map_or(&[][..], |tls| &tls.clients);
+    let identities = Identities::start(&config.identity_providers, clients, SystemClock.now())?;
     let parts = Parts {
         store,
         evaluator: Arc::new(Workers::new(launcher, workers, limits)),
         sealer,
         roots,
         ceks,
+        identities,
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
     };
-    let service = Service::new(parts, settings(config, root_owners))?;
+    let service = Service::new(parts, settings(config, root_owners))?.signing_log(log_key);
     if let Some(root) = service.ownerless_roots()?.first() {
         bail!(
             "the extra root {root} names no owners, and the data folder has several: say for whom it counts with `owners: [NAME, …]` in danger_extra_roots"

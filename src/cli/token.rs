@@ -16,6 +16,7 @@ use super::client::{Connection, OptionalConnection};
 use super::init::Undo;
 use super::output::{self, Format, Misused};
 use super::{Ended, serve};
+use crate::audit::actor::Act;
 use crate::domain::token::{Token, TokenEntry};
 use crate::domain::{Clock as _, Name, Role, SystemClock, Time};
 use crate::http::{TokenBody, TokenList, TokenReply};
@@ -41,6 +42,7 @@ pub(super) enum TokenVerb {
         policy-author  makes policies the active ones, and reads what they decided\n  \
         approver       confirms holds\n  \
         auditor        reads decisions, policies and lists, never values, and changes nothing\n  \
+        host           a hypervisor, which says who it is when it launches a workload; nothing else\n  \
         admin          the server's: makes owners, and tokens of any owner; sees no owner's objects")]
 pub(super) struct Create {
     /// What to call the token
@@ -199,9 +201,10 @@ impl Create {
             owner: self.owner.clone(),
             expires: self.expires,
         };
-        let entry = new.entry(Role::Admin, None, SystemClock.now())?;
+        let act = Act::of_server(SystemClock.now());
+        let entry = new.entry(Role::Admin, None, act.time)?;
         let token = Token::from_random(&new_key(&SystemRandom)?);
-        match store.create_token(&entry, token.hash())? {
+        match store.create_token(&entry, token.hash(), &act)? {
             TokenCreated::Created => Ok(TokenReply {
                 token: Zeroizing::new(token.expose().to_owned()),
                 entry,

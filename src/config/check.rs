@@ -6,7 +6,11 @@ use super::load::ConfigError;
 impl Config {
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         let Self {
-            launch, kds, policy, ..
+            launch,
+            kds,
+            policy,
+            audit,
+            ..
         } = self;
         if self.key_file.is_some() && self.key_provider.is_some() {
             return Err(ConfigError::Value {
@@ -45,6 +49,7 @@ impl Config {
             ("policy.cached_bundles", policy.cached_bundles, 1, u32::MAX),
             ("secrets.kept_versions", self.secrets.kept_versions, 1, 1000),
             ("policy.workers", policy.workers, 0, 1024),
+            ("audit.checkpoint_seconds", audit.checkpoint_seconds, 1, 3600),
             ("policy.worker_memory_mib", policy.worker_memory_mib, 192, 65_536),
         ];
         for (key, value, least, most) in within {
@@ -62,6 +67,7 @@ impl Config {
                 message: "must be https://…; http:// is for a loopback address only".to_owned(),
             });
         }
+        self.check_identities()?;
         self.check_log()
     }
 

@@ -6,6 +6,7 @@
 //! those of variables and flags to the working directory.
 
 mod check;
+mod identity;
 mod load;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::domain::launch::LaunchBounds;
 use crate::domain::sealed::KeyLocation;
 
+pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
 pub use load::ConfigError;
 
 /// The server's configuration.
@@ -40,6 +42,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// Trust roots besides AMD's. A platform under one proves nothing about hardware.
     pub danger_extra_roots: Vec<ExtraRoot>,
+    /// Identity providers whose tokens (JWT) are as good as tokens of this server.
+    pub identity_providers: Vec<IdentityProvider>,
     /// Launches: how long they wait, how many, how often they may fail.
     pub launch: LaunchConfig,
     /// AMD's key distribution service.
@@ -48,11 +52,13 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// Secrets.
     pub secrets: SecretsConfig,
+    /// The audit log.
+    pub audit: AuditConfig,
     /// What is logged, in `env_logger`'s syntax: `info`, `keyward=debug`, …
     pub log: String,
 }
 
-/// Certificate and key for HTTPS, both PEM.
+/// Certificate and key for HTTPS, and whose client certificates count; all files PEM.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -60,6 +66,16 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+    /// The authorities of client certificates. With it clients are asked for one; who has none comes in without.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// The authorities' revocation lists, which are read at the start and must be there for each. Once a list has
+    /// expired, no certificate is accepted.
+    #[serde(default)]
+    pub client_crl: Option<PathBuf>,
+    /// Which certificate has which role. The first that fits counts; who fits none is refused.
+    #[serde(default)]
+    pub clients: Vec<ClientRule>,
 }
 
 /// A trust root that is not AMD's.
@@ -139,6 +155,26 @@ pub struct PolicyConfig {
     pub worker_memory_mib: u32,
 }
 
+/// The audit log.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditConfig {
+    /// How often a checkpoint is signed, if the log grew.
+    pub checkpoint_seconds: u32,
+    /// File that every checkpoint is appended to. Best where the server's user may append and nothing else: a log that
+    /// was rolled back and signed again is told by it, and the server does not start on one.
+    pub checkpoint_file: Option<PathBuf>,
+}
+
+impl Default for AuditConfig {
+    fn default() -> Self {
+        Self {
+            checkpoint_seconds: 5,
+            checkpoint_file: None,
+        }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -149,10 +185,12 @@ impl Default for Config {
             danger_plaintext_http: false,
             trusted_proxies: Vec::new(),
             danger_extra_roots: Vec::new(),
+            identity_providers: Vec::new(),
             launch: LaunchConfig::default(),
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),
             secrets: SecretsConfig::default(),
+            audit: AuditConfig::default(),
             log: "warn,keyward=info".to_owned(),
         }
     }

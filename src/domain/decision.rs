@@ -31,11 +31,14 @@ pub struct Decision {
     pub count: u64,
     /// Address of the host that asked.
     pub address: String,
+    /// What it identified itself as; none where it did not, or as another owner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_identity: Option<String>,
     /// The secrets that were asked for.
     pub secrets: Vec<Name>,
     /// Released secrets with their versions.
     pub released: Vec<SecretVersion>,
-    /// The hold that waits for the owner's confirmation.
+    /// The hold that waits for the owner's confirmation, or that was confirmed for this release, or rejected.
     pub hold: Option<Uuid>,
     /// Whether the workload lets weak SEV policies pass.
     pub danger_weak_policy: bool,
@@ -61,14 +64,28 @@ pub struct CountSeen {
     pub released: u64,
     /// The least of the limits that policies set on it.
     pub limit: Option<u64>,
+    /// Confirmed releases beyond the limit that this launch could use, of those not made yet.
+    #[serde(default, skip_serializing_if = "is_none_left")]
+    pub confirmed: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
+fn is_none_left(confirmed: &u64) -> bool {
+    *confirmed == 0
 }
 
 impl CountSeen {
-    /// A sentence, if there is no room for another release.
+    /// Whether another release would be within the limit.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.limit.is_none_or(|limit| self.released < limit)
+    }
+
+    /// A sentence, if there is no room for another release, and none was confirmed beyond the limit.
     #[must_use]
     pub fn used_up(&self) -> Option<String> {
         let (released, limit) = (self.released, self.limit?);
-        if released < limit {
+        if self.has_room() || self.confirmed > 0 {
             return None;
         }
         let (kind, name) = (self.binding.kind.as_str(), &self.binding.name);

@@ -3,12 +3,17 @@
 //! Plain data that every room above may name: no I/O, no clock, no policy language. What comes in
 //! from outside is parsed into these types or refused; what leaves is exactly what they hold.
 
+pub mod approval;
 pub mod bytes;
 pub mod decision;
+pub mod freeze;
 pub mod hold;
+pub mod host_name;
+pub mod impact;
 pub mod launch;
 pub mod name;
 pub mod object;
+pub mod platform;
 pub mod revision;
 pub mod role;
 pub mod sealed;
@@ -20,6 +25,7 @@ pub mod workload;
 
 pub use bytes::{Base64, Base64Bytes, FlexDigest, Hex, HexDigest};
 pub use decision::{Decision, Outcome};
+pub use host_name::HostName;
 pub use launch::{Launch, LaunchState};
 pub use name::{Name, NameError};
 pub use revision::Revision;

@@ -209,6 +209,8 @@ pub enum SealedAt {
         /// The launch.
         launch: Uuid,
     },
+    /// The key that signs the audit log's checkpoints.
+    AuditLogKey,
 }
 
 impl fmt::Display for SealedAt {
@@ -219,6 +221,7 @@ impl fmt::Display for SealedAt {
             }
             Self::LaunchKeys { owner, launch } => write!(f, "keys of launch {launch} of {owner}"),
             Self::Answer { owner, launch } => write!(f, "answer to launch {launch} of {owner}"),
+            Self::AuditLogKey => f.write_str("key of the audit log"),
         }
     }
 }

@@ -272,7 +272,7 @@ async fn do_validate(
         },
         launch_digest: body.launch_digest.map(Hex::from),
         secrets: body.secrets,
-        idempotency: key.map(|key| (key, Hex(sha256(&bytes)))),
+        idempotency: key.map(|key| (key, host.request_hash(&bytes))),
     };
     let reply = on_thread(state, move |service| {
         service.validate(uuid, &host, &asked).map_err(Problem::from)
@@ -324,7 +324,7 @@ async fn do_register(
     let workload = mailing(body)?;
     let (action, applied) = on_thread(state, move |service| {
         service
-            .register_workload(&caller.owner, uuid, &workload, on_conflict)
+            .register_workload(&caller, uuid, &workload, on_conflict)
             .map_err(Problem::from)
     })
     .await?;
@@ -389,7 +389,8 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<Hex<32>>, Problem> {
 
 fn host(request: &HttpRequest, state: &web::Data<State>) -> Result<Host, Problem> {
     let address = peer(request, &state.trusted_proxies)?;
-    Ok(Host { address })
+    let identity = auth::host_identity(request);
+    Ok(Host { address, identity })
 }
 
 fn member(name: &str, why: &str) -> Problem {

@@ -6,13 +6,20 @@
 
 mod answer;
 mod apply;
+mod audit;
 mod auth;
 mod body;
 mod bundles;
+mod evaluation;
+mod freezes;
+mod holds;
 mod host;
+mod impact;
 mod owner;
 mod peer;
+mod platforms;
 mod problem;
+mod problem_kind;
 mod roles;
 mod secret_versions;
 mod signing_keys;
@@ -34,9 +41,18 @@ use crate::release::Service;
 use problem::{Kind, Problem};
 
 pub use apply::ApplyBody;
+pub use audit::{
+    CheckpointList, ConsistencyReply, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
+};
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
+pub use freezes::{FreezeBody, FreezeList, FreezeReply, FreezeTarget, LiftReply};
+pub use holds::{
+    ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
+};
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
+pub use impact::ImpactReply;
 pub use owner::DecisionList;
+pub use platforms::{AcceptedBody, AcceptedReply, PlatformsReply};
 pub use roles::{ENDPOINTS, Endpoint, Who};
 pub use secret_versions::{SecretRollback, SecretVersionList};
 pub use signing_keys::{SigningKeyBody, SigningKeyList};
@@ -89,7 +105,7 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
             .configure(owner::routes)
             .service(readable("/livez").route(head_or_get().to(livez)))
             .service(readable("/readyz").route(head_or_get().to(readyz)))
-            .service(readable("/problems/{name}").route(head_or_get().to(problem::page)))
+            .service(readable("/problems/{name}").route(head_or_get().to(problem_kind::page)))
             .default_service(web::to(|request: HttpRequest| async move {
                 Problem::new(Kind::NotFound, "there is nothing at this path").response(&request)
             }))
@@ -100,6 +116,7 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
             .clamp(2, 16),
     )
     .max_connections(4096)
+    .on_connect(tls::remember)
     .client_request_timeout(REQUEST_TIMEOUT)
     // Whoever starts it decides what ends it.
     .disable_signals()
@@ -140,6 +157,9 @@ async fn readyz(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
     let service = state.service.clone();
     let roots = service.extra_roots();
     match web::block(move || service.store().ping()).await {
+        Ok(Ok(())) if state.service.log_fault().is_some() => {
+            Problem::new(Kind::Unavailable, "the audit log can't be signed").response(&request)
+        }
         Ok(Ok(())) => {
             HttpResponse::Ok().json(serde_json::json!({"status": "ready", "danger_extra_roots": roots}))
         }

@@ -9,12 +9,13 @@ use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, auth, body, bundles, secret_versions, signing_keys, tokens};
+use super::{State, apply, audit, auth, body, bundles, evaluation, freezes, holds};
+use super::{secret_versions, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
 use crate::domain::state::{Kind as ObjectKind, OwnerState, RegisteredWorkload};
-use crate::domain::token::Caller;
+use crate::domain::token::{Caller, Identity};
 use crate::release::Service;
 use crate::store::DecisionQuery;
 
@@ -56,12 +57,15 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             )
             .configure(secret_versions::routes)
             .configure(bundles::routes)
+            .configure(evaluation::routes)
             .configure(signing_keys::routes)
             .configure(tokens::routes)
+            .configure(audit::routes)
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
-            .service(resource("/holds").route(web::get().to(holds))),
+            .configure(holds::routes)
+            .configure(freezes::routes),
     );
 }
 
@@ -98,6 +102,20 @@ pub(super) async fn read<T: Serialize + Send + 'static>(
     let result = async {
         let caller = auth::caller(&request)?;
         let found = on_thread(&state, move |service| work(service, &caller)).await?;
+        Ok(HttpResponse::Ok().json(found))
+    };
+    answer(&request, result.await)
+}
+
+/// The same for what administrators, who have no owner, read too.
+pub(super) async fn read_by<T: Serialize + Send + 'static>(
+    state: web::Data<State>,
+    request: HttpRequest,
+    work: impl FnOnce(&Service, &Identity) -> Result<T, Problem> + Send + 'static,
+) -> HttpResponse {
+    let result = async {
+        let identity = auth::identity(&request)?;
+        let found = on_thread(&state, move |service| work(service, &identity)).await?;
         Ok(HttpResponse::Ok().json(found))
     };
     answer(&request, result.await)
@@ -269,10 +287,7 @@ pub(super) async fn remove(
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request)?;
-        on_thread(&state, move |service| {
-            Ok(service.remove(&caller.owner, kind, &path)?)
-        })
-        .await?;
+        on_thread(&state, move |service| Ok(service.remove(&caller, kind, &path)?)).await?;
         Ok(HttpResponse::NoContent().finish())
     };
     answer(&request, result.await)
@@ -360,15 +375,6 @@ async fn explanation(path: web::Path<String>, state: web::Data<State>, request: 
     read(state, request, move |service, caller| {
         let found = service.explanation(&caller.owner, uuid(&path)?)?;
         found.ok_or_else(nothing)
-    })
-    .await
-}
-
-async fn holds(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, |service, caller| {
-        Ok(List {
-            items: service.store().holds(&caller.owner)?,
-        })
     })
     .await
 }

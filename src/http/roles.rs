@@ -21,6 +21,8 @@ pub struct Endpoint {
 pub enum Who {
     /// Anybody, without a token: what hosts and monitors ask for.
     Anybody,
+    /// Anybody, as what is asked decides who may; but who says who it is must prove it.
+    Hosts,
     /// Tokens of these roles.
     Roles(&'static [Role]),
 }
@@ -34,8 +36,14 @@ const WRITES_SECRETS: Who = Who::Roles(&[Owner, SecretWriter]);
 const READS_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor, Auditor]);
 const WRITES_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor]);
 const READS_HOLDS: Who = Who::Roles(&[Owner, Approver, Auditor]);
+const APPROVES: Who = Who::Roles(&[Owner, Approver]);
+const READS_LOG: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const READS_TOKENS: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const WRITES_TOKENS: Who = Who::Roles(&[Admin, Owner]);
+const READS_FREEZES: Who = Who::Roles(&[Admin, Owner, Approver, Auditor]);
+// To stop is safe, to let go on is not.
+const FREEZES: Who = Who::Roles(&[Admin, Owner, Approver]);
+const UNFREEZES: Who = Who::Roles(&[Admin, Owner]);
 const ADMIN: Who = Who::Roles(&[Admin]);
 
 /// The table.
@@ -46,8 +54,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("HEAD", "/readyz", Who::Anybody),
     row("GET", "/problems/{name}", Who::Anybody),
     row("HEAD", "/problems/{name}", Who::Anybody),
-    row("POST", "/vm/{uuid}/launch", Who::Anybody),
-    row("POST", "/vm/{uuid}/validate", Who::Anybody),
+    row("POST", "/vm/{uuid}/launch", Who::Hosts),
+    row("POST", "/vm/{uuid}/validate", Who::Hosts),
     row("POST", "/vm/{uuid}", OWNER),
     row("PUT", "/vm/{uuid}", OWNER),
     // Object by object: [`who_applies`].
@@ -93,7 +101,31 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("GET", "/v1/decisions", READS_POLICIES),
     row("GET", "/v1/decisions/{id}", READS_POLICIES),
     row("GET", "/v1/decisions/{id}/explanation", READS_POLICIES),
+    row("POST", "/v1/policies/evaluate", READS_POLICIES),
     row("GET", "/v1/holds", READS_HOLDS),
+    row("GET", "/v1/holds/{id}", READS_HOLDS),
+    row("POST", "/v1/holds/{id}/confirm", APPROVES),
+    row("POST", "/v1/holds/{id}/reject", APPROVES),
+    row("POST", "/v1/holds/{id}/withdraw", APPROVES),
+    row("GET", "/v1/limits", READS_HOLDS),
+    row("POST", "/v1/limits/reset", APPROVES),
+    row("GET", "/v1/approvals", READS_HOLDS),
+    row("PUT", "/v1/approvals", APPROVES),
+    row("GET", "/v1/freezes", READS_FREEZES),
+    row("POST", "/v1/freezes", FREEZES),
+    row("GET", "/v1/freezes/{id}", READS_FREEZES),
+    row("POST", "/v1/freezes/{id}/lift", UNFREEZES),
+    row("GET", "/v1/platforms", READS_HOLDS),
+    row("PUT", "/v1/platforms/accepted", OWNER),
+    row("GET", "/v1/platforms/{cek}", READS_HOLDS),
+    row("POST", "/v1/platforms/{cek}/enrol", OWNER),
+    row("POST", "/v1/platforms/{cek}/refuse", APPROVES),
+    row("GET", "/v1/impact", READS_POLICIES),
+    row("GET", "/v1/audit/entries", READS_LOG),
+    row("GET", "/v1/audit/checkpoint", READS_LOG),
+    row("GET", "/v1/audit/checkpoints", READS_LOG),
+    row("GET", "/v1/audit/consistency", READS_LOG),
+    row("GET", "/v1/audit/proof/{id}", READS_LOG),
     row("GET", "/v1/tokens", READS_TOKENS),
     row("POST", "/v1/tokens", WRITES_TOKENS),
     row("DELETE", "/v1/tokens/{id}", WRITES_TOKENS),

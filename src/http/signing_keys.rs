@@ -77,7 +77,7 @@ async fn put_signing_key(
                 .parse()
                 .map_err(|error| Problem::new(Kind::Malformed, format!("`name`: {error}")))?;
             let (pem, scope) = (&body.public_key, body.scope.as_deref());
-            Ok(service.put_signing_key(&caller.owner, &name, pem, body.algorithm, scope)?)
+            Ok(service.put_signing_key(&caller, &name, pem, body.algorithm, scope)?)
         });
         Ok(HttpResponse::Ok().json(done.await?.applied))
     };
@@ -108,7 +108,7 @@ async fn delete_signing_key(
             })?
             .into_inner();
         on_thread(&state, move |service| {
-            Ok(service.remove_signing_key(&caller.owner, &path, allow_unsigned)?)
+            Ok(service.remove_signing_key(&caller, &path, allow_unsigned)?)
         })
         .await?;
         Ok(HttpResponse::NoContent().finish())

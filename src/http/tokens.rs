@@ -101,7 +101,7 @@ impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         let detail = error.to_string();
         match error {
-            TokenError::TooMuch { .. } => Self::new(Kind::Forbidden, detail),
+            TokenError::TooMuch { .. } | TokenError::TwoPeople(_) => Self::new(Kind::Forbidden, detail),
             TokenError::Malformed { .. } => Self::new(Kind::Malformed, detail),
             TokenError::NoOwner | TokenError::NoToken => Self::new(Kind::NotFound, detail),
             TokenError::Exists(_) | TokenError::Last | TokenError::Full(_) => {
@@ -178,10 +178,11 @@ async fn owners(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
 
 async fn create_owner(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let result = async {
+        let identity = auth::identity(&request)?;
         let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
         let made = on_thread(&state, move |service| {
             let OwnerBody { name: owner } = body::parse(&bytes)?;
-            let token = shown(&service.create_owner(&owner)?);
+            let token = shown(&service.create_owner(&identity, &owner)?);
             let ownerless = service.ownerless_roots()?;
             let warning = |root| {
                 format!(

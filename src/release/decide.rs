@@ -48,7 +48,8 @@ impl Service {
             .as_ref()
             .unwrap_or(&context.registered.workload.secrets);
         let trusted = self.trusts(launch.facts.platform.root(), &context.owner)?;
-        let admitted = admitted(&context, launch, trusted, &attested, names);
+        let stop = self.stopped(&context, launch, names)?;
+        let admitted = stop.map_or_else(|| admitted(&context, launch, trusted, &attested, names), Err);
         let looked = match &admitted {
             Ok((_, questions)) => self.reads_releases(&context, questions)?,
             Err(_) => false,
@@ -149,6 +150,7 @@ impl Service {
                 hold,
                 retry_after: self.settings.hold_retry,
             }),
+            Committed::Denied(decision) => Err(Refusal::Denied { decision }),
             Committed::Gone => Err(self.gone(launch.id, asked)),
         }
     }
@@ -273,6 +275,7 @@ impl Draft<'_> {
             reason,
             count: 1,
             address: self.host.address.to_string(),
+            host_identity: self.host.identity_for(&self.context.owner),
             secrets: self.names.to_vec(),
             released: Vec::new(),
             hold: None,
@@ -320,7 +323,8 @@ impl Draft<'_> {
         policies: Vec<BoundVerdict>,
         counts: Vec<CountSeen>,
     ) -> Result<Refusal, Refusal> {
-        if self.service.given_before(self.asked, self.request)?.is_some() {
+        let given = self.service.given_before(self.asked, self.host, self.request)?;
+        if given.is_some() {
             // The same request was quicker by a moment, and its answer is this one's too.
             return Ok(Refusal::LaunchUsed);
         }

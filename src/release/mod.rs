@@ -4,14 +4,19 @@
 //! a platform is verified before a policy sees it, a guest is measured before it is evaluated,
 //! evaluated before it is counted, and counted and recorded before a wrapped byte leaves.
 
+pub mod audit_log;
 mod binding;
 mod budget;
 mod bundles;
 mod decide;
+mod evaluation;
 mod explanation;
 mod facts;
 pub mod floor;
+mod holds;
 pub mod host;
+mod identities;
+mod incidents;
 mod launch;
 mod platform;
 mod refusals;
@@ -29,7 +34,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use crate::domain::launch::LaunchBounds;
-use crate::domain::{Clock, Name};
+use crate::domain::{Clock, Name, Time};
+use crate::identity::Identities;
 use crate::kds::CekSource;
 use crate::policy::{Evaluator, PreparedBundle};
 use crate::sealing::{SealError, Sealer};
@@ -42,8 +48,10 @@ use refusals::Refusals;
 use turns::Turns;
 use uses::Uses;
 
+pub use evaluation::{DryRun, Evaluation, EvaluationFault};
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
+pub use holds::WordError;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 
 /// How long a decision waits for those before it about the same workload.
@@ -85,6 +93,8 @@ pub struct Parts {
     pub evaluator: Arc<dyn Evaluator>,
     /// Where unsigned CEKs are completed.
     pub ceks: Arc<dyn CekSource>,
+    /// Who vouches for callers without a token.
+    pub identities: Identities,
     /// The present.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -105,6 +115,8 @@ pub struct Service {
     explaining: Turns<Name>,
     /// When tokens were last used.
     uses: Uses,
+    /// What signs the audit log.
+    log: audit_log::Signing,
     /// Whether it was logged that an extra root counts for nobody.
     warned: Once,
 }
@@ -129,6 +141,7 @@ impl Service {
             turns: Turns::new(PATIENCE),
             explaining: Turns::new(Duration::ZERO),
             uses: Uses::default(),
+            log: audit_log::Signing::default(),
             warned: Once::new(),
             library,
             parts,
@@ -140,6 +153,12 @@ impl Service {
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         self.parts.store.as_ref()
+    }
+
+    /// The present.
+    #[must_use]
+    pub fn now(&self) -> Time {
+        self.parts.clock.now()
     }
 
     /// Names of the trust roots besides AMD's.
@@ -184,7 +203,7 @@ impl Service {
         Ok(names)
     }
 
-    /// Forgets what has had its time and writes down what was only kept in memory so far: refusals that were
+    /// Forgets what has had its time, asks identity providers for their keys where it is time to, and writes down what was only kept in memory so far: refusals that were
     /// counted, and when tokens were used.
     ///
     /// # Errors
@@ -196,6 +215,7 @@ impl Service {
         }
         self.refusals.flush(self.store())?;
         self.uses.flush(self.store(), now)?;
+        self.parts.identities.refresh(now);
         while self.store().sweep(now)? {}
         Ok(())
     }

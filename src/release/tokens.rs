@@ -55,6 +55,11 @@ pub enum TokenError {
         "this is the last valid token of role owner: make another first, or let an administrator revoke it; nothing was changed"
     )]
     Last,
+    /// Whoever makes the second person's token is both.
+    #[error(
+        "this owner asks for two people, and a token of role {0} is the word of one: an administrator makes it"
+    )]
+    TwoPeople(Role),
     /// There are very many already.
     #[error("there are {0} valid tokens already, the most that are kept: revoke those that nobody needs")]
     Full(u32),
@@ -128,8 +133,14 @@ impl Service {
     /// See [`TokenError`]; nothing was made.
     pub fn create_token(&self, by: &Identity, new: NewToken) -> Result<(Token, TokenEntry), TokenError> {
         let entry = new.entry(by.role, by.owner.as_ref(), self.parts.clock.now())?;
+        let word = matches!(entry.role, Role::Owner | Role::Approver | Role::PolicyAuthor);
+        if let (true, Role::Owner, Some(owner)) = (word, by.role, &entry.owner)
+            && self.store().approvals(owner)?.approvals_required > 1
+        {
+            return Err(TokenError::TwoPeople(entry.role));
+        }
         let token = Token::from_random(&new_key(self.parts.random.as_ref())?);
-        match self.store().create_token(&entry, token.hash())? {
+        match self.store().create_token(&entry, token.hash(), &self.act(by))? {
             TokenCreated::Created => Ok((token, entry)),
             TokenCreated::NoOwner => Err(TokenError::NoOwner),
             TokenCreated::Full(most) => Err(TokenError::Full(most)),
@@ -158,8 +169,7 @@ impl Service {
     /// [`TokenError::NoToken`] also where it is another owner's; [`TokenError::Last`] where an owner would lock
     /// itself out.
     pub fn revoke_token(&self, by: &Identity, id: Uuid) -> Result<(), TokenError> {
-        let now = self.parts.clock.now();
-        match self.store().revoke_token(by.owner.as_ref(), id, now)? {
+        match self.store().revoke_token(by.owner.as_ref(), id, &self.act(by))? {
             Revoked::Done => Ok(()),
             Revoked::NotFound => Err(TokenError::NoToken),
             Revoked::Last => Err(TokenError::Last),
@@ -170,10 +180,9 @@ impl Service {
     ///
     /// # Errors
     /// [`TokenError::Exists`] where there is one of this name.
-    pub fn create_owner(&self, name: &Name) -> Result<Token, TokenError> {
+    pub fn create_owner(&self, by: &Identity, name: &Name) -> Result<Token, TokenError> {
         let token = Token::from_random(&new_key(self.parts.random.as_ref())?);
-        let now = self.parts.clock.now();
-        match self.store().create_owner(name, token.hash(), now)? {
+        match self.store().create_owner(name, token.hash(), &self.act(by))? {
             OwnerCreated::Created => Ok(token),
             OwnerCreated::Exists => Err(TokenError::Exists(name.clone())),
         }

@@ -6,10 +6,9 @@ use zeroize::Zeroizing;
 use super::facts::{Attested, Source};
 use super::host::{Host, ReleaseAnswer, ValidateRequest};
 use super::{Refusal, Service};
-use crate::domain::HexDigest;
 use crate::domain::launch::{Launch, LaunchState};
-use crate::domain::sealed::SealedAt;
 use crate::domain::state::WorkloadContext;
+use crate::domain::{HexDigest, Name};
 use crate::policy::Phase;
 use crate::sealing::{Place, SealError};
 use crate::sev::{LaunchKeys, measurement};
@@ -37,7 +36,7 @@ impl Service {
         host: &Host,
         request: &ValidateRequest,
     ) -> Result<ReleaseAnswer, Refusal> {
-        if let Some(answer) = self.given_before(uuid, request)? {
+        if let Some(answer) = self.given_before(uuid, host, request)? {
             return Ok(answer);
         }
         self.found_and_decided(uuid, host, request).or_else(|refusal| {
@@ -47,7 +46,7 @@ impl Service {
             }
             // The same request may have been answered between the first look and the refusal: a host
             // that was too impatient must not lose its guest for it.
-            self.given_before(uuid, request)?.ok_or(refusal)
+            self.given_before(uuid, host, request)?.ok_or(refusal)
         })
     }
 
@@ -72,44 +71,46 @@ impl Service {
         Err(Refusal::unavailable("the owner's objects change too quickly"))
     }
 
-    /// The same answer to the same request: a lost answer must not cost a paused guest.
+    /// The same answer to the same request: a lost answer must not cost a paused guest. What was frozen since is not
+    /// sent again, as nobody knows whether the first answer arrived.
     pub(super) fn given_before(
         &self,
         uuid: Uuid,
+        host: &Host,
         request: &ValidateRequest,
     ) -> Result<Option<ReleaseAnswer>, Refusal> {
         let Some((key, hash)) = request.idempotency else {
             return Ok(None);
         };
         let now = self.parts.clock.now();
-        let opened = self.opened(|| {
-            let found = self.store().answered(uuid, key, hash, now)?;
-            let at = |(launch, owner, sealed)| (SealedAt::Answer { owner, launch }, sealed);
-            Ok(found.map(at))
-        })?;
-        let Some(opened) = opened else { return Ok(None) };
-        let answer = ReleaseAnswer::from_bytes(&opened);
-        answer
-            .map(Some)
-            .ok_or_else(|| Refusal::unavailable("the earlier answer is damaged"))
+        let opened = self.opened(|| self.store().answered(uuid, key, hash, now))?;
+        let Some((owner, opened)) = opened else {
+            return Ok(None);
+        };
+        let answer = ReleaseAnswer::from_bytes(&opened)
+            .ok_or_else(|| Refusal::unavailable("the earlier answer is damaged"))?;
+        self.not_stopped_since(&owner, answer.decision, host, now)?;
+        Ok(Some(answer))
     }
 
-    /// Opens what `read` finds. It is read again where its key was retired between the two.
+    /// The answer that `read` finds, opened, and whose it is. It is read again where its key was retired between the two.
     fn opened(
         &self,
-        read: impl Fn() -> Result<Option<(SealedAt, Vec<u8>)>, StoreError>,
-    ) -> Result<Option<Zeroizing<Vec<u8>>>, Refusal> {
-        let Some((at, sealed)) = read()? else {
-            return Ok(None);
+        read: impl Fn() -> Result<Option<(Uuid, Name, Vec<u8>)>, StoreError>,
+    ) -> Result<Option<(Name, Zeroizing<Vec<u8>>)>, Refusal> {
+        let open = |(launch, owner, sealed): (Uuid, Name, Vec<u8>)| {
+            let place = Place::Answer {
+                owner: &owner,
+                launch,
+            };
+            let opened = self.parts.sealer.open(place, &sealed)?;
+            Ok::<_, SealError>((owner, opened))
         };
-        match self.parts.sealer.open(Place::from(&at), &sealed) {
-            Err(SealError::Retired(_)) => {}
-            opened => return Ok(Some(opened?)),
+        let mut opened = read()?.map(open);
+        if let Some(Err(SealError::Retired(_))) = opened {
+            opened = read()?.map(open);
         }
-        let Some((at, sealed)) = read()? else {
-            return Ok(None);
-        };
-        Ok(Some(self.parts.sealer.open(Place::from(&at), &sealed)?))
+        Ok(opened.transpose()?)
     }
 
     /// A launch named by its own id: whether it can be validated still.
@@ -178,7 +179,7 @@ impl Service {
                 }
             }
         }
-        if self.given_before(uuid, request)?.is_some() {
+        if self.given_before(uuid, host, request)?.is_some() {
             return Err(Refusal::MeasurementMismatch);
         }
         search.failed();

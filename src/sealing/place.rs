@@ -31,6 +31,8 @@ pub enum Place<'a> {
         /// The launch.
         launch: Uuid,
     },
+    /// The key that signs the audit log's checkpoints.
+    AuditLogKey,
 }
 
 impl<'a> From<&'a SealedAt> for Place<'a> {
@@ -49,6 +51,7 @@ impl<'a> From<&'a SealedAt> for Place<'a> {
                 owner,
                 launch: *launch,
             },
+            SealedAt::AuditLogKey => Self::AuditLogKey,
         }
     }
 }
@@ -78,6 +81,7 @@ impl Place<'_> {
                 part(owner.as_str().as_bytes());
                 part(launch.as_bytes());
             }
+            Self::AuditLogKey => part(b"audit-log-key"),
         }
         out
     }

@@ -1,7 +1,7 @@
 //! The keys that values are sealed under, and the walk over everything that is sealed.
 
 use super::StoreError;
-use crate::domain::Time;
+use crate::audit::actor::Act;
 use crate::domain::sealed::{KeyId, KeyLocation, SealedAt, SealingKey};
 
 /// Where a walk goes on: the number of the place, and the row.
@@ -40,17 +40,18 @@ pub trait Keys: Send + Sync {
     /// When the store fails, or what is stored is damaged.
     fn sealing_keys(&self) -> Result<Vec<SealingKey>, StoreError>;
 
-    /// Makes a key the active one. The one that was is retiring from then on; the same again changes its location.
+    /// Makes a key the active one. The one that was is retiring from then on, which the audit
+    /// log tells; the same again changes its location.
     ///
     /// # Errors
     /// When the store fails, or the key was retired before.
-    fn activate(&self, id: KeyId, location: &KeyLocation, now: Time) -> Result<(), StoreError>;
+    fn activate(&self, id: KeyId, location: &KeyLocation, act: &Act) -> Result<(), StoreError>;
 
-    /// Retires every retiring key that nothing is sealed under any more. Those that are left.
+    /// Retires every retiring key that nothing is sealed under any more, and records it. Those that are left.
     ///
     /// # Errors
     /// When the store fails.
-    fn retire(&self, now: Time) -> Result<Vec<KeyId>, StoreError>;
+    fn retire(&self, act: &Act) -> Result<Vec<KeyId>, StoreError>;
 
     /// Sealed values behind `after`, at most `limit`; with `but`, only those not sealed under it. Empty: that was all.
     ///

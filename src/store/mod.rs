@@ -10,14 +10,18 @@
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
 mod ceks;
+mod holds;
+mod incidents;
 pub mod keys;
+pub mod log;
+mod pages;
 pub mod sqlite;
 mod tokens;
 
 use uuid::Uuid;
 
-use crate::domain::decision::{CountSeen, Decision, Outcome};
-use crate::domain::hold::Hold;
+use crate::domain::decision::{CountSeen, Decision};
+use crate::domain::freeze::Stop;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::secret_version::SecretVersionInfo;
@@ -25,6 +29,10 @@ use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
+pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
+pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
+pub use log::{AuditLog, Guarded, Recorded};
+pub use pages::{DecisionPage, DecisionQuery};
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
 /// The store could not do what was asked.
@@ -67,6 +75,8 @@ pub enum LaunchBegun {
     Stored,
     /// Its keys are sealed under a key that was retired meanwhile; nothing was written.
     OldKey,
+    /// Somebody froze what its releases would be of or to, or its platform is refused. Nothing was written.
+    Stopped(Box<Stop>),
     /// Too many wait already; a place is free at the latest then.
     Full {
         /// When the oldest that is in the way expires.
@@ -135,32 +145,13 @@ pub enum Committed {
         /// The decision that this launch was held, the same for each of its tries.
         decision: Uuid,
     },
+    /// A count is used up and the launch's hold was rejected, or somebody froze what this is a release of or to, or its
+    /// platform gets none: this denial is recorded and took a try.
+    Denied(Uuid),
     /// The launch is no longer waiting. Nothing was written.
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.
     Changed,
-}
-
-/// A page of decisions, newest first.
-#[derive(Debug)]
-pub struct DecisionPage {
-    /// The decisions.
-    pub decisions: Vec<Decision>,
-    /// Where the next page begins; none: this was the last.
-    pub next: Option<i64>,
-}
-
-/// Which decisions are asked for.
-#[derive(Clone, Debug, Default)]
-pub struct DecisionQuery {
-    /// Older than this cursor.
-    pub before: Option<i64>,
-    /// At most this many.
-    pub limit: u32,
-    /// With this outcome.
-    pub outcome: Option<Outcome>,
-    /// Of this workload.
-    pub workload: Option<Uuid>,
 }
 
 /// A revision, with what signed it.
@@ -173,19 +164,27 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens {
+pub trait Store: Tokens + HoldStore + IncidentStore + AuditLog {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors
     /// When the store fails, or something stored is damaged.
     fn owner_state(&self, owner: &Name) -> Result<OwnerState, StoreError>;
 
-    /// Writes changes that were validated on `generation`, all or none. Values that are purged, and those of secrets
-    /// that are removed, are overwritten wherever the store had them: now, or with the next [`Store::sweep`].
+    /// Writes changes that were validated on `generation`, all or none. Where they are guarded, and the owner asks for
+    /// two people who register: the first one's word is kept as a proposal, and nothing else is written. Values that
+    /// are purged, and those of secrets that are removed, are overwritten wherever the store had them: now, or with the
+    /// next [`Store::sweep`].
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
+    fn apply(
+        &self,
+        owner: &Name,
+        generation: i64,
+        changes: Recorded<ChangeSet>,
+        guarded: Option<Guarded>,
+    ) -> Result<Taken<()>, ApplyError>;
 
     /// A workload and all that its releases depend on, read in one moment.
     ///
@@ -242,6 +241,7 @@ pub trait Store: Tokens {
     /// Remembers a launch, within the bounds: a full bucket of a platform key evicts its own oldest;
     /// a full workload evicts the oldest of the address that holds most, if that is well above the
     /// newcomer's own, or else of the chip, or of the IPv6 /48, that does; a full address is told to wait.
+    /// One that is stopped is not remembered.
     ///
     /// # Errors
     /// When the store fails.
@@ -304,7 +304,8 @@ pub trait Store: Tokens {
     /// When the store fails.
     fn counts(&self, owner: &Name, counts: &[CountUp]) -> Result<Vec<CountSeen>, StoreError>;
 
-    /// Spends the launch, raises every count within its limit, records the decision: all or none.
+    /// Spends the launch, raises every count within its limit, records the decision: all or none. A freeze that was
+    /// answered before this began stops it.
     ///
     /// # Errors
     /// When the store fails; then the release may or may not have been counted, and must not be answered.
@@ -334,12 +335,6 @@ pub trait Store: Tokens {
     /// # Errors
     /// When the store fails, or what is stored is damaged.
     fn decision(&self, owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
-
-    /// Open holds, oldest first.
-    ///
-    /// # Errors
-    /// When the store fails, or what is stored is damaged.
-    fn holds(&self, owner: &Name) -> Result<Vec<Hold>, StoreError>;
 
     /// What is known of the CEK of this chip (64 bytes).
     ///

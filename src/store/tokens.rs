@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::StoreError;
+use crate::audit::actor::Act;
 use crate::domain::token::{Identity, TokenEntry, TokenHash};
 use crate::domain::{Name, Time};
 
@@ -37,13 +38,13 @@ pub enum Revoked {
     Last,
 }
 
-/// Owners and tokens. The contracts are those of [`Store`](super::Store).
+/// Owners and tokens. The contracts are those of [`Store`](super::Store); whoever acts is recorded with what changes.
 pub trait Tokens: Send + Sync {
     /// Creates an owner, beside those there are, and its first token, of role `owner`.
     ///
     /// # Errors
     /// When the store fails; then neither is there.
-    fn create_owner(&self, owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError>;
+    fn create_owner(&self, owner: &Name, token: TokenHash, act: &Act) -> Result<OwnerCreated, StoreError>;
 
     /// The owners.
     ///
@@ -61,7 +62,12 @@ pub trait Tokens: Send + Sync {
     ///
     /// # Errors
     /// When the store fails; then it is not there.
-    fn create_token(&self, entry: &TokenEntry, hash: TokenHash) -> Result<TokenCreated, StoreError>;
+    fn create_token(
+        &self,
+        entry: &TokenEntry,
+        hash: TokenHash,
+        act: &Act,
+    ) -> Result<TokenCreated, StoreError>;
 
     /// An owner's tokens, or with none all there are, oldest first.
     ///
@@ -73,7 +79,7 @@ pub trait Tokens: Send + Sync {
     ///
     /// # Errors
     /// When the store fails; then it may be revoked or not.
-    fn revoke_token(&self, owner: Option<&Name>, id: Uuid, now: Time) -> Result<Revoked, StoreError>;
+    fn revoke_token(&self, owner: Option<&Name>, id: Uuid, act: &Act) -> Result<Revoked, StoreError>;
 
     /// Writes down when tokens were last used.
     ///

@@ -2,18 +2,27 @@
 
 use std::sync::{Arc, Mutex};
 
+use keyward::audit::actor::Act;
+use keyward::audit::proof::Head;
+use keyward::audit::record::AuditRecord;
+use keyward::domain::approval::{Approvals, Change, Reset, Word};
 use keyward::domain::decision::{CountSeen, Decision};
+use keyward::domain::freeze::{Freeze, Stop, Subject, Target};
 use keyward::domain::hold::Hold;
+use keyward::domain::impact::Cause;
 use keyward::domain::launch::{Launch, LaunchBounds};
+use keyward::domain::platform::{Accepted, Platform, Standing};
 use keyward::domain::revision::{Revision, Which};
 use keyward::domain::secret_version::SecretVersionInfo;
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
+use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::{
-    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    OwnerCreated, ReleaseCommit, ReleaseCounts, ReleaseScope, Revoked, Store, StoreError, StoredRevision,
-    TokenCreated, Tokens,
+    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage,
+    FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek,
+    LaunchBegun, OwnerCreated, PlatformList, Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Revoked,
+    Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
 };
 use uuid::Uuid;
 
@@ -115,8 +124,8 @@ impl Hooked {
 }
 
 macro_rules! hooked {
-    ($trait:ident: $($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
-        impl $trait for Hooked {
+    ($room:ident: $($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
+        impl $room for Hooked {
             $(fn $name(&self, $($argument: $of),*) -> $returns {
                 self.call(stringify!($name), move |store| store.$name($($argument),*))
             })*
@@ -125,20 +134,46 @@ macro_rules! hooked {
 }
 
 hooked! {
+    HoldStore:
+    holds(owner: &Name, query: HoldQuery) -> Result<HoldPage, StoreError>;
+    hold(owner: &Name, id: Uuid) -> Result<Option<Hold>, StoreError>;
+    settle_hold(owner: &Name, id: Uuid, verb: &Verb, word: &Word, act: &Act) -> Result<Taken<Hold>, StoreError>;
+    limits(owner: &Name, resets: u32, now: Time) -> Result<Counts, StoreError>;
+    reset_limit(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Reset>, StoreError>;
+    approvals(owner: &Name) -> Result<Approvals, StoreError>;
+    require_approvals(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Approvals>, StoreError>;
+}
+
+hooked! {
+    IncidentStore:
+    freeze(owner: Option<&Name>, target: &Target, word: &Word, act: &Act) -> Result<Frozen, StoreError>;
+    unfreeze(owner: Option<&Name>, id: Uuid, word: &Word, act: &Act) -> Result<Taken<Freeze>, StoreError>;
+    freezes(owner: Option<&Name>, query: FreezeQuery) -> Result<FreezePage, StoreError>;
+    frozen(owner: Option<&Name>, id: Uuid) -> Result<Option<Freeze>, StoreError>;
+    stopped(subject: &Subject) -> Result<Option<Stop>, StoreError>;
+    platforms(owner: &Name, after: Option<HexDigest>, limit: u32) -> Result<PlatformList, StoreError>;
+    platform(owner: &Name, cek: HexDigest) -> Result<Option<Platform>, StoreError>;
+    judge_platform(owner: &Name, cek: HexDigest, standing: Standing, word: &Word, act: &Act)
+        -> Result<Platform, StoreError>;
+    accept_platforms(owner: &Name, accepted: Accepted, word: &Word, act: &Act) -> Result<(), StoreError>;
+    impact(owner: &Name, cause: &Cause, before: Option<i64>, limit: u32) -> Result<ImpactPage, StoreError>;
+}
+
+hooked! {
     Tokens:
-    create_owner(owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError>;
+    create_owner(owner: &Name, token: TokenHash, act: &Act) -> Result<OwnerCreated, StoreError>;
     owners() -> Result<Vec<Name>, StoreError>;
     caller(token: TokenHash, now: Time) -> Result<Option<Identity>, StoreError>;
-    create_token(entry: &TokenEntry, hash: TokenHash) -> Result<TokenCreated, StoreError>;
+    create_token(entry: &TokenEntry, hash: TokenHash, act: &Act) -> Result<TokenCreated, StoreError>;
     tokens(owner: Option<&Name>) -> Result<Vec<TokenEntry>, StoreError>;
-    revoke_token(owner: Option<&Name>, id: Uuid, now: Time) -> Result<Revoked, StoreError>;
+    revoke_token(owner: Option<&Name>, id: Uuid, act: &Act) -> Result<Revoked, StoreError>;
     tokens_used(uses: &[(Uuid, Time)]) -> Result<(), StoreError>;
 }
 
 hooked! {
     Store:
     owner_state(owner: &Name) -> Result<OwnerState, StoreError>;
-    apply(owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError>;
+    apply(owner: &Name, generation: i64, changes: Recorded<ChangeSet>, guarded: Option<Guarded>) -> Result<Taken<()>, ApplyError>;
     workload(uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;
     bundle(owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError>;
     bundles(owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;
@@ -161,11 +196,24 @@ hooked! {
     record_refusals(decisions: &[Decision]) -> Result<(), StoreError>;
     decisions(owner: &Name, query: &DecisionQuery) -> Result<DecisionPage, StoreError>;
     decision(owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError>;
-    holds(owner: &Name) -> Result<Vec<Hold>, StoreError>;
     cek_of_chip(chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError>;
     cek_of_key(key: &[u8; 32]) -> Result<Option<CekOfKey>, StoreError>;
     remember_cek(chip: Option<&[u8; 64]>, key: &[u8; 32], certificate: &[u8]) -> Result<(), StoreError>;
     remember_no_cek(chip: &[u8; 64], until: Time) -> Result<(), StoreError>;
     sweep(now: Time) -> Result<bool, StoreError>;
     ping() -> Result<(), StoreError>;
+}
+
+hooked! {
+    AuditLog:
+    record(record: AuditRecord) -> Result<(), StoreError>;
+    log_head() -> Result<Head, StoreError>;
+    log_root(size: u64) -> Result<HexDigest, StoreError>;
+    log_inclusion(index: u64, size: u64) -> Result<Vec<HexDigest>, StoreError>;
+    log_consistency(old: u64, size: u64) -> Result<Vec<HexDigest>, StoreError>;
+    log_entries(start: u64, limit: u32) -> Result<Vec<LogEntry>, StoreError>;
+    log_place(id: Uuid) -> Result<Option<LogPlace>, StoreError>;
+    log_checkpoints(after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError>;
+    log_checkpoint() -> Result<Option<StoredCheckpoint>, StoreError>;
+    keep_checkpoint(previous: u64, checkpoint: StoredCheckpoint, now: Time) -> Result<bool, StoreError>;
 }

@@ -1,5 +1,6 @@
 //! A second owner of a test's server.
 
+use keyward::audit::actor::Act;
 use keyward::domain::Clock as _;
 use keyward::domain::token::Token;
 use keyward::sealing::new_key;
@@ -27,7 +28,7 @@ impl<'a> Other<'a> {
         let created = app
             .service
             .store()
-            .create_owner(&name, token.hash(), app.clock.now());
+            .create_owner(&name, token.hash(), &Act::of_server(app.clock.now()));
         assert_eq!(created.unwrap(), OwnerCreated::Created);
         let bearer = format!("Bearer {}", token.expose());
         Self { app, bearer }

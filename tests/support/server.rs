@@ -76,6 +76,17 @@ impl Host {
         read(request.send(body.to_string()))
     }
 
+    /// An owner's request with a body.
+    pub(crate) fn say(&self, method: &str, url: &str, body: &Value) -> Option<Reply> {
+        let request = ureq::http::Request::builder()
+            .method(method)
+            .uri(url)
+            .header("authorization", format!("Bearer {}", self.token))
+            .body(body.to_string())
+            .unwrap();
+        read(self.agent.run(request))
+    }
+
     /// An owner's GET.
     pub(crate) fn get(&self, url: &str) -> Option<Reply> {
         let bearer = format!("Bearer {}", self.token);

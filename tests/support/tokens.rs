@@ -1,5 +1,6 @@
 //! Tokens of any role on a test's server.
 
+use keyward::audit::actor::Act;
 use keyward::domain::token::{Token, TokenEntry};
 use keyward::domain::{Clock as _, Role, Time};
 use keyward::sealing::new_key;
@@ -30,7 +31,10 @@ impl App {
             last_used: None,
             revoked: None,
         };
-        let created = self.service.store().create_token(&entry, token.hash());
+        let created = self
+            .service
+            .store()
+            .create_token(&entry, token.hash(), &Act::of_server(entry.created));
         assert_eq!(created.unwrap(), TokenCreated::Created);
         Minted {
             id: entry.id,

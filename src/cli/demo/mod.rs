@@ -3,6 +3,7 @@
 //! The owner's side is `examples/first-release`, registered through the owner API as `apply` does it;
 //! the host's side goes over HTTP to a server on loopback; the software PSP plays the hardware.
 
+mod auditor;
 mod story;
 
 use std::fs;
@@ -13,7 +14,9 @@ use anyhow::bail;
 use clap::Args;
 use uuid::Uuid;
 
-use super::{Ended, output};
+use super::{Ended, hold, output};
+use crate::domain::decision::Decision;
+use crate::domain::hold::Hold;
 use crate::http;
 use story::{Answer, Story, WORKLOAD};
 
@@ -76,21 +79,53 @@ impl Demo {
         };
         say("keyward    released to a second guest; the policy permits two")?;
         let guest = story.start()?;
+        let mut waiting = story.measure(guest, b"console=ttyS0", None)?;
         let Answer::Refused {
             status: 403,
             decision: Some(held),
-            hold: Some(hold),
+            hold: Some(held_as),
             ..
-        } = story.validate(guest, b"console=ttyS0", None)?
+        } = story.ask(&mut waiting)?
         else {
             bail!("the third guest was not held");
         };
         say(&format!(
-            "keyward    confirmation-required: the third is held ({hold})"
+            "keyward    confirmation-required: the third is held ({held_as})"
         ))?;
         story.show(held)?;
 
-        heading("5. What the owner and the auditor see")?;
+        heading("5. The owner confirms, and the waiting guest gets its secret")?;
+        let path = format!("/v1/holds/{held_as}");
+        let shown: Hold = story.client.get(&path)?;
+        for line in hold::text(&shown) {
+            output::line(format!("      {line}").trim_end())?;
+        }
+        output::line("")?;
+        let word = http::ConfirmBody {
+            additional: 1,
+            any: false,
+            launch_digest: None,
+            cek: None,
+            reason: "the database is moved to another host, ticket 4711".to_owned(),
+        };
+        let confirmed: Hold = story.client.post(&format!("{path}/confirm"), &word)?;
+        say(&format!(
+            "owner      {} it for one more release: «{}»",
+            confirmed.state.as_str(),
+            word.reason
+        ))?;
+        let Answer::Released { decision, .. } = story.ask(&mut waiting)? else {
+            bail!("the third guest was not given its secret after the confirmation");
+        };
+        say("host       asks again; the policies ran again, and the waiting guest has its secret")?;
+        let recorded: Decision = story.client.get(&format!("/v1/decisions/{decision}"))?;
+        say(&format!(
+            "keyward    {}: {}",
+            recorded.outcome.as_str(),
+            recorded.reason
+        ))?;
+
+        heading("6. What the owner and the auditor see")?;
         let list: http::DecisionList = story.client.get("/v1/decisions")?;
         for item in list.items.iter().rev() {
             say(&format!(
@@ -100,6 +135,9 @@ impl Demo {
             ))?;
         }
         story.stop()?;
+
+        heading("7. The audit log is verified, without the server")?;
+        auditor::visit(folder.path())?;
         output::line(&format!(
             "\nDone in {:.1} s. Nothing is left behind; the same files are in examples/first-release.",
             began.elapsed().as_secs_f32()

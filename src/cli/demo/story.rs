@@ -10,11 +10,14 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
 use uuid::{Uuid, uuid};
+use zeroize::Zeroizing;
 
-use super::say;
+use super::{auditor, say};
+use crate::cli::checkpoints::Checkpoints;
 use crate::cli::client::Client;
+use crate::cli::credential::Credential;
 use crate::cli::{decision_text, init, output, psp, serve};
-use crate::config::{Config, ExtraRoot, KdsConfig};
+use crate::config::{AuditConfig, Config, ExtraRoot, KdsConfig};
 use crate::domain::Base64;
 use crate::domain::decision::Decision;
 use crate::domain::object::Applied;
@@ -69,7 +72,15 @@ pub(super) struct Story {
     pub(super) client: Client,
     platform: Platform,
     handle: actix_web::dev::ServerHandle,
+    checkpoints: Checkpoints,
     thread: std::thread::JoinHandle<()>,
+}
+
+/// A guest that waits for its secrets.
+pub(super) struct Measured {
+    id: Uuid,
+    guest: Guest,
+    request: Value,
 }
 
 /// What a host was answered.
@@ -102,7 +113,7 @@ impl Story {
         say("           as a platform that is not AMD's hardware would be refused")?;
 
         let data = folder.join("data");
-        let (token, _) = init::create(&data, &"demo".parse()?, None, None, None)?;
+        let (token, ..) = init::create(&data, &"demo".parse()?, None, None, None, None)?;
         let config = Config {
             danger_extra_roots: vec![ExtraRoot {
                 name: "demo".to_owned(),
@@ -113,9 +124,14 @@ impl Story {
                 url: String::new(),
                 ..KdsConfig::default()
             },
+            audit: AuditConfig {
+                checkpoint_file: Some(folder.join(auditor::SEEN)),
+                ..AuditConfig::default()
+            },
             ..Config::default()
         };
         let service = Arc::new(serve::service(&data, &config)?);
+        let checkpoints = Checkpoints::begin(service.clone(), &config)?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let base = format!("http://{}", listener.local_addr()?);
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -140,6 +156,7 @@ impl Story {
             })?;
         let handle = receiver.recv().context("the server did not start")??;
 
+        let token = Credential::Token(Zeroizing::new(token.expose().to_owned()));
         let client = Client::new(&base, token, None)?;
         let objects = manifest::read(&folder.join("example/manifests.yaml"))?.objects;
         let applied: Applied = client.post(
@@ -173,6 +190,7 @@ impl Story {
             client,
             platform,
             handle,
+            checkpoints,
             thread,
         })
     }
@@ -201,6 +219,16 @@ impl Story {
         cmdline: &[u8],
         hint: Option<[u8; 32]>,
     ) -> anyhow::Result<Answer> {
+        self.ask(&mut self.measure(started, cmdline, hint)?)
+    }
+
+    /// Loads the example's image with this command line and measures it.
+    pub(super) fn measure(
+        &self,
+        started: (Uuid, Guest),
+        cmdline: &[u8],
+        hint: Option<[u8; 32]>,
+    ) -> anyhow::Result<Measured> {
         let (id, mut guest) = started;
         let status = |status: crate::psp::Status| anyhow::anyhow!("the PSP: {status}");
         for part in parts(cmdline)? {
@@ -218,7 +246,13 @@ impl Story {
         if let (Some(hint), Some(map)) = (hint, request.as_object_mut()) {
             map.insert("launch-digest".to_owned(), json!(Base64(hint)));
         }
-        let (code, body) = self.post(&format!("/vm/{id}/validate"), &request)?;
+        Ok(Measured { id, guest, request })
+    }
+
+    /// Asks for the secrets of a measured guest; one that was held may ask again.
+    pub(super) fn ask(&self, measured: &mut Measured) -> anyhow::Result<Answer> {
+        let Measured { id, guest, request } = measured;
+        let (code, body) = self.post(&format!("/vm/{id}/validate"), request)?;
         if code != 200 {
             let id = |name: &str| {
                 body.get(name)
@@ -241,7 +275,7 @@ impl Story {
         let payload = &reply.secret_payload.0;
         let table = guest
             .launch_secret(&reply.secret_header.0, payload, payload.len())
-            .map_err(status)?;
+            .map_err(|status| anyhow::anyhow!("the PSP: {status}"))?;
         let entries = secret_table::parse(&table)?
             .iter()
             .map(|entry| (entry.guid, entry.data.len()))
@@ -285,7 +319,8 @@ impl Story {
         actix_web::rt::System::new().block_on(stop);
         self.thread
             .join()
-            .map_err(|_| anyhow::anyhow!("the server's thread failed"))
+            .map_err(|_| anyhow::anyhow!("the server's thread failed"))?;
+        self.checkpoints.end()
     }
 }
 

@@ -44,6 +44,7 @@ struct CheckedKey {
     secrets: u64,
     launch_keys: u64,
     answers: u64,
+    audit_log_keys: u64,
 }
 
 impl CheckedKey {
@@ -52,6 +53,7 @@ impl CheckedKey {
             SealedAt::Secret { .. } => &mut self.secrets,
             SealedAt::LaunchKeys { .. } => &mut self.launch_keys,
             SealedAt::Answer { .. } => &mut self.answers,
+            SealedAt::AuditLogKey => &mut self.audit_log_keys,
         } += 1;
     }
 }
@@ -70,6 +72,7 @@ impl Check {
             secrets: 0,
             launch_keys: 0,
             answers: 0,
+            audit_log_keys: 0,
         });
         let mut checked = Checked {
             keys: keys.collect(),
@@ -109,7 +112,15 @@ impl Check {
         if output::structured(self.output, checked)? {
             return Ok(());
         }
-        let mut table = output::table(&["key", "state", "secrets", "launch keys", "answers", "where"]);
+        let mut table = output::table(&[
+            "key",
+            "state",
+            "secrets",
+            "launch keys",
+            "answers",
+            "log key",
+            "where",
+        ]);
         for key in &checked.keys {
             table.add_row([
                 key.id.to_string(),
@@ -117,6 +128,7 @@ impl Check {
                 key.secrets.to_string(),
                 key.launch_keys.to_string(),
                 key.answers.to_string(),
+                key.audit_log_keys.to_string(),
                 key.location.clone(),
             ]);
         }

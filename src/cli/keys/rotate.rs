@@ -17,6 +17,7 @@ use serde::Serialize;
 use super::super::output::{self, Format};
 use super::super::{Ended, serve};
 use super::{Folder, location, recorded, sealer};
+use crate::audit::actor::Act;
 use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealingKey};
 use crate::domain::{Clock as _, SystemClock};
 use crate::sealing::{Place, Sealer, key_file, key_id, keys_at, new_key, pkcs11};
@@ -87,7 +88,7 @@ impl Rotate {
             let to = self.to.clone().or(configured).unwrap_or_else(|| there.clone());
             let id = make_key(&to, &keys)?;
             let to = if to == there { active.location.clone() } else { to };
-            store.activate(id, &to, SystemClock.now())?;
+            store.activate(id, &to, &Act::of_server(SystemClock.now()))?;
         }
         let rotated = self.rewrap(&store, &sealer, resumed)?;
         let unfinished = !rotated.damaged.is_empty();
@@ -131,7 +132,7 @@ impl Rotate {
             }
             rewrapped += done as u64;
             // What was on its way when the walk passed is met by the next.
-            if store.retire(SystemClock.now())?.is_empty() || done == 0 {
+            if store.retire(&Act::of_server(SystemClock.now()))?.is_empty() || done == 0 {
                 break damaged;
             }
         };

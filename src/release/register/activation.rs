@@ -69,7 +69,7 @@ impl Service {
     ) -> Result<Registered, RegisterError> {
         said.check()?;
         let activating = self.activating(Activation::Push, caller, said, None);
-        self.register(&caller.owner, said.dry_run, |draft| {
+        self.register(caller, said.dry_run, |draft| {
             Ok(vec![draft.put_bundle(bundle, &activating)?])
         })
     }
@@ -104,7 +104,7 @@ impl Service {
             ..said
         };
         let activating = self.activating(Activation::Rollback, caller, said, Some(number));
-        self.register(&caller.owner, said.dry_run, |draft| {
+        self.register(caller, said.dry_run, |draft| {
             Ok(vec![draft.put_bundle(&object, &activating)?])
         })
     }
@@ -115,7 +115,7 @@ impl Service {
     /// See [`RegisterError`]; [`RegisterError::Conflict`] when another key has this name.
     pub fn put_signing_key(
         &self,
-        owner: &Name,
+        caller: &Caller,
         name: &Name,
         pem: &str,
         algorithm: Option<SignatureAlgorithm>,
@@ -133,7 +133,7 @@ impl Service {
         let scope = scope.map(str::to_owned);
         let key = VerificationKey::new(pem, algorithm, scope).map_err(invalid)?;
         let registered = self.parts.clock.now();
-        self.register(owner, false, |draft| {
+        self.register(caller, false, |draft| {
             Ok(vec![draft.put_signing_key(SigningKey {
                 name: name.clone(),
                 key: key.clone(),
@@ -149,11 +149,11 @@ impl Service {
     /// See [`RegisterError`]; [`RegisterError::Conflict`] for the only one.
     pub fn remove_signing_key(
         &self,
-        owner: &Name,
+        caller: &Caller,
         name: &str,
         allow_unsigned: bool,
     ) -> Result<(), RegisterError> {
-        self.register(owner, false, |draft| {
+        self.register(caller, false, |draft| {
             draft.remove_signing_key(name, allow_unsigned)?;
             Ok(Vec::new())
         })?;

@@ -8,6 +8,8 @@ mod activation;
 mod check;
 mod digests;
 mod draft;
+mod events;
+mod guard;
 mod mailing;
 mod secrets;
 mod versions;
@@ -19,15 +21,17 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::Service;
-use crate::domain::Name;
+use crate::domain::approval::Proposal;
 use crate::domain::object::{Action, Applied, Object};
 use crate::domain::revision::{Activation, Revision};
 use crate::domain::state::Kind;
 use crate::domain::token::Caller;
 use crate::policy::Diagnostic;
 use crate::sealing::SealError;
-use crate::store::{ApplyError, StoreError};
+use crate::store::{ApplyError, Recorded, StoreError, Taken};
 use draft::Draft;
+use events::Before;
+use guard::Bound;
 
 pub use activation::Said;
 pub use mailing::{InlineSecret, MailingWorkload};
@@ -50,6 +54,15 @@ pub enum RegisterError {
     /// The caller may not do that to it.
     #[error("{0}")]
     Forbidden(String),
+    /// Nothing was registered yet: another person must want the same.
+    #[error(
+        "nothing is registered yet, as this owner asks for two people: another person, with a token of another name, sends the same until {}",
+        .0.expires
+    )]
+    Proposed(Box<Proposal>),
+    /// It is the same person again, or there are too many proposals.
+    #[error("{0}")]
+    Alone(String),
     /// There is no such object.
     #[error("there is no such object")]
     NotFound,
@@ -156,7 +169,7 @@ impl Service {
     ) -> Result<Applied, RegisterError> {
         said_once(objects)?;
         let activating = self.activating(Activation::Apply, caller, Said::default(), None);
-        let registered = self.register(&caller.owner, dry_run, |draft| {
+        let registered = self.register(caller, dry_run, |draft| {
             let mut changes = Vec::with_capacity(objects.len());
             // Whatever order they come in: what others refer to is there first.
             for object in objects {
@@ -185,12 +198,12 @@ impl Service {
     /// to be replaced.
     pub fn register_workload(
         &self,
-        owner: &Name,
+        caller: &Caller,
         uuid: Uuid,
         workload: &MailingWorkload,
         on_conflict: OnConflict,
     ) -> Result<(Action, Applied), RegisterError> {
-        let Registered { applied, .. } = self.register(owner, false, |draft| {
+        let Registered { applied, .. } = self.register(caller, false, |draft| {
             let changes = draft.put_mailing(uuid, workload, on_conflict)?;
             // Of a workload that is there, a secret more is a difference too; of one that is not, a secret
             // that was there already is one that POST would replace.
@@ -232,8 +245,8 @@ impl Service {
     ///
     /// # Errors
     /// See [`RegisterError`].
-    pub fn remove(&self, owner: &Name, kind: Kind, name: &str) -> Result<(), RegisterError> {
-        self.register(owner, false, |draft| {
+    pub fn remove(&self, caller: &Caller, kind: Kind, name: &str) -> Result<(), RegisterError> {
+        self.register(caller, false, |draft| {
             draft.remove(kind, name)?;
             Ok(Vec::new())
         })?;
@@ -242,12 +255,14 @@ impl Service {
 
     fn register(
         &self,
-        owner: &Name,
+        caller: &Caller,
         dry_run: bool,
         change: impl Fn(&mut Draft<'_>) -> Result<Vec<crate::domain::object::Change>, RegisterError>,
     ) -> Result<Registered, RegisterError> {
+        let owner = &caller.owner;
         for _ in 0..ATTEMPTS {
             let state = self.store().owner_state(owner)?;
+            let (before, bound) = (Before::of(&state), Bound::of(&state));
             let generation = state.generation;
             let mut draft = Draft::new(self, state);
             let changes = change(&mut draft)?;
@@ -259,8 +274,18 @@ impl Service {
             if set.is_empty() || dry_run {
                 return Ok(registered);
             }
-            match self.store().apply(owner, generation, set) {
-                Ok(()) => {
+            let guarded = bound.guarded(&set)?;
+            let guarded = guarded.map(|digest| self.guarded(caller, digest, &registered));
+            let records = self.records(caller, before.events(&set));
+            let recorded = Recorded {
+                records: records.map_err(SealError::from)?,
+                what: set,
+            };
+            match self.store().apply(owner, generation, recorded, guarded) {
+                Ok(Taken::Pending(proposal)) => return Err(RegisterError::Proposed(Box::new(proposal))),
+                Ok(Taken::Refused(why)) => return Err(RegisterError::Alone(why)),
+                Ok(Taken::Missing) => return Err(RegisterError::NotFound),
+                Ok(Taken::Done(())) => {
                     if let Some(loaded) = loaded {
                         self.bundles.insert(loaded);
                     }

@@ -44,7 +44,7 @@ impl Service {
     /// [`RegisterError::Conflict`] where it is the current one, or held fast.
     pub fn purge_secret(&self, caller: &Caller, name: &str, version: u64) -> Result<(), RegisterError> {
         let name: Name = name.parse().map_err(|_| RegisterError::NotFound)?;
-        self.register(&caller.owner, false, |draft| {
+        self.register(caller, false, |draft| {
             let label = format!("Secret {name}");
             match draft.version(&name, version)?.state {
                 VersionState::Purged => return Ok(Vec::new()),
@@ -83,7 +83,7 @@ impl Service {
         version: u64,
     ) -> Result<Registered, RegisterError> {
         let name: Name = name.parse().map_err(|_| RegisterError::NotFound)?;
-        self.register(&caller.owner, false, |draft| {
+        self.register(caller, false, |draft| {
             Ok(vec![draft.rollback_secret(&name, version, by(caller))?])
         })
     }

@@ -1,35 +1,24 @@
 //! Recorded decisions.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::rows;
 use super::{DecisionPage, DecisionQuery, RowError};
+use super::{impact, log, platforms, rows};
+use crate::audit::record::AuditRecord;
 use crate::domain::Name;
 use crate::domain::decision::Decision;
 
 /// Decisions in a page, at most.
 const PAGE: u32 = 1000;
 
+/// Writes a decision, what it is found by, the platform it was about, and the record of it.
 pub(super) fn insert(c: &Connection, decision: &Decision) -> Result<(), RowError> {
-    write(c, decision, "")
-}
-
-/// Writes a record that stands for many: a later one of the same id, with a higher count, replaces it.
-pub(super) fn upsert(c: &Connection, decision: &Decision) -> Result<(), RowError> {
-    write(
-        c,
-        decision,
-        "ON CONFLICT (id) DO UPDATE SET document = ?6 WHERE outcome = 'refused'",
-    )
-}
-
-fn write(c: &Connection, decision: &Decision, conflict: &str) -> Result<(), RowError> {
     let document = rows::to_json("a decision", decision)?;
-    let sql = format!(
-        "INSERT INTO decisions (id, owner, workload, time, outcome, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6) {conflict}"
-    );
-    c.prepare_cached(&sql)?.execute(params![
+    c.prepare_cached(
+        "INSERT INTO decisions (id, owner, workload, time, outcome, document) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
         decision.id.as_bytes().as_slice(),
         decision.owner.as_str(),
         decision.workload.uuid.as_bytes().as_slice(),
@@ -37,6 +26,32 @@ fn write(c: &Connection, decision: &Decision, conflict: &str) -> Result<(), RowE
         decision.outcome.as_str(),
         document,
     ])?;
+    impact::note(c, c.last_insert_rowid(), decision)?;
+    platforms::note(c, decision)?;
+    // The record has the decision's id, so that its place can be asked for with what the host was told.
+    log::append(c, &AuditRecord::of_decision(decision.id, decision, &document))
+}
+
+/// Writes a decision that stands for many: a later one of the same id, with a higher count, replaces it, and is
+/// recorded as it is then.
+pub(super) fn upsert(c: &Connection, decision: &Decision) -> Result<(), RowError> {
+    let stored: Option<String> = c
+        .prepare_cached("SELECT document FROM decisions WHERE id = ?1")?
+        .query_row([decision.id.as_bytes().as_slice()], |row| row.get(0))
+        .optional()?;
+    let Some(stored) = stored else {
+        return insert(c, decision);
+    };
+    let document = rows::to_json("a decision", decision)?;
+    if document == stored {
+        return Ok(());
+    }
+    let replaced = c
+        .prepare_cached("UPDATE decisions SET document = ?2 WHERE id = ?1 AND outcome = 'refused'")?
+        .execute(params![decision.id.as_bytes().as_slice(), document])?;
+    if replaced == 1 {
+        log::append(c, &AuditRecord::of_decision(Uuid::new_v4(), decision, &document))?;
+    }
     Ok(())
 }
 

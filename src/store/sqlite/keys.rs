@@ -1,9 +1,11 @@
 //! Keys that values are sealed under, and every place where sealed values lie.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use uuid::Uuid;
 
-use super::rows;
-use super::{RowError, SqliteStore};
+use super::{RowError, SqliteStore, log, rows};
+use crate::audit::actor::Act;
+use crate::audit::record::{Event, KeyPurpose};
 use crate::domain::Time;
 use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealedAt, SealingKey};
 use crate::store::StoreError;
@@ -57,6 +59,12 @@ const PLACES: &[Place] = &[
             })
         },
     },
+    Place {
+        table: "audit_log_key",
+        column: "sealed",
+        of: "one",
+        at: |_| Ok(SealedAt::AuditLogKey),
+    },
 ];
 
 fn secret(row: &Row<'_>) -> Result<SealedAt, RowError> {
@@ -72,13 +80,14 @@ impl Keys for SqliteStore {
         self.read(all)
     }
 
-    fn activate(&self, id: KeyId, location: &KeyLocation, now: Time) -> Result<(), StoreError> {
-        let location = location.clone();
-        self.write(move |c| activate(c, id, &location, now))
+    fn activate(&self, id: KeyId, location: &KeyLocation, act: &Act) -> Result<(), StoreError> {
+        let (location, act) = (location.clone(), act.clone());
+        self.write(move |c| activate(c, id, &location, &act))
     }
 
-    fn retire(&self, now: Time) -> Result<Vec<KeyId>, StoreError> {
-        self.write(move |c| retire(c, now))
+    fn retire(&self, act: &Act) -> Result<Vec<KeyId>, StoreError> {
+        let act = act.clone();
+        self.write(move |c| retire(c, &act))
     }
 
     fn sealed_values(
@@ -92,6 +101,30 @@ impl Keys for SqliteStore {
 
     fn reseal(&self, values: Vec<Resealed>) -> Result<usize, StoreError> {
         self.write(move |c| reseal(c, &values))
+    }
+}
+
+impl SqliteStore {
+    /// The key that signs the audit log, sealed.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn audit_log_key(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        self.read(|c| {
+            let found = c.query_row("SELECT sealed FROM audit_log_key", [], |row| row.get(0));
+            Ok(found.optional()?)
+        })
+    }
+
+    /// Keeps the key that signs the audit log, sealed. There is one, and it stays.
+    ///
+    /// # Errors
+    /// When there is one already, it is sealed under a key that was retired, or the engine fails.
+    pub fn keep_audit_log_key(&self, sealed: Vec<u8>) -> Result<(), StoreError> {
+        self.write(move |c| {
+            c.execute("INSERT INTO audit_log_key VALUES (1, ?1)", [sealed])?;
+            Ok(())
+        })
     }
 }
 
@@ -116,8 +149,9 @@ fn all(c: &Connection) -> Result<Vec<SealingKey>, RowError> {
     Ok(keys)
 }
 
-fn activate(c: &Connection, id: KeyId, location: &KeyLocation, now: Time) -> Result<(), RowError> {
-    let id = id.0.as_slice();
+fn activate(c: &Connection, key: KeyId, location: &KeyLocation, act: &Act) -> Result<(), RowError> {
+    let before = all(c)?.into_iter().find(|key| key.state == KeyState::Active);
+    let id = key.0.as_slice();
     let location = rows::to_json("a key's location", location)?;
     c.execute(
         "UPDATE sealing_keys SET state = 'retiring' WHERE state = 'active' AND id <> ?1",
@@ -126,19 +160,33 @@ fn activate(c: &Connection, id: KeyId, location: &KeyLocation, now: Time) -> Res
     let active = c.execute(
         "INSERT INTO sealing_keys (id, state, location, created) VALUES (?1, 'active', ?2, ?3)
          ON CONFLICT (id) DO UPDATE SET state = 'active', location = ?2 WHERE state <> 'retired'",
-        params![id, location, now.millis()],
+        params![id, location, act.time.millis()],
     )?;
-    if active == 1 {
-        Ok(())
-    } else {
-        Err(rows::damaged(
+    if active != 1 {
+        return Err(rows::damaged(
             "a key's state",
             "it was retired, and is never taken up again",
-        ))
+        ));
+    }
+    match before.filter(|before| before.id != key) {
+        Some(before) => record(
+            c,
+            act,
+            Event::KeyRotated {
+                purpose: KeyPurpose::KeyEncryption,
+                from: before.id.to_string(),
+                to: key.to_string(),
+            },
+        ),
+        None => Ok(()),
     }
 }
 
-fn retire(c: &Connection, now: Time) -> Result<Vec<KeyId>, RowError> {
+fn record(c: &Connection, act: &Act, event: Event) -> Result<(), RowError> {
+    log::append(c, &act.record(Uuid::new_v4(), None, event))
+}
+
+fn retire(c: &Connection, act: &Act) -> Result<Vec<KeyId>, RowError> {
     let mut left = Vec::new();
     for key in all(c)?.into_iter().filter(|key| key.state == KeyState::Retiring) {
         let id = key.id.0.as_slice();
@@ -152,8 +200,13 @@ fn retire(c: &Connection, now: Time) -> Result<Vec<KeyId>, RowError> {
         } else {
             c.execute(
                 "UPDATE sealing_keys SET state = 'retired', retired = ?2 WHERE id = ?1",
-                params![id, now.millis()],
+                params![id, act.time.millis()],
             )?;
+            let event = Event::KeyRetired {
+                purpose: KeyPurpose::KeyEncryption,
+                id: key.id.to_string(),
+            };
+            record(c, act, event)?;
         }
     }
     Ok(left)

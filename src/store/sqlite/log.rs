@@ -1,39 +1,271 @@
-//! SQLite's write-ahead log, where what was replaced or deleted lies on until it is emptied.
+//! The audit log: leaves, hashes above them, the head, checkpoints.
+//!
+//! There is one writer, so that the sequencer runs once for each commit, just before it and in the same transaction:
+//! what is committed has its place. Of changes that were undone nothing is left to be sequenced.
 
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use uuid::Uuid;
 
-use super::{SqliteStore, engine};
-use crate::store::StoreError;
+use super::rows;
+use super::{RowError, SqliteStore, StoreError};
+use crate::audit::proof::Head;
+use crate::audit::record::AuditRecord;
+use crate::audit::tree::{Frontier, Hashes, Tree, TreeError};
+use crate::domain::{HexDigest, Name, Time};
+use crate::store::log::{AuditLog, LogEntry, LogPlace, StoredCheckpoint};
 
-/// How long emptying the log waits for readers: meanwhile nobody writes.
-const PATIENCE: Duration = Duration::from_millis(200);
+/// Records in a page, at most.
+const PAGE: u32 = 1000;
+const DIGEST: usize = 32;
 
-impl SqliteStore {
-    /// Moves what was committed from the log into the database and empties the log, where what was replaced or
-    /// deleted lies on. Whether all of it went: readers that are at work hold some back.
-    ///
-    /// # Errors
-    /// When the engine fails.
-    pub fn checkpoint(&self) -> Result<bool, StoreError> {
-        let done = self.open_reader().and_then(|connection| {
-            connection.busy_timeout(PATIENCE)?;
-            connection.execute_batch("PRAGMA query_only = OFF; PRAGMA synchronous = FULL;")?;
-            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
-        });
-        done.map(|busy| busy == 0).map_err(|e| engine(&e))
-    }
+/// Writes a record, pending.
+pub(super) fn append(c: &Connection, record: &AuditRecord) -> Result<(), RowError> {
+    let leaf = record
+        .to_leaf()
+        .map_err(|e| rows::damaged("an audit record", e))?;
+    c.prepare_cached("INSERT INTO audit_leaves (id, owner, hash, record) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![
+            record.id.as_bytes().as_slice(),
+            record.owner.as_ref().map(Name::as_str),
+            leaf.hash().0.as_slice(),
+            leaf.as_str(),
+        ])?;
+    Ok(())
+}
 
-    /// Empties the log after something was destroyed; if it can't be now, [`SqliteStore::empty_log_if_due`] does.
-    pub(super) fn empty_log_soon(&self) {
-        self.log_due.store(true, Ordering::SeqCst);
-        self.empty_log_if_due();
-    }
-
-    /// Empties the log where that is due: at first, as the program may have been killed before it could.
-    pub(super) fn empty_log_if_due(&self) {
-        if self.log_due.swap(false, Ordering::SeqCst) && !matches!(self.checkpoint(), Ok(true)) {
-            self.log_due.store(true, Ordering::SeqCst);
+/// Gives every pending record its place, in the order in which they were written, and moves the head.
+pub(super) fn sequence(c: &Connection) -> Result<(), RowError> {
+    let pending = {
+        let mut statement =
+            c.prepare_cached("SELECT seq, hash FROM audit_leaves WHERE idx IS NULL ORDER BY seq")?;
+        let mut found = statement.query([])?;
+        let mut pending: Vec<(i64, HexDigest)> = Vec::new();
+        while let Some(row) = found.next()? {
+            pending.push((row.get(0)?, rows::bytes("a leaf hash", row, 1)?));
         }
+        pending
+    };
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let mut tree = frontier(c)?;
+    let before = Head {
+        size: tree.size(),
+        root: tree.root(),
+    };
+    for (seq, leaf) in pending {
+        let index = number(tree.size())?;
+        let complete = tree.push(leaf).map_err(|e| rows::damaged("the audit log", e))?;
+        for node in complete {
+            c.prepare_cached("INSERT INTO audit_nodes VALUES (?1, ?2, ?3)")?
+                .execute(params![node.level, number(node.index)?, node.hash.0.as_slice()])?;
+        }
+        c.prepare_cached("UPDATE audit_leaves SET idx = ?2 WHERE seq = ?1")?
+            .execute([seq, index])?;
+    }
+    let moved = c
+        .prepare_cached(
+            "UPDATE audit_head SET size = ?1, root = ?2, subtrees = ?3 WHERE size = ?4 AND root = ?5",
+        )?
+        .execute(params![
+            number(tree.size())?,
+            tree.root().0.as_slice(),
+            tree.subtrees().iter().flat_map(|hash| hash.0).collect::<Vec<_>>(),
+            number(before.size)?,
+            before.root.0.as_slice(),
+        ])?;
+    if moved == 1 {
+        Ok(())
+    } else {
+        Err(rows::damaged("the audit log's head", "it moved meanwhile"))
+    }
+}
+
+/// What the head says, given that its parts agree.
+fn frontier(c: &Connection) -> Result<Frontier, RowError> {
+    let what = "the audit log's head";
+    let mut statement = c.prepare_cached("SELECT size, root, subtrees FROM audit_head")?;
+    let mut found = statement.query([])?;
+    let row = found
+        .next()?
+        .ok_or_else(|| rows::damaged(what, "there is none"))?;
+    let size = rows::natural(what, row, 0)?;
+    let root: HexDigest = rows::bytes(what, row, 1)?;
+    let (hashes, rest) = row
+        .get_ref(2)?
+        .as_blob()
+        .map_err(|e| rows::damaged(what, e))?
+        .as_chunks::<DIGEST>();
+    let subtrees = hashes.iter().map(|hash| HexDigest::from(*hash)).collect();
+    let tree = Frontier::restored(size, subtrees).filter(|tree| rest.is_empty() && tree.root() == root);
+    tree.ok_or_else(|| rows::damaged(what, "its hashes are not those of its root"))
+}
+
+/// SQLite's integers are signed.
+fn number(index: u64) -> Result<i64, RowError> {
+    i64::try_from(index).map_err(|e| rows::damaged("the audit log", e))
+}
+
+/// The stored hashes, read in one transaction.
+struct Stored<'a>(&'a Connection);
+
+impl Hashes for Stored<'_> {
+    type Error = StoreError;
+
+    fn read(&self, level: u8, first: u64, count: u64) -> Result<Vec<HexDigest>, StoreError> {
+        self.range(level, first, count).map_err(StoreError::from)
+    }
+}
+
+impl Stored<'_> {
+    fn range(&self, level: u8, first: u64, count: u64) -> Result<Vec<HexDigest>, RowError> {
+        let sql = match level {
+            0 => "SELECT hash FROM audit_leaves WHERE ?1 = 0 AND idx >= ?2 AND idx < ?3 ORDER BY idx",
+            _ => "SELECT hash FROM audit_nodes WHERE level = ?1 AND idx >= ?2 AND idx < ?3 ORDER BY idx",
+        };
+        let end = number(first.saturating_add(count))?;
+        let mut statement = self.0.prepare_cached(sql)?;
+        let mut found = statement.query(params![level, number(first)?, end])?;
+        let mut hashes = Vec::new();
+        while let Some(row) = found.next()? {
+            hashes.push(rows::bytes("a hash of the audit log", row, 0)?);
+        }
+        Ok(hashes)
+    }
+}
+
+/// Computes something from the hashes of the first `size` records.
+fn computed<T>(
+    c: &Connection,
+    size: u64,
+    work: impl FnOnce(&Tree<'_, Stored<'_>>) -> Result<T, TreeError<StoreError>>,
+) -> Result<T, RowError> {
+    work(&Tree::new(&Stored(c), size)).map_err(|error| rows::damaged("the audit log", error))
+}
+
+fn entry(row: &Row<'_>) -> Result<LogEntry, RowError> {
+    Ok(LogEntry {
+        index: rows::natural("an index of the audit log", row, 0)?,
+        leaf: rows::bytes("a leaf hash", row, 1)?,
+        owner: owner(row, 2)?,
+        record: row.get(3)?,
+    })
+}
+
+fn owner(row: &Row<'_>, column: usize) -> Result<Option<Name>, RowError> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => rows::name("a record's owner", row, column).map(Some),
+    }
+}
+
+fn entries(c: &Connection, start: u64, limit: u32) -> Result<Vec<LogEntry>, RowError> {
+    let mut statement = c.prepare_cached(
+        "SELECT idx, hash, owner, record FROM audit_leaves WHERE idx >= ?1 ORDER BY idx LIMIT ?2",
+    )?;
+    let start = i64::try_from(start).unwrap_or(i64::MAX);
+    let mut found = statement.query(params![start, limit.clamp(1, PAGE)])?;
+    let mut entries = Vec::new();
+    while let Some(row) = found.next()? {
+        entries.push(entry(row)?);
+    }
+    Ok(entries)
+}
+
+fn place(c: &Connection, id: Uuid) -> Result<Option<LogPlace>, RowError> {
+    let mut statement =
+        c.prepare_cached("SELECT idx, hash, owner, record FROM audit_leaves WHERE id = ?1")?;
+    let mut found = statement.query([id.as_bytes().as_slice()])?;
+    let Some(row) = found.next()? else { return Ok(None) };
+    let pending = row.get::<_, Option<i64>>(0)?.is_none();
+    let index = (!pending).then(|| rows::natural("an index of the audit log", row, 0));
+    Ok(Some(LogPlace {
+        index: index.transpose()?,
+        leaf: rows::bytes("a leaf hash", row, 1)?,
+        owner: owner(row, 2)?,
+        record: row.get(3)?,
+    }))
+}
+
+fn checkpoints(c: &Connection, sql: &str, after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, RowError> {
+    let mut statement = c.prepare_cached(sql)?;
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut found = statement.query(params![after, limit.clamp(1, PAGE)])?;
+    let mut checkpoints = Vec::new();
+    while let Some(row) = found.next()? {
+        checkpoints.push(StoredCheckpoint {
+            size: rows::natural("a checkpoint's size", row, 0)?,
+            note: row.get(1)?,
+        });
+    }
+    Ok(checkpoints)
+}
+
+fn keep(c: &Connection, previous: u64, checkpoint: &StoredCheckpoint, now: Time) -> Result<bool, RowError> {
+    let newest: Option<i64> = c
+        .prepare_cached("SELECT max(size) FROM audit_checkpoints")?
+        .query_row([], |row| row.get(0))
+        .optional()?
+        .flatten();
+    if newest.unwrap_or(0) != number(previous)? {
+        return Ok(false);
+    }
+    c.execute(
+        "INSERT INTO audit_checkpoints VALUES (?1, ?2, ?3)",
+        params![number(checkpoint.size)?, now.millis(), checkpoint.note],
+    )?;
+    Ok(true)
+}
+
+impl AuditLog for SqliteStore {
+    fn record(&self, record: AuditRecord) -> Result<(), StoreError> {
+        self.write(move |c| append(c, &record))
+    }
+
+    fn log_head(&self) -> Result<Head, StoreError> {
+        let tree = self.read(frontier)?;
+        Ok(Head {
+            size: tree.size(),
+            root: tree.root(),
+        })
+    }
+
+    fn log_root(&self, size: u64) -> Result<HexDigest, StoreError> {
+        self.read(|c| computed(c, size, |tree| tree.root()))
+    }
+
+    fn log_inclusion(&self, index: u64, size: u64) -> Result<Vec<HexDigest>, StoreError> {
+        self.read(|c| computed(c, size, |tree| tree.inclusion(index)))
+    }
+
+    fn log_consistency(&self, old: u64, size: u64) -> Result<Vec<HexDigest>, StoreError> {
+        self.read(|c| computed(c, size, |tree| tree.consistency(old)))
+    }
+
+    fn log_entries(&self, start: u64, limit: u32) -> Result<Vec<LogEntry>, StoreError> {
+        self.read(|c| entries(c, start, limit))
+    }
+
+    fn log_place(&self, id: Uuid) -> Result<Option<LogPlace>, StoreError> {
+        self.read(|c| place(c, id))
+    }
+
+    fn log_checkpoints(&self, after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError> {
+        let sql = "SELECT size, note FROM audit_checkpoints WHERE size > ?1 ORDER BY size LIMIT ?2";
+        self.read(|c| checkpoints(c, sql, after, limit))
+    }
+
+    fn log_checkpoint(&self) -> Result<Option<StoredCheckpoint>, StoreError> {
+        let sql = "SELECT size, note FROM audit_checkpoints WHERE size > ?1 ORDER BY size DESC LIMIT ?2";
+        Ok(self.read(|c| checkpoints(c, sql, 0, 1))?.pop())
+    }
+
+    fn keep_checkpoint(
+        &self,
+        previous: u64,
+        checkpoint: StoredCheckpoint,
+        now: Time,
+    ) -> Result<bool, StoreError> {
+        self.write(move |c| keep(c, previous, &checkpoint, now))
     }
 }

@@ -9,8 +9,12 @@ const VERSIONS: &[&str] = &[
     include_str!("schema.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3_tokens.sql"),
-    include_str!("schema_4_keys.sql"),
-    include_str!("schema_5_secret_versions.sql"),
+    include_str!("schema_4_audit.sql"),
+    include_str!("schema_5_holds.sql"),
+    include_str!("schema_6_host_tokens.sql"),
+    include_str!("schema_7_incidents.sql"),
+    include_str!("schema_8_keys.sql"),
+    include_str!("schema_9_secret_versions.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

@@ -3,21 +3,28 @@
 //! WAL with `synchronous=FULL`: what is committed has reached the disk. Changes go through
 //! the writer's thread; reads use connections of their own and never wait for a writer.
 
+mod allowances;
 mod ceks;
 mod crowd;
 mod decisions;
+mod freezes;
+mod holds;
+mod impact;
 mod keys;
 mod launches;
+mod limits;
 mod log;
 mod migrations;
 mod objects;
 mod open_error;
 mod owners;
+mod platforms;
 mod releases;
 mod revisions;
 mod rows;
 mod tokens;
 mod versions;
+mod wal;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -29,11 +36,10 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::{
-    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun,
-    ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
+    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, Guarded, KnownCek, LaunchBegun,
+    Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision, Taken,
 };
 use crate::domain::decision::{CountSeen, Decision};
-use crate::domain::hold::Hold;
 use crate::domain::launch::{Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::secret_version::SecretVersionInfo;
@@ -195,15 +201,22 @@ impl Store for SqliteStore {
         self.read(|c| objects::owner_state(c, owner))
     }
 
-    fn apply(&self, owner: &Name, generation: i64, changes: ChangeSet) -> Result<(), ApplyError> {
+    fn apply(
+        &self,
+        owner: &Name,
+        generation: i64,
+        changes: Recorded<ChangeSet>,
+        guarded: Option<Guarded>,
+    ) -> Result<Taken<()>, ApplyError> {
         let owner = owner.clone();
-        let removes = !changes.purged.is_empty() || !changes.removed.is_empty();
+        let removes = !changes.what.purged.is_empty() || !changes.what.removed.is_empty();
         self.writer
-            .run(move |c| objects::apply(c, &owner, generation, &changes))?;
-        if removes {
-            self.empty_log_soon();
-        }
-        Ok(())
+            .run(move |c| objects::apply(c, &owner, generation, &changes, guarded))
+            .inspect(|taken| {
+                if removes && matches!(taken, Taken::Done(())) {
+                    self.empty_log_soon();
+                }
+            })
     }
 
     fn workload(&self, uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError> {
@@ -323,10 +336,6 @@ impl Store for SqliteStore {
 
     fn decision(&self, owner: &Name, id: Uuid) -> Result<Option<Decision>, StoreError> {
         self.read(|c| decisions::find(c, owner, id))
-    }
-
-    fn holds(&self, owner: &Name) -> Result<Vec<Hold>, StoreError> {
-        self.read(|c| releases::holds(c, owner))
     }
 
     fn cek_of_chip(&self, chip: &[u8; 64]) -> Result<Option<KnownCek>, StoreError> {

@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::revisions;
 use super::rows::{self, to_json};
-use super::versions;
-use super::{ApplyError, RowError, StoreError};
+use super::{ApplyError, Guarded, Recorded, RowError, StoreError, Taken};
+use super::{limits, log, revisions, versions};
 use crate::domain::secret_version::pinned;
 use crate::domain::state::{
     ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo, WorkloadContext,
@@ -194,8 +193,18 @@ pub(super) fn apply(
     c: &Connection,
     owner: &Name,
     generation: i64,
-    changes: &ChangeSet,
-) -> Result<(), ApplyError> {
+    changes: &Recorded<ChangeSet>,
+    guarded: Option<Guarded>,
+) -> Result<Taken<()>, ApplyError> {
+    let Recorded {
+        what: changes,
+        records,
+    } = changes;
+    if let Some(guarded) = guarded
+        && let Some(waits) = limits::second_person(c, owner, generation, guarded).map_err(StoreError::from)?
+    {
+        return Ok(waits);
+    }
     let raised = c
         .execute(
             "UPDATE owners SET generation = generation + 1 WHERE name = ?1 AND generation = ?2",
@@ -224,7 +233,10 @@ pub(super) fn apply(
             return Err(ApplyError::Taken(uuid));
         }
     }
-    write(c, owner.as_str(), changes).map_err(|e| ApplyError::Store(StoreError::from(e)))
+    write(c, owner.as_str(), changes)
+        .and_then(|()| records.iter().try_for_each(|record| log::append(c, record)))
+        .map_err(|e| ApplyError::Store(StoreError::from(e)))?;
+    Ok(Taken::Done(()))
 }
 
 fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowError> {

@@ -4,33 +4,55 @@ use rusqlite::{Connection, params};
 use uuid::Uuid;
 
 use super::super::OwnerCreated;
-use super::{RowError, rows};
+use super::{RowError, log, rows};
+use crate::audit::actor::Act;
+use crate::audit::record::{Event, ObjectKind, ObjectRef};
 use crate::domain::token::TokenHash;
-use crate::domain::{Name, Role, Time};
+use crate::domain::{Name, Role};
 
+/// What an owner's first token is called.
+const FIRST: &str = "init";
+
+/// An owner and the first token.
 pub(super) fn create(
     c: &Connection,
     owner: &Name,
     token: TokenHash,
-    now: Time,
+    act: &Act,
 ) -> Result<OwnerCreated, RowError> {
     let created = c.execute(
         "INSERT INTO owners (name, created) VALUES (?1, ?2) ON CONFLICT (name) DO NOTHING",
-        params![owner.as_str(), now.millis()],
+        params![owner.as_str(), act.time.millis()],
     )?;
     if created == 0 {
         return Ok(OwnerCreated::Exists);
     }
+    let id = Uuid::new_v4();
     c.execute(
-        "INSERT INTO tokens (hash, id, owner, name, role, created) VALUES (?1, ?2, ?3, 'init', ?4, ?5)",
+        "INSERT INTO tokens (hash, id, owner, name, role, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
         params![
             token.0.as_slice(),
-            Uuid::new_v4().as_bytes().as_slice(),
+            id.as_bytes().as_slice(),
             owner.as_str(),
+            FIRST,
             Role::Owner.as_str(),
-            now.millis()
+            act.time.millis()
         ],
     )?;
+    let object = ObjectRef {
+        kind: ObjectKind::Owner,
+        name: owner.clone(),
+        version: None,
+    };
+    let token = Event::TokenCreated {
+        id,
+        name: FIRST.to_owned(),
+        role: Role::Owner.to_string(),
+        expires: None,
+    };
+    for event in [Event::ObjectCreated { object }, token] {
+        log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event))?;
+    }
     Ok(OwnerCreated::Created)
 }
 

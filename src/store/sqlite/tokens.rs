@@ -4,17 +4,19 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::super::{OwnerCreated, Revoked, StoreError, TokenCreated, Tokens};
-use super::{RowError, SqliteStore, owners, rows};
-use crate::domain::token::{Identity, TokenEntry, TokenHash};
+use super::{RowError, SqliteStore, log, owners, rows};
+use crate::audit::actor::Act;
+use crate::audit::record::Event;
+use crate::domain::token::{Identity, Proof, TokenEntry, TokenHash};
 use crate::domain::{Name, Role, Time};
 
 /// Tokens that are kept for an owner, the ended among them.
 const MOST: u32 = 1000;
 
 impl Tokens for SqliteStore {
-    fn create_owner(&self, owner: &Name, token: TokenHash, now: Time) -> Result<OwnerCreated, StoreError> {
-        let owner = owner.clone();
-        self.write(move |c| owners::create(c, &owner, token, now))
+    fn create_owner(&self, owner: &Name, token: TokenHash, act: &Act) -> Result<OwnerCreated, StoreError> {
+        let (owner, act) = (owner.clone(), act.clone());
+        self.write(move |c| owners::create(c, &owner, token, &act))
     }
 
     fn owners(&self) -> Result<Vec<Name>, StoreError> {
@@ -25,18 +27,23 @@ impl Tokens for SqliteStore {
         self.read(|c| caller(c, token, now))
     }
 
-    fn create_token(&self, entry: &TokenEntry, hash: TokenHash) -> Result<TokenCreated, StoreError> {
-        let entry = entry.clone();
-        self.write(move |c| create(c, &entry, hash))
+    fn create_token(
+        &self,
+        entry: &TokenEntry,
+        hash: TokenHash,
+        act: &Act,
+    ) -> Result<TokenCreated, StoreError> {
+        let (entry, act) = (entry.clone(), act.clone());
+        self.write(move |c| create(c, &entry, hash, &act))
     }
 
     fn tokens(&self, owner: Option<&Name>) -> Result<Vec<TokenEntry>, StoreError> {
         self.read(|c| list(c, owner))
     }
 
-    fn revoke_token(&self, owner: Option<&Name>, id: Uuid, now: Time) -> Result<Revoked, StoreError> {
-        let owner = owner.cloned();
-        self.write(move |c| revoke(c, owner.as_ref(), id, now))
+    fn revoke_token(&self, owner: Option<&Name>, id: Uuid, act: &Act) -> Result<Revoked, StoreError> {
+        let (owner, act) = (owner.cloned(), act.clone());
+        self.write(move |c| revoke(c, owner.as_ref(), id, &act))
     }
 
     fn tokens_used(&self, uses: &[(Uuid, Time)]) -> Result<(), StoreError> {
@@ -58,6 +65,7 @@ fn caller(c: &Connection, token: TokenHash, now: Time) -> Result<Option<Identity
                     token: rows::uuid("a token's id", row, 1)?,
                     name: row.get(2)?,
                     role: role(row, 3)?,
+                    proof: Proof::Token,
                 })
             };
             Ok(identity())
@@ -66,7 +74,7 @@ fn caller(c: &Connection, token: TokenHash, now: Time) -> Result<Option<Identity
     found.transpose()
 }
 
-fn create(c: &Connection, entry: &TokenEntry, hash: TokenHash) -> Result<TokenCreated, RowError> {
+fn create(c: &Connection, entry: &TokenEntry, hash: TokenHash, act: &Act) -> Result<TokenCreated, RowError> {
     let whose = entry.owner.as_ref().map(Name::as_str);
     if let Some(name) = whose {
         let known = "SELECT EXISTS (SELECT 1 FROM owners WHERE name = ?1)";
@@ -99,6 +107,13 @@ fn create(c: &Connection, entry: &TokenEntry, hash: TokenHash) -> Result<TokenCr
             entry.expires.map(Time::millis),
         ],
     )?;
+    let event = Event::TokenCreated {
+        id: entry.id,
+        name: entry.name.to_string(),
+        role: entry.role.to_string(),
+        expires: entry.expires,
+    };
+    log::append(c, &act.record(Uuid::new_v4(), entry.owner.clone(), event))?;
     Ok(TokenCreated::Created)
 }
 
@@ -125,22 +140,32 @@ fn list(c: &Connection, of: Option<&Name>) -> Result<Vec<TokenEntry>, RowError> 
     Ok(tokens)
 }
 
-fn revoke(c: &Connection, of: Option<&Name>, id: Uuid, now: Time) -> Result<Revoked, RowError> {
-    let id = id.as_bytes().as_slice();
+fn revoke(c: &Connection, of: Option<&Name>, token: Uuid, act: &Act) -> Result<Revoked, RowError> {
+    let (id, now) = (token.as_bytes().as_slice(), act.time);
     let whose = of.map(Name::as_str);
     // An administrator's token is nobody's, so that no owner finds it here.
     let found = c
         .query_row(
-            "SELECT revoked IS NOT NULL, role = 'owner' AND (expires IS NULL OR expires > ?3) FROM tokens
-             WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)",
+            "SELECT revoked IS NOT NULL, role = 'owner' AND (expires IS NULL OR expires > ?3), name, owner
+             FROM tokens WHERE id = ?1 AND (?2 IS NULL OR owner = ?2)",
             params![id, whose, now.millis()],
-            |row| Ok((row.get::<_, bool>(0)?, row.get::<_, bool>(1)?)),
+            |row| {
+                let listed = row.get::<_, String>(2)?;
+                Ok((
+                    row.get::<_, bool>(0)?,
+                    row.get::<_, bool>(1)?,
+                    listed,
+                    owner(row, 3),
+                ))
+            },
         )
         .optional()?;
-    match found {
-        None => return Ok(Revoked::NotFound),
-        Some((true, _)) => return Ok(Revoked::Done),
-        Some((false, true)) if of.is_some() => {
+    let Some((revoked, last_resort, name, its_owner)) = found else {
+        return Ok(Revoked::NotFound);
+    };
+    match (revoked, last_resort) {
+        (true, _) => return Ok(Revoked::Done),
+        (false, true) if of.is_some() => {
             let others = c.query_row(
                 "SELECT EXISTS (SELECT 1 FROM tokens WHERE owner = ?2 AND id <> ?1 AND role = 'owner'
                      AND revoked IS NULL AND (expires IS NULL OR expires > ?3))",
@@ -151,12 +176,14 @@ fn revoke(c: &Connection, of: Option<&Name>, id: Uuid, now: Time) -> Result<Revo
                 return Ok(Revoked::Last);
             }
         }
-        Some((false, _)) => {}
+        (false, _) => {}
     }
     c.execute(
         "UPDATE tokens SET revoked = ?2 WHERE id = ?1",
         params![id, now.millis()],
     )?;
+    let event = Event::TokenRevoked { id: token, name };
+    log::append(c, &act.record(Uuid::new_v4(), its_owner?, event))?;
     Ok(Revoked::Done)
 }
 

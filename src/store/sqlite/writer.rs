@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 
 use super::super::StoreError;
-use super::engine;
+use super::{engine, log as audit};
 
 /// Changes in one commit, at most.
 const GROUP: usize = 128;
@@ -132,5 +132,7 @@ fn group(
             None
         };
     }
+    // What is recorded has its place in the audit log's tree when it is durable, or nothing is.
+    audit::sequence(connection).map_err(|error| StoreError::from(error).to_string())?;
     connection.execute_batch("COMMIT").map_err(text)
 }
