@@ -149,18 +149,19 @@ fn a_rotation_under_a_running_server_leaves_nothing_under_the_old_key_and_refuse
     assert_eq!(rotated["retired"], serde_json::json!([before["keys"][0]["id"]]));
     assert_eq!(
         rotated["rewrapped"],
-        SECRETS + OLDER + 3,
-        "secrets, keys of a launch, an answer"
+        SECRETS + OLDER + 4,
+        "secrets, keys of a launch, an answer, the audit log's key"
     );
     let after = check(&shell);
-    let count = |key: &Value| ["secrets", "launch_keys", "answers"].map(|kind| key[kind].as_u64().unwrap());
+    let kinds = ["secrets", "launch_keys", "answers", "audit_log_keys"];
+    let count = |key: &Value| kinds.map(|kind| key[kind].as_u64().unwrap());
     let keys = after["keys"].as_array().unwrap();
     assert_eq!(
         (keys[0]["state"].as_str(), count(&keys[0])),
-        (Some("retired"), [0, 0, 0])
+        (Some("retired"), [0, 0, 0, 0])
     );
     assert_eq!(keys[1]["state"].as_str(), Some("active"));
-    assert_eq!(count(&keys[1]), [(SECRETS + OLDER) as u64 + 1, 1, 1]);
+    assert_eq!(count(&keys[1]), [(SECRETS + OLDER) as u64 + 1, 1, 1, 1]);
     assert_eq!(after["damaged"], serde_json::json!([]));
 
     // The server that ran all the time: what waited, what was answered, and what is new.

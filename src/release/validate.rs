@@ -22,6 +22,9 @@ const SEARCHED_MACS: usize = 4096;
 const OPENED: usize = 16;
 /// How often a decision is taken again because what it was taken on has changed.
 const ATTEMPTS: usize = 16;
+/// An earlier answer, opened, and whose workload it was for.
+type Earlier = (Name, Zeroizing<Vec<u8>>);
+
 /// How long an expired launch still reads as expired.
 const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
@@ -97,7 +100,7 @@ impl Service {
     fn opened(
         &self,
         read: impl Fn() -> Result<Option<(Uuid, Name, Vec<u8>)>, StoreError>,
-    ) -> Result<Option<(Name, Zeroizing<Vec<u8>>)>, Refusal> {
+    ) -> Result<Option<Earlier>, Refusal> {
         let open = |(launch, owner, sealed): (Uuid, Name, Vec<u8>)| {
             let place = Place::Answer {
                 owner: &owner,

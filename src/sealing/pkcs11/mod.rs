@@ -78,9 +78,12 @@ fn key_id(cka_id: &[u8]) -> KeyId {
     KeyId(id)
 }
 
+/// Tokens that were opened.
+type Tokens = Mutex<Vec<(TokenKey, Arc<Token>)>>;
+
 /// One for each token, as long as the process lives: logins are the process's, and modules don't like to be unloaded.
 fn token(at: &TokenKey) -> Result<Arc<Token>, KeyError> {
-    static TOKENS: OnceLock<Mutex<Vec<(TokenKey, Arc<Token>)>>> = OnceLock::new();
+    static TOKENS: OnceLock<Tokens> = OnceLock::new();
     let mut tokens = TOKENS
         .get_or_init(Mutex::default)
         .lock()

@@ -193,13 +193,14 @@ impl Worker {
             self.close(&entered);
             let start = entered.start;
             drop(entered);
+            let unclear = restart == Restart::UnlessUnclear && failed.is_unclear();
             if had {
                 had = false;
-            } else if !restarted && !(restart == Restart::UnlessUnclear && failed.is_unclear()) {
+            } else if restarted || unclear {
+                return Err(failed);
+            } else {
                 module.restart(start)?;
                 restarted = true;
-            } else {
-                return Err(failed);
             }
         }
     }

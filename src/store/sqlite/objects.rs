@@ -47,7 +47,7 @@ pub(super) fn owner_state(c: &Connection, owner: &Name) -> Result<OwnerState, Ro
             owner,
         )?,
         workloads: workloads(c, owner)?,
-        last_versions: last_versions(c, owner)?,
+        last_versions: versions::last(c, owner)?,
         last_uuids: last_uuids(c, owner)?,
     })
 }
@@ -285,7 +285,7 @@ fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowErro
     changes
         .secrets
         .iter()
-        .try_for_each(|(secret, sealed)| put_secret(c, owner, secret, sealed.as_deref()))?;
+        .try_for_each(|(secret, sealed)| versions::put(c, owner, secret, sealed.as_deref()))?;
     changes
         .purged
         .iter()
@@ -311,40 +311,6 @@ fn put(c: &Connection, table: &str, owner: &str, name: &str, document: &str) -> 
     );
     c.execute(&sql, [owner, name, document])?;
     Ok(())
-}
-
-fn put_secret(
-    c: &Connection,
-    owner: &str,
-    secret: &SecretInfo,
-    sealed: Option<&[u8]>,
-) -> Result<(), RowError> {
-    let document = to_json("a secret", secret)?;
-    let version = i64::try_from(secret.version).map_err(|e| rows::damaged("a secret's version", e))?;
-    let name = secret.name.as_str();
-    let Some(sealed) = sealed else {
-        c.execute(
-            "UPDATE secrets SET document = ?3 WHERE owner = ?1 AND name = ?2 AND version = ?4",
-            params![owner, name, document, version],
-        )?;
-        return Ok(());
-    };
-    versions::keep(c, owner, name)?;
-    c.execute(
-        "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (owner, name) DO UPDATE SET version = ?3, document = ?4, sealed = ?5",
-        params![owner, name, version, document, sealed],
-    )?;
-    let raised = c.execute(
-        "INSERT INTO secret_versions VALUES (?1, ?2, ?3)
-         ON CONFLICT (owner, name) DO UPDATE SET last = ?3 WHERE last < ?3",
-        params![owner, name, version],
-    )?;
-    if raised == 1 {
-        Ok(())
-    } else {
-        Err(rows::damaged("a secret's version", "it was used before"))
-    }
 }
 
 fn put_firmware(c: &Connection, owner: &str, info: &FirmwareInfo, content: &[u8]) -> Result<(), RowError> {
@@ -377,19 +343,6 @@ fn put_workload(c: &Connection, owner: &str, registered: &RegisteredWorkload) ->
         params![owner, workload.name.as_str(), workload.uuid.as_bytes().as_slice()],
     )?;
     Ok(())
-}
-
-fn last_versions(c: &Connection, owner: &Name) -> Result<BTreeMap<Name, u64>, RowError> {
-    let mut statement = c.prepare_cached("SELECT name, last FROM secret_versions WHERE owner = ?1")?;
-    let mut found = statement.query([owner.as_str()])?;
-    let mut versions = BTreeMap::new();
-    while let Some(row) = found.next()? {
-        versions.insert(
-            rows::name("a secret's name", row, 0)?,
-            rows::natural("a secret's version", row, 1)?,
-        );
-    }
-    Ok(versions)
 }
 
 fn last_uuids(c: &Connection, owner: &Name) -> Result<BTreeMap<Name, Uuid>, RowError> {

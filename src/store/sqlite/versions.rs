@@ -1,5 +1,7 @@
 //! Versions of secrets: the current one, those before it, and what is left of those that were purged.
 
+use std::collections::BTreeMap;
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::RowError;
@@ -86,8 +88,57 @@ pub(super) fn sealed(
     Ok(found.optional()?)
 }
 
+/// The last version that each secret ever had.
+pub(super) fn last(c: &Connection, owner: &Name) -> Result<BTreeMap<Name, u64>, RowError> {
+    let mut statement = c.prepare_cached("SELECT name, last FROM secret_versions WHERE owner = ?1")?;
+    let mut found = statement.query([owner.as_str()])?;
+    let mut versions = BTreeMap::new();
+    while let Some(row) = found.next()? {
+        versions.insert(
+            rows::name("a secret's name", row, 0)?,
+            rows::natural("a secret's version", row, 1)?,
+        );
+    }
+    Ok(versions)
+}
+
+/// Writes a secret; with a value, as a new version, and keeps the one before.
+pub(super) fn put(
+    c: &Connection,
+    owner: &str,
+    secret: &SecretInfo,
+    sealed: Option<&[u8]>,
+) -> Result<(), RowError> {
+    let document = to_json("a secret", secret)?;
+    let version = i64::try_from(secret.version).map_err(|e| rows::damaged("a secret's version", e))?;
+    let name = secret.name.as_str();
+    let Some(sealed) = sealed else {
+        c.execute(
+            "UPDATE secrets SET document = ?3 WHERE owner = ?1 AND name = ?2 AND version = ?4",
+            params![owner, name, document, version],
+        )?;
+        return Ok(());
+    };
+    keep(c, owner, name)?;
+    c.execute(
+        "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT (owner, name) DO UPDATE SET version = ?3, document = ?4, sealed = ?5",
+        params![owner, name, version, document, sealed],
+    )?;
+    let raised = c.execute(
+        "INSERT INTO secret_versions VALUES (?1, ?2, ?3)
+         ON CONFLICT (owner, name) DO UPDATE SET last = ?3 WHERE last < ?3",
+        params![owner, name, version],
+    )?;
+    if raised == 1 {
+        Ok(())
+    } else {
+        Err(rows::damaged("a secret's version", "it was used before"))
+    }
+}
+
 /// Keeps what is current, before another version takes its place.
-pub(super) fn keep(c: &Connection, owner: &str, name: &str) -> Result<(), RowError> {
+fn keep(c: &Connection, owner: &str, name: &str) -> Result<(), RowError> {
     c.execute(
         "INSERT INTO earlier_secrets (owner, name, version, document, sealed)
          SELECT owner, name, version, document, sealed FROM secrets WHERE owner = ?1 AND name = ?2",
