@@ -63,6 +63,7 @@ mod isolation;
 mod kds_answers;
 mod kds_completion;
 mod kds_import;
+mod keys_migration;
 mod keys_rotation;
 mod keys_token;
 mod limits;

@@ -51,6 +51,19 @@ fn states(app: &App) -> Vec<(u64, String)> {
     versions(app).iter().map(state).collect()
 }
 
+/// What the audit log says of secrets, oldest first: the event's kind and the version.
+fn recorded(app: &App) -> Vec<(String, u64)> {
+    let reply = app.owner("GET", "/v1/audit/entries", &Value::Null).ok().body;
+    let records = reply["items"].as_array().unwrap().iter();
+    let events = records.map(|entry| entry["record"]["event"].clone());
+    let about = |event: Value| {
+        let kind = event["kind"].as_str()?.to_owned();
+        let of_object = event["object"]["version"].as_u64();
+        Some((kind, of_object.or(event["version"].as_u64())?))
+    };
+    events.filter_map(about).collect()
+}
+
 fn purge(app: &App, version: u64) -> crate::support::Reply {
     let path = format!("/v1/secret-versions/disk?version={version}");
     app.owner("DELETE", &path, &Value::Null)
@@ -164,7 +177,10 @@ fn going_back_makes_a_new_version_with_the_old_value_and_counts_go_on() {
     // Three were released, of three versions.
     app.run(&platform).1.expect(403, "confirmation-required");
 
+    let updated = ("object-updated".to_owned(), 3);
+    assert_eq!(recorded(&app).last(), Some(&updated));
     assert_eq!(rollback(&app, 3).ok().body["changes"][0]["action"], "unchanged");
+    assert_eq!(recorded(&app).last(), Some(&updated));
     rollback(&app, 9).expect(404, "not-found");
     purge(&app, 1).expect(204, "ok");
     let refused = rollback(&app, 1).expect(409, "conflict");
@@ -204,6 +220,10 @@ fn a_purged_value_is_nowhere_in_the_data_folder_and_its_record_stays() {
 
     purge(&app, 2).expect(204, "ok");
     purge(&app, 2).expect(204, "ok");
+    let purges = recorded(&app)
+        .into_iter()
+        .filter(|(kind, _)| kind == "secret-purged");
+    assert_eq!(purges.map(|(_, version)| version).collect::<Vec<_>>(), [2]);
     assert_eq!(sealed(2), None);
     let left = files(app.folder.path());
     assert!(!lies_in(&left, &second[40..]), "the sealed bytes are there still");
