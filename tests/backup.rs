@@ -312,12 +312,12 @@ fn what_was_changed_in_the_database_before_the_backup_is_named() {
         (
             "secret",
             "UPDATE secrets SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || x'00' AS BLOB)",
-            "secret disk@1 of acme does not open",
+            "secret disk version 1 of acme does not open",
         ),
         (
             "moved",
             "UPDATE secrets SET version = 2",
-            "secret disk@2 of acme does not open",
+            "secret disk version 2 of acme does not open",
         ),
     ] {
         std::fs::copy(shell.path("good.db"), shell.path("data/keyward.db")).unwrap();

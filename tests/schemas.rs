@@ -5,11 +5,12 @@ use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::domain::notice::Notice;
 use keyward::http::{
-    ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
-    DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, OwnerBody, OwnerList, OwnerReply,
-    ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply, RevisionList,
-    RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList, TokenReply,
-    ValidateBody, ValidateReply,
+    AcceptedBody, AcceptedReply, ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList,
+    ConfirmBody, ConsistencyReply, DecisionList, EntryList, FreezeBody, FreezeList, FreezeReply, HoldList,
+    ImpactReply, LaunchBody, LaunchReply, LiftReply, LimitList, OwnerBody, OwnerList, OwnerReply,
+    PlatformsReply, ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply,
+    RevisionList, RollbackBody, SecretRollback, SecretVersionList, SignedCheckpoint, SigningKeyBody,
+    SigningKeyList, TokenBody, TokenList, TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use keyward::release::DecisionExplanation;
@@ -46,6 +47,14 @@ fn host_api() -> Value {
     generator.subschema_for::<ResetReply>();
     generator.subschema_for::<ApprovalsBody>();
     generator.subschema_for::<ApprovalsReply>();
+    generator.subschema_for::<FreezeBody>();
+    generator.subschema_for::<FreezeReply>();
+    generator.subschema_for::<FreezeList>();
+    generator.subschema_for::<LiftReply>();
+    generator.subschema_for::<PlatformsReply>();
+    generator.subschema_for::<AcceptedBody>();
+    generator.subschema_for::<AcceptedReply>();
+    generator.subschema_for::<ImpactReply>();
     generator.subschema_for::<BundleList>();
     generator.subschema_for::<PushBody>();
     generator.subschema_for::<PushReply>();
@@ -53,6 +62,8 @@ fn host_api() -> Value {
     generator.subschema_for::<RollbackBody>();
     generator.subschema_for::<SigningKeyBody>();
     generator.subschema_for::<SigningKeyList>();
+    generator.subschema_for::<SecretVersionList>();
+    generator.subschema_for::<SecretRollback>();
     generator.subschema_for::<TokenBody>();
     generator.subschema_for::<TokenReply>();
     generator.subschema_for::<TokenList>();
@@ -195,6 +206,8 @@ fn real_bodies_replies_and_decisions_fit() {
     let wish = json!({"name": "ci", "role": "auditor", "expires": "2030-01-01T00:00:00Z"});
     assert_valid(&part("TokenBody"), &wish);
     assert_valid(&part("TokenReply"), &owner("POST", "/v1/tokens", &wish));
+    let versions = owner("GET", "/v1/secret-versions/disk", &Value::Null);
+    assert_valid(&part("SecretVersionList"), &versions);
     assert_valid(&part("TokenList"), &owner("GET", "/v1/tokens", &Value::Null));
 
     let mut vm = app.start(&platform);

@@ -15,13 +15,15 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::actor::Actor;
-pub use super::subject::{KeyPurpose, ObjectKind, ObjectRef, Target};
 use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
 use crate::domain::hold::Guest;
 use crate::domain::launch::Binding;
+use crate::domain::platform::Accepted;
 use crate::domain::revision::By;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
+
+pub use super::object::{KeyPurpose, ObjectKind, ObjectRef, Target};
 
 /// Version of the record's shape.
 pub const RECORD_VERSION: u32 = 1;
@@ -78,6 +80,13 @@ pub enum Event {
     ObjectDeleted {
         /// The object as it was.
         object: ObjectRef,
+    },
+    /// The value of one version of a secret was destroyed.
+    SecretPurged {
+        /// The secret.
+        secret: Name,
+        /// The version.
+        version: u64,
     },
     /// A policy bundle became the active one.
     BundleActivated {
@@ -197,10 +206,33 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// They were let go on.
+    /// A person wanted them to go on.
     Unfrozen {
         /// What.
         target: Target,
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// Why.
+        reason: String,
+    },
+    /// An owner wanted a platform to get releases where only enrolled ones do.
+    PlatformEnrolled {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
+    /// An owner wanted a platform to get no releases.
+    PlatformRefused {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
+    /// An owner said which platforms get releases.
+    PlatformsAccepted {
+        /// Which.
+        accepted: Accepted,
         /// Why.
         reason: String,
     },
@@ -212,6 +244,13 @@ pub enum Event {
         from: String,
         /// Public id of the new one.
         to: String,
+    },
+    /// A key of the server's that was replaced opens nothing any more: nothing is left under it.
+    KeyRetired {
+        /// What the key was for.
+        purpose: KeyPurpose,
+        /// Its public id.
+        id: String,
     },
     /// Records were forgotten by the rule of retention: their leaf hashes stay.
     RecordsDropped {

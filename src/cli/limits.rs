@@ -160,6 +160,7 @@ pub(super) fn waits(proposal: &Proposal) -> anyhow::Result<()> {
             }
         ),
         Change::Register { digest } => format!("to register what has the digest {digest}"),
+        Change::Unfreeze { freeze } => format!("to lift the freeze {freeze}"),
     };
     output::line(&format!(
         "{}  {} proposed {what}; another person makes it so with the same command until {}",

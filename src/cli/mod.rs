@@ -12,14 +12,19 @@ mod credential;
 mod decision;
 mod decision_text;
 mod demo;
+mod freeze;
 mod hold;
+mod impact;
 mod init;
 mod kds;
+mod keys;
 mod limits;
 mod output;
 mod owner;
+mod platform;
 mod policy;
 mod psp;
+mod secret;
 mod serve;
 mod sev;
 mod token;
@@ -49,6 +54,9 @@ enum Verb {
     /// Make, list and revoke tokens: who may do what
     #[command(subcommand)]
     Token(token::TokenVerb),
+    /// The keys that stored values are sealed under: rotate and check them
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
     /// Run the server on a data folder that `init` made
     Serve(serve::Serve),
     /// Copy a data folder into one file while the server serves
@@ -57,6 +65,9 @@ enum Verb {
     Restore(backup::restore::Restore),
     /// Register what manifests say: policies, secrets, firmware, workloads
     Apply(apply::Apply),
+    /// Versions of a secret: list them, go back to one, destroy one
+    #[command(subcommand)]
+    Secret(secret::SecretVerb),
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
@@ -72,6 +83,16 @@ enum Verb {
     /// How often secrets were released, and the only way to lower a count
     #[command(subcommand)]
     Limits(limits::LimitsVerb),
+    /// Stop releases at once: of a workload, a secret, a platform, a product, an owner, the server
+    #[command(subcommand)]
+    Freeze(freeze::FreezeVerb),
+    /// Let releases go on that a freeze stops
+    Unfreeze(freeze::Unfreeze),
+    /// Which launches something that went wrong has touched, and which secrets must be replaced
+    Impact(impact::Impact),
+    /// Platforms on which guests were measured: list, enrol and refuse them
+    #[command(subcommand)]
+    Platform(platform::PlatformVerb),
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
@@ -120,15 +141,21 @@ pub fn run() -> ExitCode {
         Verb::Init(verb) => verb.run(),
         Verb::Owner(verb) => verb.run(),
         Verb::Token(verb) => verb.run(),
+        Verb::Keys(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
+        Verb::Secret(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
         Verb::Audit(verb) => verb.run(),
         Verb::Webhook(verb) => verb.run(),
         Verb::Hold(verb) => verb.run(),
         Verb::Limits(verb) => verb.run(),
+        Verb::Freeze(verb) => verb.run(),
+        Verb::Unfreeze(verb) => verb.run(),
+        Verb::Impact(verb) => verb.run(),
+        Verb::Platform(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),

@@ -15,7 +15,7 @@ use clap::Args;
 use super::audit::log_key;
 use super::checkpoints::Checkpoints;
 use super::webhook::{self, Webhooks};
-use super::{Ended, output};
+use super::{Ended, keys, output};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
 use crate::http;
@@ -24,7 +24,6 @@ use crate::isolation::{Launcher, Workers};
 use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
 use crate::release::{Kept, Parts, Service, Settings};
-use crate::sealing::{Sealer, key_file};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 
@@ -65,9 +64,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let mut config = configuration(&self.data_dir, self.config)?;
+        let mut config = configuration(&self.data_dir, self.config.as_deref())?;
         config.listen = self.listen.unwrap_or(config.listen);
-        config.key_file = self.key_file.or(config.key_file);
+        if self.key_file.is_some() {
+            (config.key_file, config.key_provider) = (self.key_file, None);
+        }
         env_logger::Builder::new()
             .parse_filters(&config.log)
             .try_init()
@@ -114,14 +115,16 @@ impl Serve {
     }
 }
 
-/// The configuration that is named, or that is in the data folder.
-pub(super) fn configuration(folder: &Path, named: Option<PathBuf>) -> anyhow::Result<Config> {
+/// The configuration that is named, or else the one in the data folder, with what the environment says.
+pub(super) fn configuration(folder: &Path, named: Option<&Path>) -> anyhow::Result<Config> {
     if !folder.is_dir() {
         let folder = folder.display();
         bail!("there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first");
     }
     let default = folder.join(CONFIG);
-    let file = named.or_else(|| default.exists().then_some(default));
+    let file = named
+        .map(Path::to_owned)
+        .or_else(|| default.exists().then_some(default));
     Ok(Config::load(file.as_deref(), std::env::vars())?)
 }
 
@@ -190,31 +193,9 @@ pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
     })
 }
 
-/// The key-encryption key of a data folder: the one that is named, or that `init` was told.
-pub(super) fn open_sealer(
-    store: &SqliteStore,
-    folder: &Path,
-    named: Option<&Path>,
-) -> anyhow::Result<Sealer> {
-    // Relative: in the data folder, wherever that has moved to.
-    let recorded = store.meta("key_file")?.map(|path| folder.join(path));
-    let key_path = named
-        .map(Path::to_owned)
-        .or(recorded)
-        .context("no key file is named; use --key-file")?;
-    let sealer = Sealer::new(key_file::read(&key_path)?);
-    if store.meta("key_id")?.as_deref() != Some(hex::encode(sealer.key_id()).as_str()) {
-        bail!(
-            "{} is not the key that this data folder was made with; name the right one with --key-file",
-            key_path.display()
-        );
-    }
-    Ok(sealer)
-}
-
 /// The use cases on a data folder, as the configuration says.
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
-    let store = open_store(folder)?;
+    let store = Arc::new(open_store(folder)?);
     if let Some(taken) = store.restored_from()?
         && config.audit.checkpoint_file.is_none()
     {
@@ -222,7 +203,7 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
             "this data folder was restored from a backup of {taken}, and no checkpoint outside (audit.checkpoint_file) says whether secrets were released since: if they may have been, start once with --accept-rollback"
         );
     }
-    let sealer = open_sealer(&store, folder, config.key_file.as_deref())?;
+    let sealer = keys::sealer(&store, folder, keys::configured(config, None).as_ref())?;
     let Some(log_key) = log_key::load(&store, &sealer)? else {
         bail!(
             "this data folder is older than the audit log: run `keyward audit init --data-dir {}` first, which makes the key that signs it",
@@ -258,7 +239,7 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
     let clients = config.tls.as_ref().map_or(&[][..], |tls| &tls.clients);
     let identities = Identities::start(&config.identity_providers, clients, SystemClock.now())?;
     let parts = Parts {
-        store: Arc::new(store),
+        store,
         evaluator: Arc::new(Workers::new(launcher, workers, limits)),
         sealer,
         roots,
@@ -284,6 +265,7 @@ fn settings(config: &Config, root_owners: Vec<(String, Vec<String>)>) -> Setting
         failed_searches_per_minute: config.launch.failed_searches_per_minute,
         hold_retry: Duration::from_secs(config.launch.hold_retry_seconds.into()),
         cek_miss: Duration::from_secs(config.kds.miss_seconds.into()),
+        kept_versions: usize::try_from(config.secrets.kept_versions).unwrap_or(usize::MAX),
         cached_bundles: usize::try_from(config.policy.cached_bundles).unwrap_or(usize::MAX),
         root_owners,
     }

@@ -54,7 +54,7 @@ impl WebhookVerb {
 
 impl Test {
     fn run(self) -> anyhow::Result<Ended> {
-        let config = serve::configuration(&self.data_dir, self.config)?;
+        let config = serve::configuration(&self.data_dir, self.config.as_deref())?;
         let Some(webhook) = config.webhooks.iter().find(|webhook| webhook.name == self.name) else {
             bail!("the configuration has no webhook {:?}", self.name);
         };

@@ -125,6 +125,9 @@ impl Config {
         let keys = self.identity_providers.iter_mut();
         let keys = keys.filter_map(|provider| provider.jwks.file.as_mut());
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
+        if let Some(location) = &mut self.key_provider {
+            *location = location.below(folder);
+        }
         let log = self.audit.checkpoint_file.iter_mut();
         let webhooks = self
             .webhooks

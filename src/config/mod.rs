@@ -18,6 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::launch::LaunchBounds;
+use crate::domain::sealed::KeyLocation;
 
 pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
 pub use load::ConfigError;
@@ -31,6 +32,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The key-encryption key's file, where it is not the one that `init` was told.
     pub key_file: Option<PathBuf>,
+    /// Where key-encryption keys are, in place of `key_file`: `file: PATH`, or `pkcs11:` for a token that they never
+    /// leave.
+    pub key_provider: Option<KeyLocation>,
     /// Certificate and key for HTTPS.
     pub tls: Option<Tls>,
     /// Lets the server listen without TLS on an address that is not loopback.
@@ -48,6 +52,8 @@ pub struct Config {
     pub kds: KdsConfig,
     /// Evaluation of policies.
     pub policy: PolicyConfig,
+    /// Secrets.
+    pub secrets: SecretsConfig,
     /// The audit log.
     pub audit: AuditConfig,
     /// Decisions.
@@ -110,6 +116,15 @@ pub struct LaunchConfig {
     pub failed_searches_per_minute: u32,
     /// Seconds that a host is told to wait when its release is held.
     pub hold_retry_seconds: u32,
+}
+
+/// Secrets.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsConfig {
+    /// Versions of a secret whose values are kept, with the current one; values of older versions that nothing holds
+    /// fast are destroyed when a new one is registered.
+    pub kept_versions: u32,
 }
 
 /// AMD's key distribution service, which signs chips' CEKs.
@@ -183,6 +198,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
             key_file: None,
+            key_provider: None,
             tls: None,
             danger_plaintext_http: false,
             trusted_proxies: Vec::new(),
@@ -191,6 +207,7 @@ impl Default for Config {
             launch: LaunchConfig::default(),
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),
+            secrets: SecretsConfig::default(),
             audit: AuditConfig::default(),
             decisions: DecisionsConfig::default(),
             webhooks: Vec::new(),
@@ -210,6 +227,12 @@ impl Default for LaunchConfig {
             failed_searches_per_minute: 60,
             hold_retry_seconds: 30,
         }
+    }
+}
+
+impl Default for SecretsConfig {
+    fn default() -> Self {
+        Self { kept_versions: 10 }
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::launch::Binding;
 use super::revision::By;
@@ -56,6 +57,11 @@ pub enum Change {
     Register {
         /// Of what is to be registered.
         digest: HexDigest,
+    },
+    /// To let releases go on that a freeze stops.
+    Unfreeze {
+        /// The freeze.
+        freeze: Uuid,
     },
 }
 

@@ -140,7 +140,7 @@ impl From<WordError> for Problem {
 }
 
 /// Takes a person's word in a body.
-async fn say<B: DeserializeOwned, T: Serialize + Send + 'static>(
+pub(super) async fn say<B: DeserializeOwned, T: Serialize + Send + 'static>(
     state: web::Data<State>,
     request: HttpRequest,
     payload: web::Payload,
@@ -159,7 +159,7 @@ async fn say<B: DeserializeOwned, T: Serialize + Send + 'static>(
 }
 
 /// What was done, or what waits for another person.
-fn taken<T>(taken: Taken<T>) -> Result<(Option<T>, Option<Proposal>), Problem> {
+pub(super) fn taken<T>(taken: Taken<T>) -> Result<(Option<T>, Option<Proposal>), Problem> {
     match taken {
         Taken::Done(done) => Ok((Some(done), None)),
         Taken::Pending(proposal) => Ok((None, Some(proposal))),

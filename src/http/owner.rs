@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, audit, auth, body, bundles, evaluation, holds, signing_keys, tokens};
+use super::{State, apply, audit, auth, body, bundles, evaluation, freezes, holds};
+use super::{secret_versions, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -54,6 +55,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                     .route(web::get().to(workload))
                     .route(web::delete().to(delete_workload)),
             )
+            .configure(secret_versions::routes)
             .configure(bundles::routes)
             .configure(evaluation::routes)
             .configure(signing_keys::routes)
@@ -62,7 +64,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
-            .configure(holds::routes),
+            .configure(holds::routes)
+            .configure(freezes::routes),
     );
 }
 

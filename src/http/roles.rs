@@ -42,6 +42,10 @@ const APPROVES: Who = Who::Roles(&[Owner, Approver]);
 const READS_LOG: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const READS_TOKENS: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const WRITES_TOKENS: Who = Who::Roles(&[Admin, Owner]);
+const READS_FREEZES: Who = Who::Roles(&[Admin, Owner, Approver, Auditor]);
+// To stop is safe, to let go on is not.
+const FREEZES: Who = Who::Roles(&[Admin, Owner, Approver]);
+const UNFREEZES: Who = Who::Roles(&[Admin, Owner]);
 const ADMIN: Who = Who::Roles(&[Admin]);
 
 /// The table.
@@ -66,6 +70,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("GET", "/v1/secrets/{name:.+}", READS_SECRETS),
     row("PUT", "/v1/secrets/{name:.+}", WRITES_SECRETS),
     row("DELETE", "/v1/secrets/{name:.+}", WRITES_SECRETS),
+    row("GET", "/v1/secret-versions/{name:.+}", READS_SECRETS),
+    row("POST", "/v1/secret-versions/{name:.+}", WRITES_SECRETS),
+    row("DELETE", "/v1/secret-versions/{name:.+}", WRITES_SECRETS),
     row("GET", "/v1/keysets", READS),
     row("GET", "/v1/keysets/{name:.+}", READS),
     row("PUT", "/v1/keysets/{name:.+}", OWNER),
@@ -106,6 +113,16 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("POST", "/v1/limits/reset", APPROVES),
     row("GET", "/v1/approvals", READS_PROPOSALS),
     row("PUT", "/v1/approvals", APPROVES),
+    row("GET", "/v1/freezes", READS_FREEZES),
+    row("POST", "/v1/freezes", FREEZES),
+    row("GET", "/v1/freezes/{id}", READS_FREEZES),
+    row("POST", "/v1/freezes/{id}/lift", UNFREEZES),
+    row("GET", "/v1/platforms", READS_HOLDS),
+    row("PUT", "/v1/platforms/accepted", OWNER),
+    row("GET", "/v1/platforms/{cek}", READS_HOLDS),
+    row("POST", "/v1/platforms/{cek}/enrol", OWNER),
+    row("POST", "/v1/platforms/{cek}/refuse", APPROVES),
+    row("GET", "/v1/impact", READS_POLICIES),
     row("GET", "/v1/audit/entries", READS_LOG),
     row("GET", "/v1/audit/checkpoint", READS_LOG),
     row("GET", "/v1/audit/checkpoints", READS_LOG),

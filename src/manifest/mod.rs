@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::object::{SecretBytes, SecretKind};
+use crate::domain::secret_version::SecretRef;
 use crate::domain::{HexDigest, HostName, Name};
 use crate::sev::authority::Product;
 use crate::sev::policy::Scheme;
@@ -107,8 +108,8 @@ pub struct KeySetManifest {
     _kind: String,
     /// Its name.
     name: Name,
-    /// The secrets in it.
-    secrets: Vec<Name>,
+    /// The secrets in it; `name@3` holds that version fast.
+    secrets: Vec<SecretRef>,
     /// Policies bound to each of them.
     #[serde(default)]
     policies: Vec<String>,
@@ -173,8 +174,8 @@ pub struct WorkloadManifest {
     /// The only hosts that may launch it: `token/NAME`, `certificate/NAME` or `PROVIDER/SUBJECT`. Left out: any host.
     #[serde(default)]
     hosts: Vec<HostName>,
-    /// Its secrets, in order.
-    secrets: Vec<Name>,
+    /// Its secrets, in order; `name@3` holds that version fast.
+    secrets: Vec<SecretRef>,
     /// Policies bound to it.
     #[serde(default)]
     policies: Vec<String>,

@@ -16,6 +16,7 @@ pub mod floor;
 mod holds;
 pub mod host;
 mod identities;
+mod incidents;
 mod launch;
 mod platform;
 mod refusals;
@@ -23,6 +24,7 @@ pub mod register;
 pub mod replay;
 mod retention;
 mod rollback;
+mod table;
 pub mod tokens;
 mod turns;
 mod uses;
@@ -74,6 +76,8 @@ pub struct Settings {
     pub hold_retry: Duration,
     /// How long it is remembered that no CEK exists for a chip.
     pub cek_miss: Duration,
+    /// Versions of a secret whose values are kept, with the current one.
+    pub kept_versions: usize,
     /// Loaded bundles kept in memory.
     pub cached_bundles: usize,
     /// For an extra trust root, the owners for whom it counts; a root that is not here counts for the only
@@ -210,6 +214,9 @@ impl Service {
     /// When the store fails.
     pub fn tidy(&self) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
+        if let Err(error) = self.parts.sealer.refresh() {
+            log::error!("sealing: {error}");
+        }
         self.refusals.flush(self.store(), Some(now))?;
         self.uses.flush(self.store(), now)?;
         self.parts.identities.refresh(now);
@@ -307,7 +314,11 @@ impl From<StoreError> for Refusal {
 impl From<SealError> for Refusal {
     fn from(error: SealError) -> Self {
         log::error!("sealing: {error}");
-        Self::unavailable("stored values can't be opened or sealed")
+        Self::unavailable(if error.is_of_the_value() {
+            "stored values are damaged"
+        } else {
+            "stored values can't be opened or sealed now"
+        })
     }
 }
 

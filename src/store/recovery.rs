@@ -1,36 +1,8 @@
-//! What a store that went back to an older copy keeps of that, and what of it is sealed.
-
-use uuid::Uuid;
+//! What a store that went back to an older copy keeps of that.
 
 use super::StoreError;
 use crate::audit::record::AuditRecord;
-use crate::domain::{Name, Time};
-
-/// Where a sealed value belongs.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum SealedPlace {
-    /// The value of a secret's version.
-    Secret {
-        /// The secret.
-        name: Name,
-        /// Its version.
-        version: u64,
-    },
-    /// Keys of a launch.
-    LaunchKeys(Uuid),
-    /// The answer that a launch was given.
-    Answer(Uuid),
-}
-
-/// A sealed value, as it is stored.
-pub struct Sealed {
-    /// Whose it is.
-    pub owner: Name,
-    /// Where it belongs.
-    pub place: SealedPlace,
-    /// The bytes.
-    pub bytes: Vec<u8>,
-}
+use crate::domain::Time;
 
 /// See the module.
 pub trait Recovery: Send + Sync {

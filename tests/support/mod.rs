@@ -12,6 +12,7 @@ pub(crate) mod other;
 pub(crate) mod people;
 pub(crate) mod receiver;
 pub(crate) mod server;
+pub(crate) mod softhsm;
 pub(crate) mod tokens;
 pub(crate) mod vectors;
 

@@ -8,9 +8,10 @@ use crate::audit::checkpoint::Checkpoint;
 use crate::audit::tree::{Frontier, leaf_hash};
 use crate::cli::audit::log_key;
 use crate::domain::HexDigest;
-use crate::sealing::{Place, Sealer};
+use crate::sealing::{self, Sealer};
+use crate::store::AuditLog as _;
+use crate::store::keys::{Cursor, Keys as _};
 use crate::store::sqlite::SqliteStore;
-use crate::store::{AuditLog as _, SealedPlace};
 
 /// Records and checkpoints that are read at once.
 const PAGE: u32 = 1000;
@@ -25,6 +26,9 @@ pub(super) struct Checked {
     /// How many sealed values opened; none: there was no key file to open them with.
     pub(super) opened: Option<u64>,
 }
+
+/// Sealed values that are read at once.
+const SEALED_PAGE: u32 = 256;
 
 /// Checks a copy against what the backup says of it.
 pub(super) fn copy(
@@ -178,49 +182,22 @@ impl<'a> Checkpoints<'a> {
 
 /// Opens every sealed value; how many there are.
 fn values(store: &SqliteStore, sealer: &Sealer) -> anyhow::Result<u64> {
-    let mut opened = 0;
-    let mut failed = None;
-    store.sealed_values(|sealed| {
-        let owner = &sealed.owner;
-        let (place, what) = match &sealed.place {
-            SealedPlace::Secret { name, version } => (
-                Place::Secret {
-                    owner,
-                    name,
-                    version: *version,
-                },
-                format!("secret {name}@{version} of {owner}"),
-            ),
-            SealedPlace::LaunchKeys(launch) => (
-                Place::LaunchKeys {
-                    owner,
-                    launch: *launch,
-                },
-                format!("the keys of launch {launch}"),
-            ),
-            SealedPlace::Answer(launch) => (
-                Place::Answer {
-                    owner,
-                    launch: *launch,
-                },
-                format!("the answer of launch {launch}"),
-            ),
-        };
-        match sealer.open(place, &sealed.bytes) {
-            Ok(_) => opened += 1,
-            Err(error) => failed = Some(anyhow::Error::new(error).context(format!("{what} does not open"))),
+    let (mut opened, mut after): (u64, Cursor) = (0, (0, 0));
+    loop {
+        let page = store.sealed_values(after, None, SEALED_PAGE)?;
+        let Some(last) = page.last() else { break };
+        after = last.cursor;
+        for value in &page {
+            let opens = sealer.open(sealing::Place::from(&value.at), &value.sealed);
+            opens.with_context(|| format!("{} does not open", value.at))?;
+            opened += 1;
         }
-        failed.is_none()
-    })?;
-    if let Some(error) = failed {
-        return Err(error);
     }
     if let Some(key) = log_key::load(store, sealer)? {
         let public = log_key::public(store)?;
         if key.verifier().to_string() != public.to_string() {
             bail!("the audit log's public key is not that of the key that signs it");
         }
-        opened += 1;
     }
     Ok(opened)
 }

@@ -4,7 +4,9 @@ use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::audit::proof::Head;
+use crate::domain::sealed::KeyState;
 use crate::domain::{HexDigest, Time};
+use crate::store::keys::Keys as _;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{AuditLog as _, StoreError};
 
@@ -95,5 +97,7 @@ impl Log {
 
 /// Public ids of the keys that a store's secrets are sealed under.
 pub(super) fn key_ids(store: &SqliteStore) -> Result<Vec<String>, StoreError> {
-    Ok(store.meta("key_id")?.into_iter().collect())
+    let keys = store.sealing_keys()?.into_iter();
+    let keys = keys.filter(|key| key.state != KeyState::Retired);
+    Ok(keys.map(|key| key.id.to_string()).collect())
 }

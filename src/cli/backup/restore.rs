@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -13,8 +14,10 @@ use super::check::{self, Checked};
 use super::files::{self, Digesting, Scratch, private_file, private_folder};
 use super::manifest::{self, Manifest};
 use crate::cli::Ended;
+use crate::cli::keys;
 use crate::cli::output::{self, Format};
-use crate::sealing::{Sealer, key_file};
+use crate::domain::sealed::KeyLocation;
+use crate::sealing::{Sealer, keys_at};
 use crate::store::sqlite::{self, SqliteStore};
 
 #[derive(Args)]
@@ -76,15 +79,18 @@ impl Restore {
             }
             private_folder(folder).with_context(|| format!("data folder {}", folder.display()))?;
         }
-        let key = self.key_file.as_deref().map(key_file::read).transpose()?;
-        let sealer = key.map(Sealer::new);
+        if let Some(file) = &self.key_file {
+            // Before anything is unpacked.
+            keys_at(&KeyLocation::File(file.clone()))?;
+        }
         // What is only looked at is put where temporary files are, and gone afterwards.
         let temporary = std::env::temp_dir();
         let scratch = Scratch::within(folder.unwrap_or(&temporary))?;
         let manifest = unpack(&self.from, scratch.path())?;
-        let store = SqliteStore::open(scratch.path(), false)?;
-        same_key(&manifest, &store, sealer.as_ref())?;
+        let store = Arc::new(SqliteStore::open(scratch.path(), false)?);
+        let sealer = self.sealer(&manifest, &store, scratch.path())?;
         let checked = check::copy(&store, &manifest, sealer.as_ref())?;
+        drop(sealer);
         if let Some(database) = &database {
             store.mark_restored(&manifest.taken.to_string())?;
             drop(store);
@@ -108,22 +114,32 @@ impl Restore {
         }
         Ok(Ended::Done)
     }
-}
 
-fn same_key(manifest: &Manifest, store: &SqliteStore, sealer: Option<&Sealer>) -> anyhow::Result<()> {
-    let sealed = manifest::key_ids(store)?;
-    if sealed != manifest.key_ids {
-        bail!("the backup's manifest names other keys than its database");
+    /// What opens the copy's secrets, where a key file is named.
+    fn sealer(
+        &self,
+        manifest: &Manifest,
+        store: &Arc<SqliteStore>,
+        folder: &Path,
+    ) -> anyhow::Result<Option<Sealer>> {
+        let sealed = manifest::key_ids(store)?;
+        if sealed != manifest.key_ids {
+            bail!("the backup's manifest names other keys than its database");
+        }
+        let Some(file) = &self.key_file else {
+            return Ok(None);
+        };
+        let location = KeyLocation::File(file.clone());
+        let held = keys_at(&location)?;
+        let held: Vec<_> = held.iter().map(|key| key.id().to_string()).collect();
+        if let Some(missing) = sealed.iter().find(|id| !held.contains(id)) {
+            bail!(
+                "the backup is sealed under the key {missing}, the key file has {}: name the right one with --key-file",
+                held.join(", ")
+            );
+        }
+        Ok(Some(keys::sealer(store, folder, Some(&location))?))
     }
-    let Some(sealer) = sealer else { return Ok(()) };
-    let ours = hex::encode(sealer.key_id());
-    if !sealed.contains(&ours) {
-        bail!(
-            "the backup is sealed under the key {}, the key file has {ours}: name the right one with --key-file",
-            sealed.join(", ")
-        );
-    }
-    Ok(())
 }
 
 /// Takes the backup apart into a folder, and holds its parts against its manifest.

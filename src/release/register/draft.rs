@@ -10,6 +10,7 @@ use super::RegisterError;
 use super::activation::Activating;
 use crate::domain::object::{Action, Change, FirmwareObject, KeySetObject, PolicyBundleObject};
 use crate::domain::revision::SigningKey;
+use crate::domain::secret_version::{Purge, names_and_pins};
 use crate::domain::state::{
     Activated, ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
 };
@@ -44,6 +45,7 @@ pub(super) struct Draft<'a> {
     removed: Vec<(Kind, String)>,
     /// UUIDs that were drawn for workloads.
     pub(super) drawn: Vec<Uuid>,
+    pub(super) purged: Vec<Purge>,
 }
 
 impl<'a> Draft<'a> {
@@ -86,6 +88,7 @@ impl<'a> Draft<'a> {
             contents: BTreeMap::new(),
             removed: Vec::new(),
             drawn: Vec::new(),
+            purged: Vec::new(),
         }
     }
 
@@ -167,15 +170,13 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn put_keyset(&mut self, object: &KeySetObject) -> Result<Change, RegisterError> {
-        let KeySetObject {
-            name,
-            secrets,
-            policies,
-        } = object.clone();
+        let name = object.name.clone();
+        let (secrets, pins) = names_and_pins(&object.secrets);
         let set = KeySet {
             name: name.clone(),
             secrets,
-            policies,
+            pins,
+            policies: object.policies.clone(),
         };
         let action = action(self.keysets.get(&name), &set);
         self.keysets.insert(name.clone(), set);
@@ -216,6 +217,11 @@ impl<'a> Draft<'a> {
             Some(content) => Ok(Some(content.clone())),
             None => Ok(self.service.store().firmware(&self.before.owner, name)?),
         }
+    }
+
+    /// Secrets that get a new value.
+    pub(super) fn new_values(&self) -> impl Iterator<Item = &Name> {
+        self.sealed.keys()
     }
 
     pub(super) fn keep_sealed(&mut self, name: &Name, sealed: Vec<u8>) {
@@ -288,9 +294,11 @@ impl<'a> Draft<'a> {
 
     /// What differs from what is stored, to be written at once.
     pub(super) fn finish(mut self) -> Result<Finished, RegisterError> {
+        self.purge_old()?;
         let mut set = ChangeSet {
             removed: std::mem::take(&mut self.removed),
             drawn: std::mem::take(&mut self.drawn),
+            purged: std::mem::take(&mut self.purged),
             ..ChangeSet::default()
         };
         let loaded = self.new_bundle;

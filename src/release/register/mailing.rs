@@ -7,6 +7,7 @@ use super::secrets::NewSecret;
 use super::workloads;
 use super::{OnConflict, RegisterError};
 use crate::domain::object::{Change, SecretKind, SecretValue};
+use crate::domain::secret_version::Pins;
 use crate::domain::workload::{Image, Workload};
 use crate::domain::{HexDigest, Name};
 use crate::release::binding::BUILT_IN;
@@ -80,6 +81,7 @@ impl Draft<'_> {
                 guid: secret.guid,
                 value: &secret.value,
                 policies: &built_in,
+                by: None,
             })?);
             secrets.push(secret_name);
         }
@@ -91,12 +93,13 @@ impl Draft<'_> {
             .map(|w| &w.workload);
         let unsayable = |w: &Workload| {
             !w.policies.is_empty()
+                || !w.pins.is_empty()
                 || !w.products.is_empty()
                 || w.danger_weak_policy
                 || w.wants_host_identity()
         };
         if known.is_some_and(unsayable) {
-            let why = "was registered with what this form can't say (`policies`, `products`, `danger_weak_policy`, `require_host_identity`, `hosts`); change it with `keyward apply`";
+            let why = "was registered with what this form can't say (`policies`, `products`, `danger_weak_policy`, `require_host_identity`, `hosts`, versions of secrets); change it with `keyward apply`";
             return Err(RegisterError::invalid(label, why));
         }
         let own_name = known.map(|w| w.name.clone());
@@ -119,6 +122,7 @@ impl Draft<'_> {
                 .transpose()?,
             max_releases: new.max_releases,
             secrets,
+            pins: Pins::new(),
             policies: Vec::new(),
         };
         changes.push(self.put_workload(workload)?);

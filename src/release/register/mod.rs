@@ -12,6 +12,7 @@ mod events;
 mod guard;
 mod mailing;
 mod secrets;
+mod versions;
 mod workloads;
 
 use std::collections::HashSet;
@@ -174,7 +175,7 @@ impl Service {
             for object in objects {
                 changes.push(match object {
                     Object::PolicyBundle(bundle) => Some(draft.put_bundle(bundle, &activating)?),
-                    Object::Secret(secret) => Some(draft.put_secret(secret, caller.role)?),
+                    Object::Secret(secret) => Some(draft.put_secret(secret, caller)?),
                     Object::KeySet(set) => Some(draft.put_keyset(set)?),
                     Object::Firmware(firmware) => Some(draft.put_firmware(firmware)?),
                     Object::Workload(_) => None,

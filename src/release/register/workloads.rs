@@ -6,6 +6,7 @@ use super::RegisterError;
 use super::digests;
 use super::draft::{Draft, action, change};
 use crate::domain::object::{Action, Change, ImageObject, WorkloadObject};
+use crate::domain::secret_version::names_and_pins;
 use crate::domain::state::RegisteredWorkload;
 use crate::domain::workload::{Image, Workload};
 use crate::domain::{Hex, HexDigest};
@@ -49,6 +50,7 @@ impl Draft<'_> {
             .as_ref()
             .map(|cert| oca(&label, &cert.0))
             .transpose()?;
+        let (secrets, pins) = names_and_pins(&object.secrets);
         let workload = Workload {
             uuid,
             name: object.name.clone(),
@@ -67,7 +69,8 @@ impl Draft<'_> {
             max_releases: object.max_releases,
             require_host_identity: object.require_host_identity,
             hosts: object.hosts.clone(),
-            secrets: object.secrets.clone(),
+            secrets,
+            pins,
             policies: object.policies.clone(),
         };
         self.put_workload(workload)

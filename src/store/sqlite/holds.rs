@@ -336,7 +336,7 @@ pub(super) fn deny(
     };
     decisions::insert(c, &denied)?;
     launches::charge_try(c, release.launch)?;
-    Ok(Committed::Rejected(denied.id))
+    Ok(Committed::Denied(denied.id))
 }
 
 /// Why a release beyond the limit was made: who confirmed it.

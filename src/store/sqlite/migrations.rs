@@ -13,6 +13,9 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_5_holds.sql"),
     include_str!("schema_6_host_tokens.sql"),
     include_str!("schema_7_recovery.sql"),
+    include_str!("schema_8_incidents.sql"),
+    include_str!("schema_9_keys.sql"),
+    include_str!("schema_10_secret_versions.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

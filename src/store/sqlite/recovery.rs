@@ -6,7 +6,7 @@ use super::{RowError, SqliteStore, StoreError, log, rows};
 use crate::audit::record::AuditRecord;
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
-use crate::store::{Recovery, Sealed, SealedPlace};
+use crate::store::Recovery;
 
 /// Fact of the database: the moment of the backup that it was restored from, until a rollback was accepted.
 const RESTORED: &str = "restored_from";
@@ -97,49 +97,5 @@ impl SqliteStore {
     /// When the engine fails.
     pub fn restored_from(&self) -> Result<Option<String>, StoreError> {
         self.meta(RESTORED)
-    }
-
-    /// Shows every sealed value, read in one moment, until `look` says that it has seen enough.
-    ///
-    /// # Errors
-    /// When the engine fails, or what is stored is damaged.
-    pub fn sealed_values(&self, mut look: impl FnMut(Sealed) -> bool) -> Result<(), StoreError> {
-        self.read(|c| {
-            let mut statement = c.prepare("SELECT owner, name, version, sealed FROM secrets")?;
-            let mut found = statement.query([])?;
-            while let Some(row) = found.next()? {
-                let sealed = Sealed {
-                    owner: rows::name("an owner's name", row, 0)?,
-                    place: SealedPlace::Secret {
-                        name: rows::name("a secret's name", row, 1)?,
-                        version: rows::natural("a secret's version", row, 2)?,
-                    },
-                    bytes: row.get(3)?,
-                };
-                if !look(sealed) {
-                    return Ok(());
-                }
-            }
-            for (what, column) in [
-                (SealedPlace::LaunchKeys as fn(_) -> _, "keys"),
-                (SealedPlace::Answer, "answer"),
-            ] {
-                let mut statement = c.prepare(&format!(
-                    "SELECT owner, id, {column} FROM launches WHERE length({column}) > 0"
-                ))?;
-                let mut found = statement.query([])?;
-                while let Some(row) = found.next()? {
-                    let sealed = Sealed {
-                        owner: rows::name("a launch's owner", row, 0)?,
-                        place: what(rows::uuid("a launch's id", row, 1)?),
-                        bytes: row.get(2)?,
-                    };
-                    if !look(sealed) {
-                        return Ok(());
-                    }
-                }
-            }
-            Ok(())
-        })
     }
 }

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::allowances::{self, Asked};
 use super::{Committed, ReleaseCommit, ReleaseCounts, ReleaseScope, RowError};
-use super::{decisions, holds, launches, limits, recovery, rows};
+use super::{decisions, freezes, holds, keys, launches, limits, recovery, rows};
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
@@ -67,6 +67,14 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
         .optional()?;
     if generation != Some(release.generation) {
         return Ok(Committed::Changed);
+    }
+    if let Some((_, _, answer)) = &release.answer
+        && keys::is_retired(c, answer)?
+    {
+        return Ok(Committed::Changed);
+    }
+    if let Some(stop) = freezes::of_release(c, decision)? {
+        return freezes::deny(c, release, &stop);
     }
     for (scope, seen) in &release.seen {
         if total(c, &decision.owner, scope)? != *seen {

@@ -1,4 +1,4 @@
-//! What the records of the audit log are about.
+//! What records of the audit log are about: objects by name, what can be frozen, the server's keys.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
