@@ -100,6 +100,24 @@ fn versions_are_told_apart_and_a_newer_one_settles_the_rotation() {
         rotation(&app, "secret=disk"),
         due(json!([1, 2]), json!(3), "replaced")
     );
+    // Going back to what went out is no replacement, and neither is a newer one beside it that is held fast.
+    let back = |version: u64| {
+        app.owner("POST", "/v1/secret-versions/disk", &json!({ "version": version }))
+            .ok()
+    };
+    back(1);
+    assert_eq!(rotation(&app, "secret=disk@1"), due(json!([1]), json!(4), "due"));
+    assert_eq!(
+        rotation(&app, "secret=disk@2"),
+        due(json!([2]), json!(4), "replaced")
+    );
+    back(3);
+    assert_eq!(
+        rotation(&app, "secret=disk@1"),
+        due(json!([1]), json!(5), "replaced")
+    );
+    app.apply(json!([standard(json!({"secrets": ["disk@4"]}))[2]]));
+    assert_eq!(rotation(&app, "secret=disk@1"), due(json!([1]), json!(5), "due"));
     let path = format!("/v1/workloads/{WORKLOAD}");
     app.owner("DELETE", &path, &Value::Null).expect(204, "ok");
     app.owner("DELETE", "/v1/secrets/disk", &Value::Null)

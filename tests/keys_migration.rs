@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::support::Shell;
 
-const BEFORE: [&str; 7] = [
+const BEFORE: [&str; 8] = [
     include_str!("../src/store/sqlite/schema.sql"),
     include_str!("../src/store/sqlite/schema_2.sql"),
     include_str!("../src/store/sqlite/schema_3_tokens.sql"),
@@ -23,14 +23,14 @@ const BEFORE: [&str; 7] = [
     include_str!("../src/store/sqlite/schema_8_incidents.sql"),
 ];
 
-/// A database of schema 7 with these facts.
+/// A database of schema 8 with these facts.
 fn older(folder: &std::path::Path, facts: &[(&str, &str)]) {
     let database = rusqlite::Connection::open(folder.join("keyward.db")).unwrap();
     for text in BEFORE {
         database.execute_batch(text).unwrap();
     }
     database
-        .execute_batch("PRAGMA user_version = 7; PRAGMA application_id = 0x4b575244;")
+        .execute_batch("PRAGMA user_version = 8; PRAGMA application_id = 0x4b575244;")
         .unwrap();
     for fact in facts {
         database

@@ -1,5 +1,6 @@
 //! `impact`: what something that went wrong has touched, and what is to be done.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
@@ -140,21 +141,20 @@ impl Impact {
 
 /// What is to be done, of all pages.
 #[derive(Default)]
-struct Due(BTreeMap<Name, (BTreeSet<u64>, Option<u64>)>);
+struct Due(BTreeMap<Name, Rotation>);
 
 impl Due {
     fn add(&mut self, page: Vec<Rotation>) {
         for rotation in page {
-            let (released, current) = self.0.entry(rotation.secret).or_default();
-            released.extend(rotation.released);
-            *current = rotation.current;
+            match self.0.entry(rotation.secret.clone()) {
+                Entry::Occupied(mut known) => known.get_mut().merge(rotation),
+                Entry::Vacant(new) => drop(new.insert(rotation)),
+            }
         }
     }
 
     fn all(self) -> Vec<Rotation> {
-        let all = self.0.into_iter();
-        all.map(|(secret, (released, current))| Rotation::new(secret, released, current))
-            .collect()
+        self.0.into_values().collect()
     }
 }
 

@@ -111,41 +111,64 @@ pub struct Rotation {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RotationState {
-    /// The current version went to a launch that was touched: a new one is due.
+    /// What went to a launch that was touched is the current value, or one that is held fast: a new one is due.
     Due,
-    /// A newer version than any of them is current.
+    /// Another value is current, and none of these is held fast.
     Replaced,
     /// The secret was deleted.
     Deleted,
 }
 
+/// What of a secret can be released now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InUse {
+    /// The current version.
+    pub current: u64,
+    /// Every version that has the current value, or one that is held fast: going back to a version copies its value.
+    pub versions: BTreeSet<u64>,
+}
+
 impl Rotation {
-    /// Of a secret with these versions released.
-    #[must_use]
-    pub fn new(secret: Name, released: BTreeSet<u64>, current: Option<u64>) -> Self {
-        let state = match (current, released.last()) {
-            (None, _) => RotationState::Deleted,
-            (Some(current), Some(newest)) if current <= *newest => RotationState::Due,
-            (Some(_), _) => RotationState::Replaced,
+    fn new(secret: Name, released: BTreeSet<u64>, in_use: Option<&InUse>) -> Self {
+        let state = match in_use {
+            None => RotationState::Deleted,
+            Some(now) if !now.versions.is_disjoint(&released) => RotationState::Due,
+            // Numbers only rise: one that is newer than the current one is nothing that is known, and not settled.
+            Some(now) if released.last().is_some_and(|newest| now.current <= *newest) => RotationState::Due,
+            Some(_) => RotationState::Replaced,
         };
         Self {
             secret,
             released: released.into_iter().collect(),
-            current,
+            current: in_use.map(|now| now.current),
             state,
         }
     }
 
-    /// What is to be done because of these launches, given the current version of each secret.
+    /// Takes in what another page says of the same secret: due is what is due on one of them.
+    pub fn merge(&mut self, other: Self) {
+        let released: BTreeSet<u64> = self.released.drain(..).chain(other.released).collect();
+        self.released = released.into_iter().collect();
+        self.current = other.current;
+        if self.state != RotationState::Due || other.state == RotationState::Deleted {
+            self.state = other.state;
+        }
+    }
+
+    /// What is to be done because of these launches, given what is in use of each secret.
     #[must_use]
-    pub fn of(cause: &Cause, touched: &[Touched], current: impl Fn(&Name) -> Option<u64>) -> Vec<Self> {
+    pub fn of<'a>(
+        cause: &Cause,
+        touched: &[Touched],
+        in_use: impl Fn(&Name) -> Option<&'a InUse>,
+    ) -> Vec<Self> {
         let mut released: std::collections::BTreeMap<&Name, BTreeSet<u64>> = Default::default();
         let secrets = touched.iter().flat_map(|touched| &touched.secrets);
         for secret in secrets.filter(|secret| cause.spoils(secret)) {
             released.entry(&secret.name).or_default().insert(secret.version);
         }
         let all = released.into_iter();
-        all.map(|(name, versions)| Self::new(name.clone(), versions, current(name)))
+        all.map(|(name, versions)| Self::new(name.clone(), versions, in_use(name)))
             .collect()
     }
 }

@@ -108,7 +108,7 @@ impl Service {
         limit: u32,
     ) -> Result<(ImpactPage, Vec<Rotation>), StoreError> {
         let page = self.store().impact(owner, cause, before, limit)?;
-        let rotation = Rotation::of(cause, &page.touched, |name| page.current.get(name).copied());
+        let rotation = Rotation::of(cause, &page.touched, |name| page.in_use.get(name));
         Ok((page, rotation))
     }
 

@@ -4,7 +4,7 @@
 //! ([`provider`]). Both seals are bound to what the value is and where it belongs, so a value moved to another row,
 //! owner, name or version does not open.
 //!
-//! Another key takes over by wrapping the data key anew; the value's own bytes stay ([`envelope`]).
+//! Another key takes over by wrapping the data key anew; the value's own bytes stay (`envelope`).
 
 mod aead;
 mod envelope;

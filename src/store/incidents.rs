@@ -8,7 +8,7 @@ use super::{StoreError, Taken};
 use crate::audit::actor::Act;
 use crate::domain::approval::Word;
 use crate::domain::freeze::{Freeze, Stop, Subject, Target};
-use crate::domain::impact::{Cause, Touched};
+use crate::domain::impact::{Cause, InUse, Touched};
 use crate::domain::platform::{Accepted, Platform, Standing};
 use crate::domain::{HexDigest, Name};
 
@@ -59,8 +59,8 @@ pub struct PlatformList {
 pub struct ImpactPage {
     /// The launches.
     pub touched: Vec<Touched>,
-    /// The version that is released now, of each secret that they received and that is still there.
-    pub current: BTreeMap<Name, u64>,
+    /// What can be released now, of each secret that they received and that is still there.
+    pub in_use: BTreeMap<Name, InUse>,
     /// Where the next page begins; none: this was the last.
     pub next: Option<i64>,
 }

@@ -1,8 +1,8 @@
 //! Key-encryption keys in a PKCS#11 token, which they never leave: AES-256-GCM with the place as additional data.
 //!
-//! A module answers when it likes, so its calls are made by a few threads, each with a session of its own ([`session`]);
+//! A module answers when it likes, so its calls are made by a few threads, each with a session of its own (`session`);
 //! whoever waits for one does so for a bounded time. A session that broke, or was logged out, is opened anew; where that
-//! does not help, the module is started anew ([`module`]), as some notice only then that a token came back.
+//! does not help, the module is started anew (`module`), as some notice only then that a token came back.
 
 mod module;
 mod session;
@@ -60,7 +60,7 @@ pub(super) fn keys(at: &TokenKey) -> Result<Vec<Arc<TokenProvider>>, KeyError> {
 /// Makes a new key in the token, under the label that the location names.
 ///
 /// # Errors
-/// As [`keys`], and when the token makes no keys.
+/// As `keys`, and when the token makes no keys.
 pub fn generate(at: &TokenKey, random: &dyn Random) -> Result<KeyId, KeyError> {
     let mut id = [0; 16];
     random.fill(&mut id)?;

@@ -1,10 +1,10 @@
 //! What decisions were about, by which those are found that something which went wrong has touched.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, params};
 
-use super::{RowError, SqliteStore, StoreError, freezes, platforms, rows};
+use super::{RowError, SqliteStore, StoreError, freezes, platforms, rows, versions};
 use crate::audit::actor::Act;
 use crate::domain::approval::Word;
 use crate::domain::decision::{Decision, Outcome};
@@ -188,25 +188,15 @@ fn page(
         last = Some(row.get(0)?);
         touched.push(rows::json::<Decision>("a decision", row, 1)?.into());
     }
-    let mut current = BTreeMap::new();
     let names: BTreeSet<&Name> = touched
         .iter()
         .flat_map(|touched| &touched.secrets)
         .map(|secret| &secret.name)
         .collect();
-    for name in names {
-        let version = c
-            .prepare_cached("SELECT version FROM secrets WHERE owner = ?1 AND name = ?2")?
-            .query_row([owner.as_str(), name.as_str()], |row| {
-                Ok(rows::natural("a version", row, 0))
-            })
-            .optional()?
-            .transpose()?;
-        current.extend(version.map(|version| (name.clone(), version)));
-    }
+    let in_use = versions::in_use(c, owner, &names)?;
     Ok(ImpactPage {
         touched,
-        current,
+        in_use,
         next,
     })
 }

@@ -1,11 +1,12 @@
 //! Versions of secrets: the current one, those before it, and what is left of those that were purged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::RowError;
 use super::rows::{self, to_json};
+use super::{RowError, objects};
+use crate::domain::impact::InUse;
 use crate::domain::secret_version::{Purge, SecretVersionInfo, VersionState};
 use crate::domain::state::SecretInfo;
 use crate::domain::{Name, Time};
@@ -68,6 +69,54 @@ pub(super) fn find(
         policies: current.policies,
         ..rows::json("a secret", row, 0)?
     }))
+}
+
+/// What can be released of each of these secrets that is there: its current value, and those that are held fast, by
+/// every version that has them.
+pub(super) fn in_use(
+    c: &Connection,
+    owner: &Name,
+    names: &BTreeSet<&Name>,
+) -> Result<BTreeMap<Name, InUse>, RowError> {
+    let mut in_use = BTreeMap::new();
+    if names.is_empty() {
+        return Ok(in_use);
+    }
+    let state = objects::owner_state(c, owner)?;
+    let workloads = state.workloads.iter().map(|registered| &registered.workload.pins);
+    let pins: Vec<_> = workloads
+        .chain(state.keysets.iter().map(|set| &set.pins))
+        .collect();
+    for name in names {
+        let Some(current) = state.secrets.iter().find(|secret| secret.name == **name) else {
+            continue;
+        };
+        let versions = list(c, owner, name)?;
+        let origin = |version: u64| {
+            // Each goes back to an older one, so that this comes to an end.
+            let mut at = version;
+            while let Some(older) = versions
+                .iter()
+                .find(|known| known.version == at)
+                .and_then(|known| known.rollback_of)
+                .filter(|older| *older < at)
+            {
+                at = older;
+            }
+            at
+        };
+        let held = pins.iter().filter_map(|pins| pins.get(*name).copied());
+        let origins: BTreeSet<u64> = held.chain([current.version]).map(origin).collect();
+        let all = versions.iter().map(|known| known.version);
+        let now = InUse {
+            current: current.version,
+            versions: all
+                .filter(|version| origins.contains(&origin(*version)))
+                .collect(),
+        };
+        in_use.insert((*name).clone(), now);
+    }
+    Ok(in_use)
 }
 
 /// The sealed value of a version, whether current or earlier.
