@@ -279,7 +279,12 @@ fn tokens_of_a_database_from_before_hosts_stay_what_they_were() {
         .map(|entry| entry.unwrap().path())
         .collect();
     texts.retain(|path| path.extension().is_some_and(|ending| ending == "sql"));
-    texts.sort_by_key(|path| path.to_str().unwrap().replace("schema.sql", "schema_1.sql"));
+    texts.sort_by_key(|path| {
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        name.split('_')
+            .nth(1)
+            .map_or(1, |number| number.parse::<u32>().unwrap())
+    });
     let before = texts
         .iter()
         .position(|path| path.to_str().unwrap().ends_with("_host_tokens.sql"))

@@ -117,8 +117,20 @@ fn a_worker_that_is_killed_while_it_is_idle_costs_nobody_anything() {
             .status()
             .unwrap();
         assert!(killed.success());
+        while alive(&id) {
+            std::thread::yield_now();
+        }
     }
     app.run(&platform).1.ok();
+}
+
+/// Whether a process still runs; one that has ended and was not waited for is a zombie.
+fn alive(id: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    status.lines().any(|line| {
+        line.strip_prefix("State:")
+            .is_some_and(|state| !state.trim().starts_with(['Z', 'X']))
+    })
 }
 
 /// Process ids of the workers that this test's server started.
