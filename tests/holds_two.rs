@@ -126,6 +126,60 @@ fn the_word_of_a_token_that_was_revoked_counts_no_more() {
 }
 
 #[test]
+fn whom_somebody_else_vouches_for_is_no_second_person() {
+    let app = App::new();
+    let hold = held(&app);
+    app.person("bob");
+    require(&app, 2).ok();
+    let vouched = keyward::domain::token::Identity::vouched(
+        Some("acme".parse().unwrap()),
+        "corp/bob".to_owned(),
+        keyward::domain::Role::Approver,
+        keyward::domain::token::Proof::Jwt {
+            issuer: "https://id.example.com".to_owned(),
+            subject: "bob".to_owned(),
+        },
+    );
+    let caller = keyward::domain::token::Caller {
+        owner: "acme".parse().unwrap(),
+        token: vouched.token,
+        name: vouched.name,
+        role: vouched.role,
+        proof: vouched.proof,
+    };
+    let confirm = keyward::domain::hold::Confirm {
+        additional: 1,
+        any: true,
+        launch_digest: None,
+        cek: None,
+    };
+    let id = hold.as_str().unwrap().parse().unwrap();
+    match app.service.confirm_hold(&caller, id, confirm, "a test").unwrap() {
+        keyward::store::Taken::Refused(why) => assert!(why.contains("no token of this server"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn after_a_rollback_one_person_s_word_from_before_counts_no_more_and_new_owners_count_nothing_as_known() {
+    let app = App::new();
+    let hold = held(&app);
+    let bob = app.person("bob");
+    require(&app, 2).ok();
+    app.confirm(&hold, 1).ok();
+    app.service.accept_rollback(1000).unwrap();
+    let open = app.hold(&hold);
+    assert_eq!((&open["state"], &open["approvals"]), (&json!("open"), &json!([])));
+    assert_eq!(bob.confirm(&hold, 1).ok().body["state"], "pending");
+
+    crate::support::other::Other::of(&app);
+    let database = rusqlite::Connection::open(app.folder.path().join("keyward.db")).unwrap();
+    let sql = "SELECT count(*) FROM rolled_back WHERE owner IN ('acme', 'umbra')";
+    let unknown: i64 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert_eq!(unknown, 2);
+}
+
+#[test]
 fn once_one_person_is_enough_again_a_hold_is_not_stuck() {
     let app = App::new();
     let hold = held(&app);

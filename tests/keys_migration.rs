@@ -128,3 +128,35 @@ fn a_rotation_is_recorded_and_the_log_is_signed_by_the_same_key_afterwards() {
         assert_eq!(told, 1, "{event} in {log}");
     }
 }
+
+#[test]
+fn a_key_that_was_moved_is_found_though_the_configuration_names_the_file_that_is_gone() {
+    let shell = Shell::initialised();
+    shell.write(
+        "data/keyward.yaml",
+        "listen: 127.0.0.1:0\nkds: {url: ''}\nkey_file: keyward.key\n",
+    );
+    shell
+        .run(&[
+            "keys",
+            "rotate",
+            "--data-dir",
+            "data",
+            "--to",
+            "{file: moved.key}",
+        ])
+        .done();
+    assert!(!shell.path("data/keyward.key").exists());
+    let (code, said) = shell.serve(&[]).stop();
+    assert_eq!(code, 0, "{said}");
+    assert!(said.contains("say so in the configuration"), "{said}");
+    shell.run(&["keys", "check", "--data-dir", "data"]).done();
+    // A file that is missing and was never the key's is a mistake, as before.
+    shell.write(
+        "data/keyward.yaml",
+        "listen: 127.0.0.1:0\nkds: {url: ''}\nkey_file: nowhere.key\n",
+    );
+    let refused = shell.run(&["serve", "--data-dir", "data"]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.err.contains("nowhere.key is missing"), "{}", refused.err);
+}

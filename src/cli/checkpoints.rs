@@ -84,11 +84,13 @@ impl Checkpoints {
                     Standing::Behind { seen, .. } => seen,
                     Standing::Continues | Standing::Unseen => 0,
                 };
+                // An acceptance whose note does not get outside would look like a fork at the next start.
+                outside.writable()?;
                 let accepted = service
                     .accept_rollback(seen)
                     .context("the rollback could not be accepted")?;
                 log::warn!(
-                    "an older copy of the database was accepted: every release that has a limit is held until its count is reset"
+                    "an older copy of the database was accepted: every release that has a limit is held until its count is reset; freezes and lists of platforms are those of the copy"
                 );
                 // Only now: a note outside of what was not accepted would let it be served.
                 outside.take(Some(accepted))?;
@@ -158,6 +160,16 @@ impl Checkpoints {
 }
 
 impl Outside {
+    /// Whether notes can be appended now.
+    fn writable(&self) -> anyhow::Result<()> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let mut options = OpenOptions::new();
+        let opened = options.append(true).create(true).open(file);
+        opened
+            .and_then(|file| file.sync_all())
+            .with_context(|| format!("checkpoint file {}", file.display()))
+    }
+
     /// Appends a note with an empty line behind it; what can't be written is written with the next.
     fn take(&mut self, note: Option<String>) -> anyhow::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };

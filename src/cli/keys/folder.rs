@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 
 use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealingKey};
+use crate::sealing::key_file::KeyFileError;
 use crate::sealing::provider::{KeyError, KeyProvider, KeySource};
 use crate::sealing::{Sealer, keys_at};
 use crate::store::StoreError;
@@ -67,9 +68,16 @@ pub(in crate::cli) fn sealer(
     let active = keys.iter().find(|key| key.state == KeyState::Active);
     let active = active.context("the database names no key that values are sealed under")?;
     let place = configured.map_or_else(|| recorded(folder, active), Clone::clone);
-    let held: Vec<_> = keys_at(&place)?.iter().map(|key| key.id()).collect();
+    // A file is gone once the last key in it was retired; who names it still is told where the key is by now.
+    let moved = |key: &SealingKey| key.state == KeyState::Retired && recorded(folder, key) == place;
+    let held = match keys_at(&place) {
+        Ok(held) => held,
+        Err(KeyError::File(KeyFileError::Missing(_))) if keys.iter().any(moved) => Vec::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let held: Vec<_> = held.iter().map(|key| key.id()).collect();
     if !held.contains(&active.id) {
-        if !keys.iter().any(|key| held.contains(&key.id)) {
+        if !keys.iter().any(|key| held.contains(&key.id) || moved(key)) {
             bail!(
                 "{place} is not the key that this data folder was made with; name the right one with --key-file"
             );

@@ -27,6 +27,11 @@ pub(super) fn create(
     if created == 0 {
         return Ok(OwnerCreated::Exists);
     }
+    // What an owner of this name released before a rollback is not known either.
+    c.execute(
+        "INSERT INTO rolled_back SELECT ?1, max(number) FROM rollbacks HAVING max(number) IS NOT NULL",
+        [owner.as_str()],
+    )?;
     let id = Uuid::new_v4();
     c.execute(
         "INSERT INTO tokens (hash, id, owner, name, role, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",

@@ -57,6 +57,12 @@ fn accept(c: &Connection, seen: u64, accepted: u64, record: &AuditRecord, now: T
         [],
     )?;
     c.execute("DELETE FROM proposals", [])?;
+    // What one person approved of may have been confirmed, and used, in what is lost.
+    c.execute(
+        "UPDATE holds SET state = 'open', document = json_set(document, '$.state', 'open', '$.approvals', json('[]'))
+         WHERE state = 'pending'",
+        [],
+    )?;
     c.execute("DELETE FROM meta WHERE key = ?1", [RESTORED])?;
     end_launches(c)?;
     log::append(c, record)

@@ -224,9 +224,14 @@ pub(super) fn without_word(
     by: &By,
     now: Time,
 ) -> Result<Option<String>, RowError> {
-    // Whom an identity provider or a certificate vouches for has no row here, and is no token's to make.
+    // One person may have a token, a certificate and several identities: only the first are told apart here, and
+    // whether the last are still valid is not known.
     if by.token.get_version_num() == VOUCHED {
-        return Ok(None);
+        return Ok(Some(format!(
+            "{} has no token of this server: where two people are asked for, only those have a word whose token an \
+             administrator made",
+            by.name
+        )));
     }
     let found: Option<(bool, bool)> = c
         .prepare_cached(
