@@ -515,3 +515,22 @@ fn without_checkpoints_outside_a_restored_folder_says_what_is_not_known() {
     let (_, log) = shell.serve(&[]).stop();
     assert!(!log.contains("was restored from a backup"), "{log}");
 }
+
+#[test]
+fn a_restored_copy_that_does_not_look_old_is_accepted_as_one_where_a_person_says_so() {
+    let (shell, server) = served(9);
+    let platform = platform();
+    release(&server, &platform).ok();
+    assert_eq!(server.stop().0, 0);
+    backup(&shell, "new.backup");
+    restored(&shell, "new.backup");
+    shell.write("data/keyward.yaml", format!("{CONFIG}{OUTSIDE}"));
+    let server = shell.serve(&["--accept-rollback"]);
+    let held = release(&server, &platform).expect(403, "confirmation-required");
+    assert!(held.body["hold"].is_string(), "{}", held.body);
+    assert_eq!(server.stop().0, 0);
+    // Once is enough, and again there is nothing to accept.
+    let told = refused(&shell, &["--accept-rollback"]);
+    assert!(told.contains("there is no rollback to accept"), "{told}");
+    assert_eq!(shell.serve(&[]).stop().0, 0);
+}

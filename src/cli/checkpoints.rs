@@ -69,17 +69,19 @@ impl Checkpoints {
             file,
             unwritten: String::new(),
         };
+        // What was released after the last note outside is in neither: of a restored copy a person knows better.
+        let restored = service.store().restored_copy()?.is_some();
         match (standing, accept_rollback) {
             (Standing::Continues | Standing::Unseen, false) => {}
             (Standing::Behind { seen, size }, false) => bail!(
                 "the database was rolled back: its audit log has {size} records, and a checkpoint of {seen} records is in {}; a log never shrinks. Put the newest copy of the database in place. If there is none, `keyward serve --accept-rollback` serves this one once, and holds every release that has a limit until a person resets its count",
                 shown(outside.file.as_deref())
             ),
-            (Standing::Continues, true) => bail!(
+            (Standing::Continues, true) if !restored => bail!(
                 "there is no rollback to accept: the audit log continues the last checkpoint in {}; start the server without --accept-rollback",
                 shown(outside.file.as_deref())
             ),
-            (Standing::Behind { .. } | Standing::Unseen, true) => {
+            (_, true) => {
                 let seen = match standing {
                     Standing::Behind { seen, .. } => seen,
                     Standing::Continues | Standing::Unseen => 0,

@@ -25,6 +25,7 @@ use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
 use crate::release::{Kept, Parts, Service, Settings};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
+use crate::store::Recovery as _;
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 
 /// The configuration in the data folder, where none is named.
@@ -196,11 +197,9 @@ pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
 /// The use cases on a data folder, as the configuration says.
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
     let store = Arc::new(open_store(folder)?);
-    if let Some(taken) = store.restored_from()?
-        && config.audit.checkpoint_file.is_none()
-    {
+    if let Some(taken) = store.restored_copy()? {
         log::warn!(
-            "this data folder was restored from a backup of {taken}, and no checkpoint outside (audit.checkpoint_file) says whether secrets were released since: if they may have been, start once with --accept-rollback"
+            "this data folder was restored from a backup of {taken}, and checkpoints outside (audit.checkpoint_file) tell only of what they were written for: if secrets may have been released since, start once with --accept-rollback"
         );
     }
     let sealer = keys::sealer(&store, folder, keys::configured(config, None).as_ref())?;

@@ -6,6 +6,12 @@ use crate::domain::Time;
 
 /// See the module.
 pub trait Recovery: Send + Sync {
+    /// The moment of the backup that the store is restored from, until a rollback was accepted.
+    ///
+    /// # Errors
+    /// When the store fails.
+    fn restored_copy(&self) -> Result<Option<String>, StoreError>;
+
     /// Accepts that the store is an older copy of itself, and writes the record of that. What was released since is not
     /// known, so that from now on:
     ///

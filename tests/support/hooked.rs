@@ -221,6 +221,7 @@ hooked! {
 
 hooked! {
     Recovery:
+    restored_copy() -> Result<Option<String>, StoreError>;
     accept_rollback(seen: u64, accepted: u64, record: AuditRecord, now: Time) -> Result<(), StoreError>;
 }
 

@@ -69,6 +69,10 @@ fn accept(c: &Connection, seen: u64, accepted: u64, record: &AuditRecord, now: T
 }
 
 impl Recovery for SqliteStore {
+    fn restored_copy(&self) -> Result<Option<String>, StoreError> {
+        self.meta(RESTORED)
+    }
+
     fn accept_rollback(
         &self,
         seen: u64,
@@ -95,13 +99,5 @@ impl SqliteStore {
             )?;
             Ok(())
         })
-    }
-
-    /// The moment of the backup that this is restored from, until a rollback was accepted.
-    ///
-    /// # Errors
-    /// When the engine fails.
-    pub fn restored_from(&self) -> Result<Option<String>, StoreError> {
-        self.meta(RESTORED)
     }
 }
