@@ -57,6 +57,8 @@ const MATRIX: &[Row] = &[
     row("HEAD", "/readyz", "anybody", "/readyz", 2, ""),
     row("GET", "/problems/{name}", "anybody", "/problems/forbidden", 2, ""),
     row("HEAD", "/problems/{name}", "anybody", "/problems/forbidden", 2, ""),
+    row("GET", "/openapi.json", "anybody", "/openapi.json", 2, ""),
+    row("HEAD", "/openapi.json", "anybody", "/openapi.json", 2, ""),
     row("POST", "/vm/{uuid}/launch", "anybody", "/vm/<workload>/launch", 400, ""),
     row("POST", "/vm/{uuid}/validate", "anybody", "/vm/<workload>/validate", 400, ""),
     row("POST", "/vm/{uuid}", "owner", "/vm/<new-uuid>", 2, "/vm/<their-workload>"),

@@ -3,16 +3,7 @@
 use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
-use keyward::http::{
-    ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
-    DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, OwnerBody, OwnerList, OwnerReply,
-    ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply, RevisionList,
-    RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList, TokenReply,
-    ValidateBody, ValidateReply,
-};
 use keyward::manifest::Manifest;
-use keyward::release::DecisionExplanation;
-use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -22,50 +13,6 @@ use crate::support::{App, platform};
 
 fn schema<T: schemars::JsonSchema>() -> Value {
     serde_json::to_value(schemars::schema_for!(T)).unwrap()
-}
-
-/// The bodies and replies of the HTTP APIs, each under its name.
-fn host_api() -> Value {
-    let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
-    generator.subschema_for::<LaunchBody>();
-    generator.subschema_for::<LaunchReply>();
-    generator.subschema_for::<ValidateBody>();
-    generator.subschema_for::<ValidateReply>();
-    generator.subschema_for::<RegisterBody>();
-    generator.subschema_for::<ApplyBody>();
-    generator.subschema_for::<DecisionList>();
-    generator.subschema_for::<DecisionExplanation>();
-    generator.subschema_for::<HoldList>();
-    generator.subschema_for::<ConfirmBody>();
-    generator.subschema_for::<ReasonBody>();
-    generator.subschema_for::<LimitList>();
-    generator.subschema_for::<ResetBody>();
-    generator.subschema_for::<ResetReply>();
-    generator.subschema_for::<ApprovalsBody>();
-    generator.subschema_for::<ApprovalsReply>();
-    generator.subschema_for::<BundleList>();
-    generator.subschema_for::<PushBody>();
-    generator.subschema_for::<PushReply>();
-    generator.subschema_for::<RevisionList>();
-    generator.subschema_for::<RollbackBody>();
-    generator.subschema_for::<SigningKeyBody>();
-    generator.subschema_for::<SigningKeyList>();
-    generator.subschema_for::<TokenBody>();
-    generator.subschema_for::<TokenReply>();
-    generator.subschema_for::<TokenList>();
-    generator.subschema_for::<OwnerBody>();
-    generator.subschema_for::<OwnerReply>();
-    generator.subschema_for::<OwnerList>();
-    generator.subschema_for::<EntryList>();
-    generator.subschema_for::<SignedCheckpoint>();
-    generator.subschema_for::<CheckpointList>();
-    generator.subschema_for::<ConsistencyReply>();
-    generator.subschema_for::<ProofReply>();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Bodies and replies of Keyward's HTTP APIs",
-        "$defs": generator.take_definitions(true),
-    })
 }
 
 #[track_caller]
@@ -94,12 +41,16 @@ fn they_are_the_ones_checked_in() {
         ("manifest", schema::<Manifest>()),
         ("config", schema::<Config>()),
         ("decision", schema::<Decision>()),
-        ("host-api", host_api()),
         ("audit-record", schema::<AuditRecord>()),
     ] {
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         golden(&format!("schemas/{name}.schema.json"), &text);
     }
+    let text = format!(
+        "{}\n",
+        serde_json::to_string_pretty(&keyward::http::openapi()).unwrap()
+    );
+    golden("schemas/openapi.json", &text);
 }
 
 #[test]
@@ -172,11 +123,11 @@ fn every_key_of_the_configuration_is_explained() {
 fn real_bodies_replies_and_decisions_fit() {
     let (app, platform) = (App::new(), platform());
     app.standard();
-    let (api, decision) = (host_api(), schema::<Decision>());
+    let (api, decision) = (keyward::http::openapi(), schema::<Decision>());
     let part = |name: &str| {
         let mut whole = api.clone();
-        whole["$ref"] = json!(format!("#/$defs/{name}"));
-        assert!(whole["$defs"][name].is_object(), "{name}");
+        whole["$ref"] = json!(format!("#/components/schemas/{name}"));
+        assert!(whole["components"]["schemas"][name].is_object(), "{name}");
         whole
     };
     assert_valid(&part("LaunchBody"), &launch_request(&platform));
@@ -191,7 +142,7 @@ fn real_bodies_replies_and_decisions_fit() {
     let wish = json!({"name": "ci", "role": "auditor", "expires": "2030-01-01T00:00:00Z"});
     assert_valid(&part("TokenBody"), &wish);
     assert_valid(&part("TokenReply"), &owner("POST", "/v1/tokens", &wish));
-    assert_valid(&part("TokenList"), &owner("GET", "/v1/tokens", &Value::Null));
+    assert_valid(&part("TokenEntryList"), &owner("GET", "/v1/tokens", &Value::Null));
 
     let mut vm = app.start(&platform);
     let mut tampered = vm.measure(b"what nobody ever reviewed, 32 by");
@@ -219,5 +170,5 @@ fn real_bodies_replies_and_decisions_fit() {
     let nova = json!({"name": "nova"});
     assert_valid(&part("OwnerBody"), &nova);
     assert_valid(&part("OwnerReply"), &admin("POST", &nova));
-    assert_valid(&part("OwnerList"), &admin("GET", &Value::Null));
+    assert_valid(&part("OwnerEntryList"), &admin("GET", &Value::Null));
 }

@@ -13,6 +13,7 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use super::output::Misused;
 use crate::domain::token::Token;
+use crate::http::{Cursor, Page};
 use crate::manifest::Manifests;
 use crate::policy::{Diagnostic, Severity};
 
@@ -215,6 +216,19 @@ impl Client {
         self.read(request.call().map_err(|e| self.unreachable(&e))?)
     }
 
+    /// Every item of a list, page by page.
+    pub(super) fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
+        let (mut items, mut cursor) = (Vec::new(), None);
+        loop {
+            let page: Page<T> = self.get(&from(path, cursor.as_ref()))?;
+            items.extend(page.items);
+            cursor = page.next;
+            if cursor.is_none() {
+                return Ok(items);
+            }
+        }
+    }
+
     pub(super) fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
         let url = format!("{}{path}", self.server);
         let bytes = zeroize::Zeroizing::new(serde_json::to_vec(body)?);
@@ -300,6 +314,15 @@ impl Client {
             title: problem.title,
             places: problem.errors,
         })
+    }
+}
+
+/// The path of a list from a cursor on.
+pub(super) fn from(path: &str, cursor: Option<&Cursor>) -> String {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    match cursor {
+        None => path.to_owned(),
+        Some(cursor) => format!("{path}{separator}cursor={cursor}"),
     }
 }
 

@@ -19,7 +19,7 @@ use super::{Ended, serve};
 use crate::audit::actor::Act;
 use crate::domain::token::{Token, TokenEntry};
 use crate::domain::{Clock as _, Name, Role, SystemClock, Time};
-use crate::http::{TokenBody, TokenList, TokenReply};
+use crate::http::{TokenBody, TokenReply};
 use crate::release::tokens::{NewToken, TokenError};
 use crate::sealing::new_key;
 use crate::sev::SystemRandom;
@@ -228,7 +228,7 @@ impl List {
         if let Some(owner) = &self.owner {
             path.push_str(&format!("?owner={owner}"));
         }
-        let TokenList { items } = self.connection.client()?.get(&path)?;
+        let items: Vec<TokenEntry> = self.connection.client()?.list(&path)?;
         if output::structured(self.output, &items)? {
             return Ok(Ended::Done);
         }

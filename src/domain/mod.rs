@@ -6,6 +6,7 @@
 pub mod approval;
 pub mod bytes;
 pub mod decision;
+pub mod etag;
 pub mod hold;
 pub mod launch;
 pub mod name;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -40,16 +41,18 @@ pub struct OwnerState {
 }
 
 /// A workload with the launch digests that it accepts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RegisteredWorkload {
     /// What the owner registered.
+    #[serde(flatten)]
     pub workload: Workload,
     /// The digests, computed when it was registered.
+    #[serde(rename = "accepted")]
     pub candidates: Vec<Candidate>,
 }
 
 /// What is known of a secret besides its value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretInfo {
     /// Its name.
     pub name: Name,
@@ -69,7 +72,7 @@ pub struct SecretInfo {
 }
 
 /// A named group of secrets.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeySet {
     /// Its name.
     pub name: Name,
@@ -80,7 +83,7 @@ pub struct KeySet {
 }
 
 /// What is known of a firmware file besides its bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FirmwareInfo {
     /// Its name.
     pub name: Name,

@@ -78,7 +78,7 @@ pub struct Image {
 }
 
 /// A launch digest that a workload accepts, with what it stands for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Candidate {
     /// The launch digest.
     pub digest: HexDigest,
@@ -89,7 +89,7 @@ pub struct Candidate {
 }
 
 /// What is proved of an image when its launch digest is attested.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageFacts {
     /// The image's name.
     pub name: Name,

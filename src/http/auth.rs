@@ -39,12 +39,7 @@ async fn admitted(request: &HttpRequest) -> Result<Option<Identity>, Problem> {
         .match_pattern(request.match_info().as_str());
     let path = path.ok_or_else(|| Problem::new(Kind::NotFound, "there is nothing at this path"))?;
     let allowed = match roles::who(request.method().as_str(), &path) {
-        None => {
-            return Err(Problem::new(
-                Kind::MethodNotAllowed,
-                "the path exists, with other methods",
-            ));
-        }
+        None => return Err(Problem::not_allowed(&roles::methods(&path))),
         Some(Who::Anybody) => return Ok(None),
         Some(Who::Roles(allowed)) => allowed,
     };

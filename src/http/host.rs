@@ -161,10 +161,13 @@ struct InlineBody {
 }
 
 /// What a registration answers.
-#[derive(Serialize)]
-struct RegisterReply {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RegisterReply {
+    /// The workload's UUID.
     uuid: Uuid,
+    /// What was done with it.
     action: Action,
+    /// What will not work as registered, though it may be meant.
     warnings: Vec<String>,
 }
 

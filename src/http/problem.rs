@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse};
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -22,36 +23,57 @@ pub(super) struct Problem {
     hold: Option<Uuid>,
     retry_after: Option<Duration>,
     errors: Vec<Place>,
+    allow: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// A problem document (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "Problem")]
+pub(super) struct Document<'a> {
+    /// Which problem it is: a path at which the server explains it. It never changes its meaning.
     r#type: String,
+    /// The problem in a few words.
     title: &'static str,
+    /// The status of the answer.
     status: u16,
+    /// What it is in this case, for people.
     detail: &'a str,
+    /// The request's id, as in `x-request-id` and in the server's log.
     request_id: Option<Uuid>,
+    /// The recorded decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     decision: Option<Uuid>,
+    /// The hold that waits for a person.
     #[serde(skip_serializing_if = "Option::is_none")]
     hold: Option<Uuid>,
+    /// What is wrong, and where.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schemars(with = "Option<Vec<Place>>")]
     errors: &'a [Place],
 }
 
 /// What is wrong, and where: with an object that was to be registered, or in a file of a policy bundle.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Place {
+    /// The object's kind and name.
     object: String,
+    /// What it says that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     about: Option<String>,
+    /// The member that says it.
     #[serde(skip_serializing_if = "Option::is_none")]
     member: Option<&'static str>,
+    /// The file of the bundle; empty where it is in none.
     file: String,
+    /// The line, from 1; 0: in none.
     line: u32,
+    /// The column, from 1; 0: in none.
     column: u32,
+    /// What is wrong.
     message: String,
+    /// What to do about it.
     hint: Option<String>,
+    /// The line's text.
     source_line: Option<String>,
 }
 
@@ -97,6 +119,20 @@ impl Problem {
             hold: None,
             retry_after,
             errors: Vec::new(),
+            allow: None,
+        }
+    }
+
+    /// The method is none of those that this path has.
+    pub(super) fn not_allowed(methods: &[&str]) -> Self {
+        let methods = methods.join(", ");
+        let why = match methods.is_empty() {
+            true => "the path exists, with other methods".to_owned(),
+            false => format!("the path exists, with {methods}"),
+        };
+        Self {
+            allow: Some(methods),
+            ..Self::new(Kind::MethodNotAllowed, why)
         }
     }
 
@@ -132,6 +168,9 @@ impl Problem {
         if let Some(after) = self.retry_after {
             let seconds = after.as_millis().div_ceil(1000).max(1);
             response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some(methods) = &self.allow {
+            response.insert_header((ALLOW, methods.as_str()));
         }
         if self.kind == Kind::Unauthorized {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
@@ -191,6 +230,7 @@ impl From<RegisterError> for Problem {
             RegisterError::Conflict(_) => Self::new(Kind::Conflict, detail),
             RegisterError::Forbidden(_) => Self::new(Kind::Forbidden, detail),
             RegisterError::NotFound => Self::new(Kind::NotFound, detail),
+            RegisterError::Precondition(_) => Self::new(Kind::PreconditionFailed, detail),
             RegisterError::Busy => Self::new(Kind::Unavailable, detail),
             RegisterError::Store(_) | RegisterError::Seal(_) => {
                 log::error!("{detail}");

@@ -18,6 +18,7 @@ pub(super) enum Kind {
     Conflict,
     WrongState,
     LaunchExpired,
+    PreconditionFailed,
     TooLarge,
     ChainInvalid,
     MeasurementMismatch,
@@ -26,7 +27,7 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::Malformed,
     Kind::Unauthorized,
     Kind::Forbidden,
@@ -38,6 +39,7 @@ const KINDS: [Kind; 17] = [
     Kind::Conflict,
     Kind::WrongState,
     Kind::LaunchExpired,
+    Kind::PreconditionFailed,
     Kind::TooLarge,
     Kind::ChainInvalid,
     Kind::MeasurementMismatch,
@@ -115,6 +117,12 @@ impl Kind {
                 410,
                 "The launch has expired",
                 "It was not validated in time, or gave way to newer launches of the same platform. Start the guest anew.",
+            ),
+            Self::PreconditionFailed => (
+                "precondition-failed",
+                412,
+                "It is not in the state that was asked for",
+                "`If-Match` names a state (the `ETag` of an answer) that the object is not in any more, or `If-None-Match: *` asks that there is none yet. Read the object again and decide anew. Nothing was written.",
             ),
             Self::TooLarge => (
                 "too-large",

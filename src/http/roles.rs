@@ -48,6 +48,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("HEAD", "/readyz", Who::Anybody),
     row("GET", "/problems/{name}", Who::Anybody),
     row("HEAD", "/problems/{name}", Who::Anybody),
+    row("GET", "/openapi.json", Who::Anybody),
+    row("HEAD", "/openapi.json", Who::Anybody),
     row("POST", "/vm/{uuid}/launch", Who::Anybody),
     row("POST", "/vm/{uuid}/validate", Who::Anybody),
     row("POST", "/vm/{uuid}", OWNER),
@@ -123,6 +125,12 @@ pub(super) fn who(method: &str, path: &str) -> Option<Who> {
         .iter()
         .find(|row| row.method == method && row.path == path);
     found.map(|row| row.who)
+}
+
+/// The methods that this path has.
+pub(super) fn methods(path: &str) -> Vec<&'static str> {
+    let of_path = ENDPOINTS.iter().filter(|row| row.path == path);
+    of_path.map(|row| row.method).collect()
 }
 
 /// Who may apply this object: who may register it by itself.

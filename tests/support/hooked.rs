@@ -7,6 +7,7 @@ use keyward::audit::proof::Head;
 use keyward::audit::record::AuditRecord;
 use keyward::domain::approval::{Approvals, Change, Reset, Word};
 use keyward::domain::decision::{CountSeen, Decision};
+use keyward::domain::etag::Precondition;
 use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
 use keyward::domain::revision::{Revision, Which};
@@ -136,7 +137,7 @@ hooked! {
     limits(owner: &Name, resets: u32, now: Time) -> Result<Counts, StoreError>;
     reset_limit(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Reset>, StoreError>;
     approvals(owner: &Name) -> Result<Approvals, StoreError>;
-    require_approvals(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Approvals>, StoreError>;
+    require_approvals(owner: &Name, change: &Change, precondition: &Precondition, word: &Word, act: &Act) -> Result<Taken<Approvals>, StoreError>;
 }
 
 hooked! {

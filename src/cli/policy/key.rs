@@ -100,7 +100,10 @@ impl Add {
 
 impl List {
     fn run(self) -> anyhow::Result<Ended> {
-        let list: SigningKeyList = self.connection.client()?.get("/v1/signing-keys")?;
+        let list = SigningKeyList {
+            items: self.connection.client()?.list("/v1/signing-keys")?,
+            next: None,
+        };
         if output::structured(self.output, &list)? {
             return Ok(Ended::Done);
         }

@@ -5,10 +5,13 @@
 
 use std::collections::BTreeMap;
 
+use super::demand::{Demand, Subject};
 use super::draft::Draft;
 use super::{RegisterError, Registered};
+use crate::domain::etag::Precondition;
 use crate::domain::object::{Action, Change, PolicyBundleObject};
 use crate::domain::revision::{Activation, By, MAX_MESSAGE, MAX_SOURCE, Revision, SigningKey, Which};
+use crate::domain::state::Kind;
 use crate::domain::token::Caller;
 use crate::domain::{Base64Bytes, HexDigest, Name, Time};
 use crate::policy::opa::{self, SignatureAlgorithm, VerificationKey};
@@ -69,7 +72,7 @@ impl Service {
     ) -> Result<Registered, RegisterError> {
         said.check()?;
         let activating = self.activating(Activation::Push, caller, said, None);
-        self.register(caller, said.dry_run, |draft| {
+        self.register(caller, said.dry_run, None, |draft| {
             Ok(vec![draft.put_bundle(bundle, &activating)?])
         })
     }
@@ -104,7 +107,7 @@ impl Service {
             ..said
         };
         let activating = self.activating(Activation::Rollback, caller, said, Some(number));
-        self.register(caller, said.dry_run, |draft| {
+        self.register(caller, said.dry_run, None, |draft| {
             Ok(vec![draft.put_bundle(&object, &activating)?])
         })
     }
@@ -120,6 +123,7 @@ impl Service {
         pem: &str,
         algorithm: Option<SignatureAlgorithm>,
         scope: Option<&str>,
+        precondition: &Precondition,
     ) -> Result<Registered, RegisterError> {
         let invalid = |why| RegisterError::invalid(format!("SigningKey {name}"), why);
         let algorithm = match algorithm {
@@ -133,7 +137,8 @@ impl Service {
         let scope = scope.map(str::to_owned);
         let key = VerificationKey::new(pem, algorithm, scope).map_err(invalid)?;
         let registered = self.parts.clock.now();
-        self.register(caller, false, |draft| {
+        let on = Subject::Object(Kind::SigningKey, name.to_string());
+        self.register(caller, false, Some(&Demand { on, precondition }), |draft| {
             Ok(vec![draft.put_signing_key(SigningKey {
                 name: name.clone(),
                 key: key.clone(),
@@ -152,8 +157,10 @@ impl Service {
         caller: &Caller,
         name: &str,
         allow_unsigned: bool,
+        precondition: &Precondition,
     ) -> Result<(), RegisterError> {
-        self.register(caller, false, |draft| {
+        let on = Subject::Object(Kind::SigningKey, name.to_owned());
+        self.register(caller, false, Some(&Demand { on, precondition }), |draft| {
             draft.remove_signing_key(name, allow_unsigned)?;
             Ok(Vec::new())
         })?;

@@ -6,6 +6,7 @@
 
 mod activation;
 mod check;
+mod demand;
 mod digests;
 mod draft;
 mod events;
@@ -19,6 +20,7 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::Service;
+use crate::domain::etag::{ETag, Precondition};
 use crate::domain::object::{Action, Applied, Object};
 use crate::domain::revision::{Activation, Revision};
 use crate::domain::state::Kind;
@@ -26,10 +28,12 @@ use crate::domain::token::Caller;
 use crate::policy::Diagnostic;
 use crate::sealing::SealError;
 use crate::store::{ApplyError, Recorded, StoreError};
+use demand::{Demand, Subject};
 use draft::Draft;
 use events::Before;
 
 pub use activation::Said;
+pub(crate) use demand::bundle_etag;
 pub use mailing::{InlineSecret, MailingWorkload};
 
 /// How often a registration starts anew because somebody else's came between.
@@ -53,6 +57,9 @@ pub enum RegisterError {
     /// There is no such object.
     #[error("there is no such object")]
     NotFound,
+    /// The object's state is not the one that the caller demands.
+    #[error("{0}")]
+    Precondition(&'static str),
     /// Other changes kept coming between.
     #[error("the owner's objects are being changed by others; try again")]
     Busy,
@@ -132,6 +139,8 @@ pub struct Registered {
     pub applied: Applied,
     /// The revision, where a bundle became active; with a dry run, as it would be.
     pub revision: Option<Revision>,
+    /// The state that the one object is in, which the request was about.
+    pub etag: Option<ETag>,
 }
 
 /// What is done where a workload exists and differs.
@@ -156,26 +165,28 @@ impl Service {
     ) -> Result<Applied, RegisterError> {
         said_once(objects)?;
         let activating = self.activating(Activation::Apply, caller, Said::default(), None);
-        let registered = self.register(caller, dry_run, |draft| {
-            let mut changes = Vec::with_capacity(objects.len());
-            // Whatever order they come in: what others refer to is there first.
-            for object in objects {
-                changes.push(match object {
-                    Object::PolicyBundle(bundle) => Some(draft.put_bundle(bundle, &activating)?),
-                    Object::Secret(secret) => Some(draft.put_secret(secret, caller.role)?),
-                    Object::KeySet(set) => Some(draft.put_keyset(set)?),
-                    Object::Firmware(firmware) => Some(draft.put_firmware(firmware)?),
-                    Object::Workload(_) => None,
-                });
-            }
-            for (object, change) in objects.iter().zip(&mut changes) {
-                if let Object::Workload(workload) = object {
-                    *change = Some(draft.put_workload_object(workload)?);
-                }
-            }
-            Ok(changes.into_iter().flatten().collect())
+        let registered = self.register(caller, dry_run, None, |draft| {
+            draft.put_objects(objects, &activating)
         })?;
         Ok(registered.applied)
+    }
+
+    /// Registers one object, if it is in the state that the caller demands.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; nothing was written.
+    pub fn put(
+        &self,
+        caller: &Caller,
+        object: Object,
+        precondition: &Precondition,
+    ) -> Result<Registered, RegisterError> {
+        let activating = self.activating(Activation::Apply, caller, Said::default(), None);
+        let on = Subject::of(&object);
+        let objects = [object];
+        self.register(caller, false, Some(&Demand { on, precondition }), |draft| {
+            draft.put_objects(&objects, &activating)
+        })
     }
 
     /// Registers a workload in the mailing-list form.
@@ -190,7 +201,7 @@ impl Service {
         workload: &MailingWorkload,
         on_conflict: OnConflict,
     ) -> Result<(Action, Applied), RegisterError> {
-        let Registered { applied, .. } = self.register(caller, false, |draft| {
+        let Registered { applied, .. } = self.register(caller, false, None, |draft| {
             let changes = draft.put_mailing(uuid, workload, on_conflict)?;
             // Of a workload that is there, a secret more is a difference too; of one that is not, a secret
             // that was there already is one that POST would replace.
@@ -232,8 +243,15 @@ impl Service {
     ///
     /// # Errors
     /// See [`RegisterError`].
-    pub fn remove(&self, caller: &Caller, kind: Kind, name: &str) -> Result<(), RegisterError> {
-        self.register(caller, false, |draft| {
+    pub fn remove(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+        precondition: &Precondition,
+    ) -> Result<(), RegisterError> {
+        let on = Subject::Object(kind, name.to_owned());
+        self.register(caller, false, Some(&Demand { on, precondition }), |draft| {
             draft.remove(kind, name)?;
             Ok(Vec::new())
         })?;
@@ -244,6 +262,7 @@ impl Service {
         &self,
         caller: &Caller,
         dry_run: bool,
+        demand: Option<&Demand<'_>>,
         change: impl Fn(&mut Draft<'_>) -> Result<Vec<crate::domain::object::Change>, RegisterError>,
     ) -> Result<Registered, RegisterError> {
         let owner = &caller.owner;
@@ -252,12 +271,19 @@ impl Service {
             let before = Before::of(&state);
             let generation = state.generation;
             let mut draft = Draft::new(self, state);
+            // On the state that is written only if it is the same still.
+            demand.map_or(Ok(()), |demand| demand.check(&draft))?;
             let changes = change(&mut draft)?;
             draft.check()?;
+            let etag = demand.map_or(Ok(None), |demand| draft.etag(&demand.on))?;
             let (set, warnings, loaded) = draft.finish()?;
             let revision = set.bundle.as_ref().map(|activated| activated.revision.clone());
             let applied = Applied { changes, warnings };
-            let registered = Registered { applied, revision };
+            let registered = Registered {
+                applied,
+                revision,
+                etag,
+            };
             if set.is_empty() || dry_run {
                 return Ok(registered);
             }
