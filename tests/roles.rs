@@ -402,8 +402,10 @@ fn endpoint(method: &str, path: &str) -> String {
 fn routes() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
     let (mut found, mut scopes, mut read) = (BTreeSet::new(), 0, 0);
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    for path in entries.filter(|path| path.is_file()) {
         let text = std::fs::read_to_string(&path).unwrap();
         let code: String = text
             .lines()

@@ -159,8 +159,8 @@ impl Service {
         allow_unsigned: bool,
         precondition: &Precondition,
     ) -> Result<(), RegisterError> {
-        let on = Subject::Object(Kind::SigningKey, name.to_owned());
-        self.register(caller, false, Some(&Demand { on, precondition }), |draft| {
+        let demand = Demand::of_name(Kind::SigningKey, name, precondition)?;
+        self.register(caller, false, Some(&demand), |draft| {
             draft.remove_signing_key(name, allow_unsigned)?;
             Ok(Vec::new())
         })?;

@@ -41,7 +41,27 @@ pub(super) struct Demand<'a> {
     pub(super) precondition: &'a Precondition,
 }
 
-impl Demand<'_> {
+impl<'a> Demand<'a> {
+    /// About an object that is to be removed.
+    ///
+    /// # Errors
+    /// When it has no name that one could have: no precondition makes a difference then.
+    pub(super) fn of_name(
+        kind: Kind,
+        name: &str,
+        precondition: &'a Precondition,
+    ) -> Result<Self, RegisterError> {
+        let possible = match kind {
+            Kind::Workload => name.parse::<uuid::Uuid>().is_ok(),
+            _ => name.parse::<Name>().is_ok(),
+        };
+        let on = Subject::Object(kind, name.to_owned());
+        match possible {
+            true => Ok(Self { on, precondition }),
+            false => Err(RegisterError::NotFound),
+        }
+    }
+
     pub(super) fn check(&self, draft: &Draft<'_>) -> Result<(), RegisterError> {
         let current = draft.etag(&self.on)?;
         if self.precondition.holds(current.as_ref()) {

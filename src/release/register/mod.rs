@@ -250,8 +250,8 @@ impl Service {
         name: &str,
         precondition: &Precondition,
     ) -> Result<(), RegisterError> {
-        let on = Subject::Object(kind, name.to_owned());
-        self.register(caller, false, Some(&Demand { on, precondition }), |draft| {
+        let demand = Demand::of_name(kind, name, precondition)?;
+        self.register(caller, false, Some(&demand), |draft| {
             draft.remove(kind, name)?;
             Ok(Vec::new())
         })?;
