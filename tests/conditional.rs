@@ -51,8 +51,9 @@ fn whoever_saw_another_state_changes_and_removes_nothing() {
             "/v1/firmware/board",
             json!({"name": "board", "content": firmware()}),
         ),
-        ("/v1/signing-keys/ours", key),
         ("/v1/bundles/active", policies),
+        // Last, as bundles need a signature from then on.
+        ("/v1/signing-keys/ours", key),
     ] {
         let other = "\"00000000000000000000000000000000\"";
         with(&app, "PUT", path, ("if-match", other), &body).expect(412, "precondition-failed");

@@ -55,6 +55,7 @@ mod kds_answers;
 mod kds_completion;
 mod kds_import;
 mod limits;
+mod once;
 mod openapi;
 mod owners;
 mod paging;

@@ -18,6 +18,7 @@ use super::actor::Actor;
 use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
 use crate::domain::launch::Binding;
+use crate::domain::once::Once;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
 
 /// Version of the record's shape.
@@ -42,6 +43,9 @@ pub struct AuditRecord {
     pub actor: Actor,
     /// What was done.
     pub event: Event,
+    /// What is done once, written beside the record and no part of it.
+    #[serde(skip)]
+    pub once: Option<Once>,
 }
 
 /// What was done. Later versions add kinds; those that there are keep their meaning.
@@ -294,6 +298,7 @@ impl AuditRecord {
                 released: decision.released.clone(),
                 document: document_digest(document.as_bytes()),
             },
+            once: None,
         }
     }
 
@@ -307,6 +312,7 @@ impl AuditRecord {
             owner,
             actor: Actor::Server,
             event,
+            once: None,
         }
     }
 

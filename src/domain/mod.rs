@@ -11,6 +11,7 @@ pub mod hold;
 pub mod launch;
 pub mod name;
 pub mod object;
+pub mod once;
 pub mod revision;
 pub mod role;
 pub mod state;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::once::Once;
 use super::{Name, Role, Time};
 
 const PREFIX: &str = "kw_";
@@ -33,6 +34,8 @@ pub struct Identity {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// What is to be done once, where the caller says so.
+    pub once: Option<Once>,
 }
 
 /// One who acts on an owner's objects.
@@ -46,6 +49,8 @@ pub struct Caller {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// What is to be done once, where the caller says so.
+    pub once: Option<Once>,
 }
 
 /// A token as it is listed: everything but its text.

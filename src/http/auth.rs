@@ -105,18 +105,28 @@ pub(super) fn identity(request: &HttpRequest) -> Result<Identity, Problem> {
 /// # Errors
 /// Where that is nobody, or has no owner.
 pub(super) fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
+    of_owner(identity(request)?)
+}
+
+/// The same of somebody who is known.
+///
+/// # Errors
+/// Where that is one who has no owner.
+pub(super) fn of_owner(identity: Identity) -> Result<Caller, Problem> {
     let Identity {
         owner,
         token,
         name,
         role,
-    } = identity(request)?;
+        once,
+    } = identity;
     match owner {
         Some(owner) => Ok(Caller {
             owner,
             token,
             name,
             role,
+            once,
         }),
         None => Err(forbidden(&[Role::Owner], &name, role)),
     }

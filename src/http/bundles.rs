@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{answer, on_thread};
+use super::once::{Answers, once};
 use super::owner::{nothing, put, read, read_one, resource};
 use super::page::{self, Cursor, ListParameters, Page};
 use super::problem::{Kind, Problem};
@@ -196,13 +197,10 @@ async fn activate<B: serde::de::DeserializeOwned + Send + 'static>(
     payload: web::Payload,
     work: fn(&Service, &Caller, B) -> Activation,
 ) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request)?;
-        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
-        let (done, dry_run) = on_thread(&state, move |service| {
-            work(service, &caller, body::parse(&bytes)?)
-        })
-        .await?;
+    let how = (body::OWNER_LIMIT, Answers::Kept);
+    once(state, request, payload, how, move |service, identity, bytes| {
+        let caller = auth::of_owner(identity.clone())?;
+        let (done, dry_run) = work(service, &caller, body::parse(bytes)?)?;
         let change = done.applied.changes.first();
         let change = change.ok_or_else(|| Problem::new(Kind::Unavailable, "nothing was registered"))?;
         let reply = PushReply {
@@ -213,9 +211,9 @@ async fn activate<B: serde::de::DeserializeOwned + Send + 'static>(
         };
         let made = reply.revision.is_some() && !dry_run;
         let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(HttpResponse::build(status).json(reply))
-    };
-    answer(&request, result.await)
+        Ok((status, reply))
+    })
+    .await
 }
 
 async fn put_bundle(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {

@@ -1,5 +1,6 @@
 //! The owner API's holds, limits, and the number of people that an owner asks for.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::ETAG;
 use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
@@ -7,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{answer, on_thread, uuid};
+use super::once::{Answers, once};
 use super::owner::{nothing, read, read_one, resource};
 use super::page::{self, Cursor, ListParameters, Page};
 use super::problem::{Kind, Problem};
@@ -142,16 +144,13 @@ async fn say<B: DeserializeOwned, T: Serialize + Send + 'static>(
     payload: web::Payload,
     work: impl FnOnce(&Service, &Caller, B) -> Result<T, Problem> + Send + 'static,
 ) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request)?;
-        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
-        let done = on_thread(&state, move |service| {
-            let body: B = body::parse(&bytes)?;
-            work(service, &caller, body)
-        });
-        Ok(HttpResponse::Ok().json(done.await?))
-    };
-    answer(&request, result.await)
+    let how = (body::HOST_LIMIT, Answers::Kept);
+    once(state, request, payload, how, |service, identity, bytes| {
+        let caller = auth::of_owner(identity.clone())?;
+        let body: B = body::parse(bytes)?;
+        Ok((StatusCode::OK, work(service, &caller, body)?))
+    })
+    .await
 }
 
 /// What was done, or what waits for another person.

@@ -12,6 +12,7 @@ mod body;
 mod bundles;
 mod holds;
 mod host;
+mod once;
 mod openapi;
 mod owner;
 mod page;

@@ -2,6 +2,7 @@
 //!
 //! Every handler finds out first whose token it is; whatever is not the caller's does not exist.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::ETAG;
 use actix_web::{HttpRequest, HttpResponse, Resource, web};
 use schemars::JsonSchema;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
+use super::once::{Answers, once};
 use super::page::{self, Cursor, Page};
 use super::problem::{Kind, Problem};
 use super::read::{listed, one, precondition};
@@ -73,17 +75,15 @@ pub type DecisionList = Page<Decision>;
 
 /// Registers objects, all or none: [`Service::apply`](crate::release::Service::apply).
 async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request)?;
-        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
-        let applied = on_thread(&state, move |service| {
-            let body = apply::parse(&bytes)?;
-            apply::permitted(&caller, &body.objects)?;
-            Ok(service.apply(&caller, &body.objects, body.dry_run)?)
-        });
-        Ok(HttpResponse::Ok().json(applied.await?))
-    };
-    answer(&request, result.await)
+    let how = (body::OWNER_LIMIT, Answers::Kept);
+    once(state, request, payload, how, |service, identity, bytes| {
+        let caller = auth::of_owner(identity.clone())?;
+        let body = apply::parse(bytes)?;
+        apply::permitted(&caller, &body.objects)?;
+        let applied = service.apply(&caller, &body.objects, body.dry_run)?;
+        Ok((StatusCode::OK, applied))
+    })
+    .await
 }
 
 async fn secrets(state: web::Data<State>, request: HttpRequest) -> HttpResponse {

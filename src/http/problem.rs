@@ -136,6 +136,11 @@ impl Problem {
         }
     }
 
+    /// There were too many already; some are forgotten each hour.
+    pub(super) fn too_many(detail: &str) -> Self {
+        Self::new(Kind::TooManyRequests, detail).after(Duration::from_secs(3600))
+    }
+
     /// The same, with what it is about before the rest.
     pub(super) fn about(self, what: &str) -> Self {
         Self {

@@ -17,6 +17,7 @@ pub(super) enum Kind {
     LaunchUsed,
     Conflict,
     WrongState,
+    KeyUsed,
     LaunchExpired,
     PreconditionFailed,
     TooLarge,
@@ -27,7 +28,7 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 19] = [
     Kind::Malformed,
     Kind::Unauthorized,
     Kind::Forbidden,
@@ -38,6 +39,7 @@ const KINDS: [Kind; 18] = [
     Kind::LaunchUsed,
     Kind::Conflict,
     Kind::WrongState,
+    Kind::KeyUsed,
     Kind::LaunchExpired,
     Kind::PreconditionFailed,
     Kind::TooLarge,
@@ -111,6 +113,12 @@ impl Kind {
                 409,
                 "As things stand this can't be done",
                 "The hold was decided before, or by the same person; nothing is left to withdraw; the count is no higher than what it was to be lowered to. `detail` says which. Nothing was written.",
+            ),
+            Self::KeyUsed => (
+                "idempotency-key-used",
+                409,
+                "The Idempotency-Key was used",
+                "A key stands for one request of one caller for a day. Either another request was made with it: take another key. Or the same was, and is done, and its answer is not there to be given again: an answer with a token in it is never kept. Read what there is; a token whose text was lost is revoked, and another made.",
             ),
             Self::LaunchExpired => (
                 "launch-expired",

@@ -1,5 +1,6 @@
 //! The owner API's tokens, and the administrators' owners.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::answer::{answer, on_thread};
+use super::once::{Answers, once};
 use super::owner::{read_by, resource};
 use super::page::{self, Cursor, ListParameters, Page};
 use super::problem::{Kind, Problem};
@@ -137,24 +139,20 @@ async fn tokens(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
 
 /// Makes a token; its text is in this answer and nowhere else.
 async fn create(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let result = async {
-        let identity = auth::identity(&request)?;
-        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
-        let made = on_thread(&state, move |service| {
-            let body: TokenBody = body::parse(&bytes)?;
-            let new = NewToken {
-                name: body.name,
-                role: body.role,
-                owner: body.owner,
-                expires: body.expires,
-            };
-            Ok(service.create_token(&identity, new)?)
-        });
-        let (token, entry) = made.await?;
+    let how = (body::HOST_LIMIT, Answers::Secret);
+    let made = once(state, request, payload, how, |service, identity, bytes| {
+        let body: TokenBody = body::parse(bytes)?;
+        let new = NewToken {
+            name: body.name,
+            role: body.role,
+            owner: body.owner,
+            expires: body.expires,
+        };
+        let (token, entry) = service.create_token(identity, new)?;
         let token = shown(&token);
-        Ok(once(TokenReply { token, entry }))
-    };
-    answer(&request, result.await)
+        Ok((StatusCode::CREATED, TokenReply { token, entry }))
+    });
+    shown_once(made.await)
 }
 
 async fn revoke(id: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
@@ -178,27 +176,27 @@ async fn owners(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
 }
 
 async fn create_owner(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let result = async {
-        let identity = auth::identity(&request)?;
-        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
-        let made = on_thread(&state, move |service| {
-            let OwnerBody { name: owner } = body::parse(&bytes)?;
-            let token = shown(&service.create_owner(&identity, &owner)?);
-            let ownerless = service.ownerless_roots()?;
-            let warning = |root| {
-                format!(
-                    "the extra root {root} names no owners and counts for nobody, as there are several: say for whom it counts with `owners` in danger_extra_roots"
-                )
-            };
-            Ok(OwnerReply {
+    let how = (body::HOST_LIMIT, Answers::Secret);
+    let made = once(state, request, payload, how, |service, identity, bytes| {
+        let OwnerBody { name: owner } = body::parse(bytes)?;
+        let token = shown(&service.create_owner(identity, &owner)?);
+        let ownerless = service.ownerless_roots()?;
+        let warning = |root| {
+            format!(
+                "the extra root {root} names no owners and counts for nobody, as there are several: say for whom it counts with `owners` in danger_extra_roots"
+            )
+        };
+        let warnings = ownerless.into_iter().map(warning).collect();
+        Ok((
+            StatusCode::CREATED,
+            OwnerReply {
                 owner,
                 token,
-                warnings: ownerless.into_iter().map(warning).collect(),
-            })
-        });
-        Ok(once(made.await?))
-    };
-    answer(&request, result.await)
+                warnings,
+            },
+        ))
+    });
+    shown_once(made.await)
 }
 
 fn shown(token: &Token) -> Zeroizing<String> {
@@ -206,8 +204,8 @@ fn shown(token: &Token) -> Zeroizing<String> {
 }
 
 /// An answer with a token in it, which nobody on the way may keep.
-fn once<T: Serialize>(reply: T) -> HttpResponse {
-    HttpResponse::Created()
-        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
-        .json(reply)
+fn shown_once(mut answer: HttpResponse) -> HttpResponse {
+    let header = HeaderValue::from_static("no-store");
+    answer.headers_mut().insert(CACHE_CONTROL, header);
+    answer
 }

@@ -12,6 +12,7 @@
 mod ceks;
 mod holds;
 pub mod log;
+pub mod once;
 mod pages;
 pub mod sqlite;
 mod tokens;
@@ -154,7 +155,7 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens + HoldStore + AuditLog {
+pub trait Store: Tokens + HoldStore + AuditLog + once::OnceStore {
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors

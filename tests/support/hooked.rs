@@ -10,11 +10,13 @@ use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::etag::Precondition;
 use keyward::domain::hold::Hold;
 use keyward::domain::launch::{Launch, LaunchBounds};
+use keyward::domain::once::Once;
 use keyward::domain::revision::{Revision, Which};
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
+use keyward::store::once::{Known, OnceStore};
 use keyward::store::{
     ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, HoldPage,
     HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, ReleaseCommit, ReleaseCounts,
@@ -138,6 +140,12 @@ hooked! {
     reset_limit(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Reset>, StoreError>;
     approvals(owner: &Name) -> Result<Approvals, StoreError>;
     require_approvals(owner: &Name, change: &Change, precondition: &Precondition, word: &Word, act: &Act) -> Result<Taken<Approvals>, StoreError>;
+}
+
+hooked! {
+    OnceStore:
+    known(once: &Once, now: Time) -> Result<Known, StoreError>;
+    keep_answer(once: &Once, status: u16, body: Vec<u8>, now: Time) -> Result<(), StoreError>;
 }
 
 hooked! {

@@ -111,6 +111,11 @@ impl Operation {
             self.problems
                 .extend([Kind::Unauthorized, Kind::Forbidden, Kind::Unavailable]);
         }
+        if (endpoint.method, roles.is_some()) == ("POST", true) && endpoint.path.starts_with("/v1/") {
+            self.shared.push("IdempotencyKey");
+            self.problems
+                .extend([Kind::Malformed, Kind::KeyUsed, Kind::TooManyRequests]);
+        }
         let path = in_path(endpoint);
         if !path.is_empty() {
             self.problems.push(Kind::NotFound);
@@ -231,6 +236,12 @@ pub(super) fn parameters() -> Value {
             "If-None-Match",
             "Only if the object is in the state of none of these `ETag`s; `*`: only if it is not there",
             tags,
+        ),
+        "IdempotencyKey": header(
+            "Idempotency-Key",
+            "What the request asks for is done once: sent again by the same caller within a day, it is given the same \
+             answer. An answer with a token in it is not kept, and the second request refused",
+            json!({"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"}),
         ),
         "HostIdempotencyKey": header(
             "Idempotency-Key",

@@ -13,6 +13,7 @@ mod limits;
 mod log;
 mod migrations;
 mod objects;
+mod once;
 mod owners;
 mod releases;
 mod revisions;
@@ -368,7 +369,7 @@ impl Store for SqliteStore {
     }
 
     fn sweep(&self, now: Time) -> Result<bool, StoreError> {
-        self.write(move |c| launches::sweep(c, now))
+        self.write(move |c| Ok(once::sweep(c, now)? | launches::sweep(c, now)?))
     }
 
     fn ping(&self) -> Result<(), StoreError> {
