@@ -23,7 +23,7 @@ pub(super) struct Problem {
     hold: Option<Uuid>,
     retry_after: Option<Duration>,
     errors: Vec<Place>,
-    allow: Option<String>,
+    allow: Option<Box<str>>,
 }
 
 /// A problem document (RFC 9457).
@@ -131,7 +131,7 @@ impl Problem {
             false => format!("the path exists, with {methods}"),
         };
         Self {
-            allow: Some(methods),
+            allow: Some(methods.into_boxed_str()),
             ..Self::new(Kind::MethodNotAllowed, why)
         }
     }
@@ -175,7 +175,7 @@ impl Problem {
             response.insert_header((RETRY_AFTER, seconds.to_string()));
         }
         if let Some(methods) = &self.allow {
-            response.insert_header((ALLOW, methods.as_str()));
+            response.insert_header((ALLOW, &**methods));
         }
         if self.kind == Kind::Unauthorized {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));

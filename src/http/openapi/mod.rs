@@ -15,7 +15,7 @@ use super::roles::{ENDPOINTS, Endpoint, Who};
 use operation::{Parts, plain};
 use types::Types;
 
-/// The document, also checked in as `schemas/openapi.json`. Endpoints without an operation in [`table`] are missing.
+/// The document, also checked in as `schemas/openapi.json`. Endpoints without an operation in its table are missing.
 #[must_use]
 pub fn openapi() -> Value {
     let mut types = Types::new();

@@ -139,11 +139,15 @@ impl Operation {
             "security": [],
         });
         if let Some(body) = self.body {
-            operation["requestBody"] = json!({"required": true, "content": {JSON: {"schema": body}}});
+            set(
+                &mut operation,
+                "requestBody",
+                json!({"required": true, "content": {JSON: {"schema": body}}}),
+            );
         }
         if let Some(roles) = roles {
-            operation["security"] = json!([{"token": []}]);
-            operation["x-keyward-roles"] = json!(roles);
+            set(&mut operation, "security", json!([{"token": []}]));
+            set(&mut operation, "x-keyward-roles", json!(roles));
         }
         operation
     }
@@ -153,10 +157,17 @@ impl Answer {
     fn render(self) -> Value {
         let mut answer = json!({"description": self.says});
         if let Some((form, schema)) = self.content {
-            answer["content"] = json!({form: {"schema": schema}});
+            set(&mut answer, "content", json!({form: {"schema": schema}}));
         }
-        for name in self.headers {
-            answer["headers"][name] = json!({"$ref": format!("#/components/headers/{name}")});
+        let header = |name: &str| {
+            (
+                name.to_owned(),
+                json!({"$ref": format!("#/components/headers/{name}")}),
+            )
+        };
+        let headers: Map<_, _> = self.headers.into_iter().map(header).collect();
+        if !headers.is_empty() {
+            set(&mut answer, "headers", Value::Object(headers));
         }
         answer
     }
@@ -205,10 +216,18 @@ impl Parts {
             _ => None,
         };
         if let Some(header) = header {
-            response["headers"] = json!({header: {"$ref": format!("#/components/headers/{header}")}});
+            let place = json!({"$ref": format!("#/components/headers/{header}")});
+            set(&mut response, "headers", json!({header: place}));
         }
         self.responses.entry(name).or_insert(response);
         place
+    }
+}
+
+/// Gives an object a member.
+pub(super) fn set(object: &mut Value, name: &str, value: Value) {
+    if let Value::Object(members) = object {
+        members.insert(name.to_owned(), value);
     }
 }
 

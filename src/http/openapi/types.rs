@@ -56,7 +56,7 @@ fn without_null(mut schema: Value) -> Value {
         types.retain(|name| name != "null");
         if let [only] = types.as_slice() {
             let only = only.clone();
-            schema["type"] = only;
+            super::operation::set(&mut schema, "type", only);
         }
     }
     let Some(Value::Array(choices)) = schema.get("anyOf") else {
