@@ -81,4 +81,7 @@ registration := {
 	"max_releases": 5,
 	"products": ["milan"],
 	"danger_weak_policy": false,
+	"require_host_identity": false,
+	"names_hosts": false,
+	"hosts": [],
 }

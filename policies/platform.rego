@@ -60,11 +60,24 @@ chip_in(ids) if _among(input.platform.chip_id, ids)
 host_address_in(addresses) if _among(input.host.address, addresses)
 
 # METADATA
-# title: The host's certificate names one of these
-# description: "Never holds for a host without a client certificate."
+# title: The host said who it is, and proved it
+# description: "By a token of role host, a client certificate or a token of an identity provider."
 # custom:
-#   example: 'platform.host_in({"node-7"})'
-host_in(identities) if _among(input.host.identity, identities)
+#   example: 'platform.host_identified'
+host_identified if is_string(input.host.identity)
+
+# METADATA
+# title: The host proved to be one of these
+# description: |
+#   `token/NAME`, `certificate/NAME` or `PROVIDER/SUBJECT`, letter by letter: subjects that differ in the case of a
+#   letter are two. Never holds for a host that did not say who it is.
+# custom:
+#   example: 'platform.host_in({"token/node-7"})'
+host_in(identities) if {
+	is_string(input.host.identity)
+	some identity in identities
+	identity == input.host.identity
+}
 
 # METADATA
 # title: A text is one of a list, whatever the case of its letters

@@ -42,9 +42,17 @@ test_chip_and_host if {
 	platform.chip_in(["11"]) with input as fixture.release
 	platform.host_address_in({"192.0.2.10"}) with input as fixture.release
 	not platform.host_address_in({"192.0.2.11"}) with input as fixture.release
-	named := object.union(fixture.release, {"host": {"identity": "node-7"}})
-	platform.host_in({"node-7"}) with input as named
-	not platform.host_in({"node-8"}) with input as named
+}
+
+test_host_identity if {
+	named := object.union(fixture.release, {"host": {"identity": "token/node-7"}})
+	platform.host_identified with input as named
+	not platform.host_identified with input as fixture.release
+	platform.host_in({"token/node-7"}) with input as named
+	platform.host_in(["token/node-8", "token/node-7"]) with input as named
+	not platform.host_in({"token/node-8"}) with input as named
+	not platform.host_in({"token/Node-7"}) with input as named
+	not platform.host_in({"node-7"}) with input as named
 }
 
 test_it_holds_at_launch_too if {

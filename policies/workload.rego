@@ -29,10 +29,14 @@ allow_launch if {
 
 # METADATA
 # title: Reasons against a launch
-# description: A missing registration, and a platform of another operator than the pinned one.
+# description: |
+#   A missing registration, a platform of another operator than the pinned one, and a host that is none of the
+#   workload's.
 deny_launch contains "the workload's registration is missing" if not input.registration
 
 deny_launch contains message if some message in _foreign_operator
+
+deny_launch contains message if some message in _foreign_host
 
 # METADATA
 # title: Reasons against a release
@@ -40,6 +44,8 @@ deny_launch contains message if some message in _foreign_operator
 deny contains "the workload's registration is missing" if not input.registration
 
 deny contains message if some message in _foreign_operator
+
+deny contains message if some message in _foreign_host
 
 deny contains "no launch digest is attested" if not is_string(input.attested.launch_digest)
 
@@ -133,6 +139,21 @@ _foreign_operator contains message if {
 		"OCA fingerprint %v is not the pinned %v",
 		[input.platform.fingerprints.oca, input.registration.oca],
 	)
+}
+
+# METADATA
+# title: A host that may not launch this workload
+# description: It did not prove who it is where that is required, or the workload names others.
+_foreign_host contains "the host did not identify itself, as the workload requires" if {
+	input.registration.require_host_identity
+	not is_string(input.host.identity)
+}
+
+_foreign_host contains message if {
+	input.registration.names_hosts
+	is_string(input.host.identity)
+	not input.host.identity in input.registration.hosts
+	message := sprintf("host %v is not one that the workload names", [input.host.identity])
 }
 
 # METADATA

@@ -112,3 +112,28 @@ test_release_limit if {
 	workload.release_limit == 9007199254740992 with input as _release({}, {"max_releases": null})
 	workload.release_limit == 0 with input as _release({}, {"max_releases": 0})
 }
+
+test_an_identified_host_is_required_in_both_phases if {
+	wanted := {"require_host_identity": true}
+	expected := {"the host did not identify itself, as the workload requires"}
+	at_launch := workload.deny_launch with input as _launch(wanted)
+	at_launch == expected
+	at_release := workload.deny with input as _release({}, wanted)
+	at_release == expected
+	not workload.allow_launch with input as _launch(wanted)
+	not workload.allow with input as _release({}, wanted)
+	known := {"host": {"identity": "token/node-7"}}
+	workload.allow with input as _release(known, wanted)
+	workload.allow_launch with input as object.union(_launch(wanted), known)
+}
+
+test_only_named_hosts_may_launch_where_some_are_named if {
+	known := {"host": {"identity": "token/node-7"}}
+	others := {"require_host_identity": true, "names_hosts": true, "hosts": []}
+	messages := workload.deny with input as _release(known, others)
+	messages == {"host token/node-7 is not one that the workload names"}
+	at_launch := workload.deny_launch with input as object.union(_launch(others), known)
+	at_launch == messages
+	workload.allow with input as _release(known, object.union(others, {"hosts": ["token/node-7"]}))
+	not workload.allow with input as _release({}, others)
+}

@@ -16,6 +16,8 @@
 //!   one transaction. Not committed means not sent.
 //! - [`sev::packet`] wraps the secrets for that one guest. Header and payload leave.
 //!
+//! Callers without a token of this server, by a provider's token or a client certificate: [`identity`].
+//!
 //! What happened is a leaf of [`audit`]'s Merkle tree; its export proves itself on another machine.
 //!
 //! [`domain`] has the words as types, [`config`] every key of the configuration, [`psp`] a software
@@ -26,6 +28,7 @@ pub mod cli;
 pub mod config;
 pub mod domain;
 pub mod http;
+pub mod identity;
 pub mod isolation;
 pub mod kds;
 pub mod manifest;

@@ -70,7 +70,9 @@ fn every_kind_of_event_fits_the_schema_and_an_unknown_member_does_not() {
         json!({"kind": "hold-withdrawn", "hold": id, "reason": "not needed"}),
         json!({"kind": "limit-reset", "binding": {"kind": "workload", "name": id}, "secret": "db/password", "from": 9,
             "to": 0, "missing": 0, "reason": "moved"}),
-        json!({"kind": "approvals-required", "people": 2, "missing": 0, "reason": "a rule"}),
+        json!({"kind": "approvals-required", "people": 2, "policies": true, "missing": 0,
+            "reason": "a rule"}),
+        json!({"kind": "registration-proposed", "digest": digest, "reason": "registers"}),
         json!({"kind": "frozen", "target": {"type": "platform", "fingerprint": digest}, "reason": "stolen"}),
         json!({"kind": "frozen", "target": {"type": "object", "object": object}, "reason": "stolen"}),
         json!({"kind": "unfrozen", "target": {"type": "server"}, "reason": "found"}),
@@ -82,9 +84,10 @@ fn every_kind_of_event_fits_the_schema_and_an_unknown_member_does_not() {
         json!({"kind": "server-stopped"}),
     ];
     let actors = [
-        json!({"type": "certificate", "fingerprint": digest, "subject": "CN=ops"}),
-        json!({"type": "identity", "issuer": "https://id.example.com", "subject": "ann"}),
+        json!({"type": "certificate", "name": "certificate/ops", "fingerprint": digest, "subject": "CN=ops", "role": "admin"}),
+        json!({"type": "identity", "name": "corp/ann", "issuer": "https://id.example.com", "subject": "ann", "role": "owner"}),
         json!({"type": "host", "address": "192.0.2.7"}),
+        json!({"type": "host", "address": "192.0.2.7", "identity": "token/node-7"}),
         json!({"type": "server"}),
     ];
     let read = |value: &Value| serde_json::from_value::<AuditRecord>(value.clone());

@@ -199,7 +199,7 @@ fn pages_that_are_only_read_have_a_head_and_no_other_methods() {
 #[test]
 fn every_kind_of_problem_has_a_page_that_says_what_it_is() {
     let app = App::new();
-    let kinds = "malformed unauthorized forbidden denied confirmation-required not-found method-not-allowed launch-used \
+    let kinds = "malformed unauthorized forbidden denied confirmation-required approval-required not-found method-not-allowed launch-used \
                  conflict wrong-state launch-expired too-large chain-invalid measurement-mismatch invalid too-many-requests \
                  unavailable";
     for kind in kinds.split_whitespace() {

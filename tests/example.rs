@@ -146,6 +146,7 @@ fn the_demo_tells_its_story_and_ends_well() {
             "4. The count is used up: the next release waits for the owner",
             "5. The owner confirms, and the waiting guest gets its secret",
             "6. What the owner and the auditor see",
+            "7. The audit log is verified, without the server",
         ]
     );
     for outcome in ["RELEASED", "DENIED", "HELD"] {

@@ -9,6 +9,7 @@ use keyward::http::ENDPOINTS;
 use openssl::nid::Nid;
 use serde_json::{Value, json};
 
+use crate::identity_jwt::trusting;
 use crate::policy_signing::{ec, public_pem};
 use crate::support::host::{ALLOW, IMAGE, WORKLOAD, digest, standard};
 use crate::support::other::{OTHERS_WORKLOAD, Other, run, shared};
@@ -21,7 +22,7 @@ struct Row {
     method: &'static str,
     /// As the router has it.
     pattern: &'static str,
-    /// Roles that may call it; `anybody`: also without a token.
+    /// Roles that may call it; `anybody`: also without a token; `hosts`: as well, but not with a bad one.
     who: &'static str,
     /// A path of the caller's own objects. Names in angle brackets are filled in.
     own: &'static str,
@@ -59,8 +60,8 @@ const MATRIX: &[Row] = &[
     row("HEAD", "/problems/{name}", "anybody", "/problems/forbidden", 2, ""),
     row("GET", "/openapi.json", "anybody", "/openapi.json", 2, ""),
     row("HEAD", "/openapi.json", "anybody", "/openapi.json", 2, ""),
-    row("POST", "/vm/{uuid}/launch", "anybody", "/vm/<workload>/launch", 400, ""),
-    row("POST", "/vm/{uuid}/validate", "anybody", "/vm/<workload>/validate", 400, ""),
+    row("POST", "/vm/{uuid}/launch", "hosts", "/vm/<workload>/launch", 400, ""),
+    row("POST", "/vm/{uuid}/validate", "hosts", "/vm/<workload>/validate", 400, ""),
     row("POST", "/vm/{uuid}", "owner", "/vm/<new-uuid>", 2, "/vm/<their-workload>"),
     row("PUT", "/vm/{uuid}", "owner", "/vm/<new-uuid>", 2, "/vm/<their-workload>"),
     row("POST", "/v1/apply", "owner secret-writer policy-author", "/v1/apply", 2, ""),
@@ -96,6 +97,7 @@ const MATRIX: &[Row] = &[
     row("GET", "/v1/decisions", "owner policy-author auditor", "/v1/decisions", 2, ""),
     row("GET", "/v1/decisions/{id}", "owner policy-author auditor", "/v1/decisions/<decision>", 2, "/v1/decisions/<their-decision>"),
     row("GET", "/v1/decisions/{id}/explanation", "owner policy-author auditor", "/v1/decisions/<decision>/explanation", 2, "/v1/decisions/<their-decision>/explanation"),
+    row("POST", "/v1/policies/evaluate", "owner policy-author auditor", "/v1/policies/evaluate", 2, ""),
     row("GET", "/v1/holds", "owner approver auditor", "/v1/holds", 2, ""),
     row("GET", "/v1/holds/{id}", "owner approver auditor", "/v1/holds/<hold>", 2, "/v1/holds/<their-hold>"),
     row("POST", "/v1/holds/{id}/confirm", "owner approver", "/v1/holds/<hold>/confirm", 2, "/v1/holds/<their-hold>/confirm"),
@@ -151,7 +153,10 @@ fn extra(name: &str, uuid: &str) -> Value {
 
 impl House {
     fn new() -> Self {
-        let app = App::with(shared());
+        Self::of(App::with(shared()))
+    }
+
+    fn of(app: App) -> Self {
         let other = Other::of(&app);
         app.apply(standard(json!({"max_releases": 1})));
         let theirs = standard(json!({"uuid": OTHERS_WORKLOAD, "max_releases": 1}));
@@ -247,6 +252,9 @@ impl House {
                 let binding = json!({"kind": "workload", "name": WORKLOAD});
                 json!({"binding": binding, "secret": "disk", "to": 0, "reason": "a test"})
             }
+            ("POST", "/v1/policies/evaluate") => {
+                json!({"policy": "release.any", "decision": self.decision, "secret": "disk"})
+            }
             ("PUT", "/v1/approvals") => json!({"approvals_required": 1, "reason": "a test"}),
             ("POST", "/v1/tokens") => json!({"name": "new", "role": "auditor", "owner": "acme"}),
             ("POST", "/v1/owners") => json!({"name": "nova"}),
@@ -284,11 +292,24 @@ fn met(status: u16, expected: u16) -> bool {
 
 #[test]
 fn every_endpoint_does_what_the_matrix_says_for_every_role_and_owner() {
-    let house = House::new();
+    does_what_the_matrix_says(&House::new());
+}
+
+#[test]
+fn every_endpoint_does_the_same_for_every_role_that_an_identity_provider_vouches_for() {
+    let (app, _folder) = trusting(shared());
+    let mut house = House::of(app);
+    house.tokens = Role::ALL
+        .map(|role| (role.as_str(), house.app.jwt_of(role)))
+        .to_vec();
+    does_what_the_matrix_says(&house);
+}
+
+fn does_what_the_matrix_says(house: &House) {
     let mut wrong = Vec::new();
     let mut asked = 0;
     for row in MATRIX {
-        let anybody = row.who == "anybody";
+        let anybody = matches!(row.who, "anybody" | "hosts");
         for (role, token) in &house.tokens {
             let may = anybody || row.who.split(' ').any(|name| name == *role);
             if row.own.contains("spare") && may {
@@ -333,7 +354,7 @@ fn every_endpoint_does_what_the_matrix_says_for_every_role_and_owner() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(asked > 6 * MATRIX.len(), "only {asked} were asked");
+    assert!(asked > Role::ALL.len() * MATRIX.len(), "only {asked} were asked");
 }
 
 #[test]
@@ -361,7 +382,7 @@ fn without_a_valid_token_nothing_is_to_be_had_but_what_anybody_may_have() {
         for token in callers {
             let reply = house.send(row, row.own, token);
             let line = format!("{token:?} {} {}: {}", row.method, row.own, reply.body);
-            if row.who == "anybody" {
+            if row.who == "anybody" || (row.who == "hosts" && token.is_none()) {
                 assert!(met(reply.status, row.status), "{line}");
             } else {
                 assert_eq!((reply.status, reply.problem()), (401, "unauthorized"), "{line}");

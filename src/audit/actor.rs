@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::record::{AuditRecord, Event, RECORD_VERSION};
 use crate::domain::once::Once;
-use crate::domain::token::{Caller, Identity};
-use crate::domain::{HexDigest, Name, Time};
+use crate::domain::token::{Caller, Identity, Proof};
+use crate::domain::{HexDigest, Name, Role, Time};
 
 /// Who does something, and when: with what is done, a record.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,22 +90,33 @@ pub enum Actor {
     },
     /// Whoever holds the key of a client certificate.
     Certificate {
+        /// What the caller is known as: `certificate/NAME`.
+        name: String,
         /// SHA-256 of the certificate.
         fingerprint: HexDigest,
         /// Its subject.
         subject: String,
+        /// The role that the server's configuration gives to it.
+        role: String,
     },
     /// Somebody for whom an identity provider spoke.
     Identity {
-        /// The provider.
+        /// What the caller is known as: `PROVIDER/SUBJECT`.
+        name: String,
+        /// The provider, by its own name.
         issuer: String,
         /// Whom it named.
         subject: String,
+        /// The role that the server's configuration gives to it.
+        role: String,
     },
     /// A host, by its address.
     Host {
         /// The socket's peer, or what a trusted proxy said.
         address: String,
+        /// Who it proved to be.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        identity: Option<String>,
     },
     /// The server, of its own accord.
     Server,
@@ -113,20 +124,31 @@ pub enum Actor {
 
 impl From<&Caller> for Actor {
     fn from(caller: &Caller) -> Self {
-        Self::Token {
-            id: caller.token,
-            name: caller.name.clone(),
-            role: caller.role.to_string(),
-        }
+        known(caller.token, &caller.name, caller.role, &caller.proof)
     }
 }
 
 impl From<&Identity> for Actor {
     fn from(identity: &Identity) -> Self {
-        Self::Token {
-            id: identity.token,
-            name: identity.name.clone(),
-            role: identity.role.to_string(),
-        }
+        known(identity.token, &identity.name, identity.role, &identity.proof)
+    }
+}
+
+fn known(id: Uuid, name: &str, role: Role, proof: &Proof) -> Actor {
+    let (name, role) = (name.to_owned(), role.to_string());
+    match proof.clone() {
+        Proof::Token => Actor::Token { id, name, role },
+        Proof::Jwt { issuer, subject } => Actor::Identity {
+            name,
+            issuer,
+            subject,
+            role,
+        },
+        Proof::Certificate { fingerprint, subject } => Actor::Certificate {
+            name,
+            fingerprint,
+            subject,
+            role,
+        },
     }
 }

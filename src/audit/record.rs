@@ -87,6 +87,13 @@ pub enum Event {
         /// The one that was active before.
         replaced: Option<HexDigest>,
     },
+    /// A person wanted to register what decides over releases, and another must want the same.
+    RegistrationProposed {
+        /// Of what is to be registered, the same of whoever registers it.
+        digest: HexDigest,
+        /// What the person gave as the reason.
+        reason: String,
+    },
     /// A token was made.
     TokenCreated {
         /// Its id.
@@ -149,6 +156,8 @@ pub enum Event {
     ApprovalsRequired {
         /// How many.
         people: u8,
+        /// Whether also for registering what decides over releases.
+        policies: bool,
         /// How many other people must want the same; 0: it is done.
         missing: u32,
         /// What the person gave as the reason.
@@ -290,6 +299,7 @@ impl AuditRecord {
             owner: Some(decision.owner.clone()),
             actor: Actor::Host {
                 address: decision.address.clone(),
+                identity: decision.host_identity.clone(),
             },
             event: Event::Decision {
                 id: decision.id,

@@ -11,13 +11,17 @@ use crate::http::{ApprovalsBody, ApprovalsReply};
 #[derive(Args)]
 #[command(
     after_help = "With 2, holds are confirmed and counts lowered by two people, each with a token of a name of its \
-                        own; so is asking for 1 again. A policy that raises a limit is not: who activates \
-                        bundles is not asked for a second person yet"
+                        own; so is asking for 1 again. With --policies, so are bundles made active, and bound \
+                        policies, workloads, key sets and signing keys registered: the first sends them, and nothing \
+                        changes until another person sends the same within a day"
 )]
 pub(super) struct Set {
     /// How many people confirm a hold or lower a count: 1 or 2
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
     approvals_required: u8,
+    /// Also for registering what decides over releases: bundles, bound policies, workloads, key sets, signing keys
+    #[arg(long)]
+    policies: bool,
     /// Why, for who reads the record later
     #[arg(long, value_name = "TEXT")]
     reason: String,
@@ -32,6 +36,7 @@ impl Set {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let body = ApprovalsBody {
             approvals_required: self.approvals_required,
+            policies: self.policies,
             reason: self.reason,
         };
         let reply: ApprovalsReply = self.connection.client()?.put("/v1/approvals", &body)?;
@@ -41,6 +46,9 @@ impl Set {
         match &reply.proposal {
             Some(proposal) => waits(proposal)?,
             None if reply.approvals.approvals_required == 1 => output::line("One person is enough.")?,
+            None if reply.approvals.policies => output::line(
+                "Two people must say the same, and register the same where policies are registered.",
+            )?,
             None => output::line("Two people must say the same.")?,
         }
         Ok(Ended::Done)

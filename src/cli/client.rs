@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
+use super::credential::Credential;
 use super::output::Misused;
-use crate::domain::token::Token;
 use crate::http::{Cursor, Page};
 use crate::manifest::Manifests;
 use crate::policy::{Diagnostic, Severity};
@@ -34,9 +34,17 @@ pub(super) struct Connection {
         default_value = DEFAULT_SERVER
     )]
     server: String,
-    /// File that holds the token
-    #[arg(long, value_name = "FILE", env = "KEYWARD_TOKEN_FILE")]
-    token_file: PathBuf,
+    /// File that holds the token: the server's, or one of an identity provider
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYWARD_TOKEN_FILE",
+        required_unless_present = "cert_file"
+    )]
+    token_file: Option<PathBuf>,
+    /// Client certificate and its key in one file, PEM, in place of a token
+    #[arg(long, value_name = "FILE")]
+    cert_file: Option<PathBuf>,
     /// Certificate authority of the server, PEM, where the system does not know it
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -48,9 +56,12 @@ pub(super) struct OptionalConnection {
     /// The server's URL; where it is needed and not given, KEYWARD_SERVER or http://127.0.0.1:8443
     #[arg(long, value_name = "URL")]
     server: Option<String>,
-    /// File that holds the token
+    /// File that holds the token: the server's, or one of an identity provider
     #[arg(long, value_name = "FILE", env = "KEYWARD_TOKEN_FILE")]
     token_file: Option<PathBuf>,
+    /// Client certificate and its key in one file, PEM, in place of a token
+    #[arg(long, value_name = "FILE")]
+    cert_file: Option<PathBuf>,
     /// Certificate authority of the server, PEM, where the system does not know it
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -62,17 +73,17 @@ impl OptionalConnection {
         self.server.is_some()
     }
 
-    /// Whether there is a token to talk to a server with.
+    /// Whether there is a token, or a certificate, to talk to a server with.
     pub(super) fn has_token(&self) -> bool {
-        self.token_file.is_some()
+        self.token_file.is_some() || self.cert_file.is_some()
     }
 
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let Some(token_file) = self.token_file.clone() else {
+        if !self.has_token() {
             bail!(Misused(
                 "a server is asked with a token: name its file with --token-file".to_owned()
             ));
-        };
+        }
         let named = self
             .server
             .clone()
@@ -80,7 +91,8 @@ impl OptionalConnection {
         let server = named.unwrap_or_else(|| DEFAULT_SERVER.to_owned());
         let connection = Connection {
             server,
-            token_file,
+            token_file: self.token_file.clone(),
+            cert_file: self.cert_file.clone(),
             ca_file: self.ca_file.clone(),
         };
         connection.client()
@@ -91,7 +103,7 @@ impl OptionalConnection {
 pub(super) struct Client {
     agent: Agent,
     server: String,
-    token: Token,
+    credential: Credential,
 }
 
 /// A problem document, as far as people are told of it.
@@ -154,20 +166,22 @@ impl NotRegistered {
 
 impl Connection {
     pub(super) fn client(&self) -> anyhow::Result<Client> {
-        let file = self.token_file.display();
-        let text = zeroize::Zeroizing::new(
-            std::fs::read_to_string(&self.token_file).with_context(|| format!("token file {file}"))?,
-        );
-        let token = text
-            .trim()
-            .parse()
-            .with_context(|| format!("token file {file}"))?;
-        Client::new(&self.server, token, self.ca_file.as_ref())
+        // Where one was named, the environment's token is for other servers.
+        let credential = match (&self.cert_file, &self.token_file) {
+            (Some(path), _) => Credential::certificate(path)?,
+            (None, Some(path)) => Credential::token(path)?,
+            (None, None) => bail!(Misused("name a token's file with --token-file".to_owned())),
+        };
+        Client::new(&self.server, credential, self.ca_file.as_ref())
     }
 }
 
 impl Client {
-    pub(super) fn new(server: &str, token: Token, ca_file: Option<&PathBuf>) -> anyhow::Result<Self> {
+    pub(super) fn new(
+        server: &str,
+        credential: Credential,
+        ca_file: Option<&PathBuf>,
+    ) -> anyhow::Result<Self> {
         let roots = match ca_file {
             None => RootCerts::PlatformVerifier,
             Some(path) => {
@@ -185,6 +199,9 @@ impl Client {
             }
         };
         let plain = server.starts_with("http://");
+        if plain && matches!(credential, Credential::Certificate(_)) {
+            bail!("{server}: a client certificate is shown over https:// only");
+        }
         if plain && !crate::kds::is_acceptable_url(server) {
             bail!("{server}: a token is sent over https:// only; http:// is for a loopback address");
         }
@@ -197,6 +214,7 @@ impl Client {
                 TlsConfig::builder()
                     .provider(TlsProvider::NativeTls)
                     .root_certs(roots)
+                    .client_cert(credential.at_connection())
                     .build(),
             );
         if plain {
@@ -206,13 +224,13 @@ impl Client {
         Ok(Self {
             agent: config.build().new_agent(),
             server,
-            token,
+            credential,
         })
     }
 
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         let url = format!("{}{path}", self.server);
-        let request = self.agent.get(&url).header("authorization", self.authorization());
+        let request = self.credential.in_request(self.agent.get(&url));
         self.read(request.call().map_err(|e| self.unreachable(&e))?)
     }
 
@@ -232,10 +250,7 @@ impl Client {
     pub(super) fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
         let url = format!("{}{path}", self.server);
         let bytes = zeroize::Zeroizing::new(serde_json::to_vec(body)?);
-        let request = self
-            .agent
-            .post(&url)
-            .header("authorization", self.authorization());
+        let request = self.credential.in_request(self.agent.post(&url));
         let request = request.header("content-type", "application/json");
         self.read(request.send(bytes.as_slice()).map_err(|e| self.unreachable(&e))?)
     }
@@ -243,17 +258,14 @@ impl Client {
     pub(super) fn put<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
         let url = format!("{}{path}", self.server);
         let bytes = zeroize::Zeroizing::new(serde_json::to_vec(body)?);
-        let request = self.agent.put(&url).header("authorization", self.authorization());
+        let request = self.credential.in_request(self.agent.put(&url));
         let request = request.header("content-type", "application/json");
         self.read(request.send(bytes.as_slice()).map_err(|e| self.unreachable(&e))?)
     }
 
     pub(super) fn delete(&self, path: &str) -> anyhow::Result<()> {
         let url = format!("{}{path}", self.server);
-        let request = self
-            .agent
-            .delete(&url)
-            .header("authorization", self.authorization());
+        let request = self.credential.in_request(self.agent.delete(&url));
         self.bytes(request.call().map_err(|e| self.unreachable(&e))?)?;
         Ok(())
     }
@@ -261,12 +273,8 @@ impl Client {
     /// What is not JSON.
     pub(super) fn download(&self, path: &str) -> anyhow::Result<Vec<u8>> {
         let url = format!("{}{path}", self.server);
-        let request = self.agent.get(&url).header("authorization", self.authorization());
+        let request = self.credential.in_request(self.agent.get(&url));
         self.bytes(request.call().map_err(|e| self.unreachable(&e))?)
-    }
-
-    fn authorization(&self) -> String {
-        format!("Bearer {}", self.token.expose())
     }
 
     fn unreachable(&self, error: &ureq::Error) -> anyhow::Error {
@@ -302,6 +310,10 @@ impl Client {
         };
         if problem.errors.is_empty() {
             bail!(match status.as_u16() {
+                401 if matches!(self.credential, Credential::Certificate(_)) => format!(
+                    "{} gives no role to this certificate: name another with --cert-file, or a token's file with --token-file",
+                    self.server
+                ),
                 401 => format!(
                     "{} does not know this token, or it has expired or was revoked: name the file of a valid one with --token-file",
                     self.server

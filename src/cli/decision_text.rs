@@ -65,7 +65,11 @@ fn circumstances(decision: &Decision) -> Vec<String> {
         lines.extend(row("launch", &launch.to_string()));
     }
     lines.extend(row("phase", decision.phase.as_str()));
-    lines.extend(row("host", &decision.address));
+    let host = match &decision.host_identity {
+        None => decision.address.clone(),
+        Some(identity) => format!("{identity} at {}", decision.address),
+    };
+    lines.extend(row("host", &host));
     if decision.count > 1 {
         lines.extend(row("requests", &format!("{} in this minute", decision.count)));
     }

@@ -153,7 +153,15 @@ pub(super) fn waits(proposal: &Proposal) -> anyhow::Result<()> {
         Change::ResetLimit { binding, secret, to } => {
             format!("to lower the count of {secret} in {} to {to}", written(binding))
         }
-        Change::ApprovalsRequired { people } => format!("to ask for {people} people"),
+        Change::ApprovalsRequired { people, policies } => format!(
+            "to ask for {people} people{}",
+            if *policies {
+                ", also where policies are registered"
+            } else {
+                ""
+            }
+        ),
+        Change::Register { digest } => format!("to register what has the digest {digest}"),
     };
     output::line(&format!(
         "{}  {} proposed {what}; another person makes it so with the same command until {}",

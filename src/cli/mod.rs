@@ -7,6 +7,7 @@ mod approvals;
 mod audit;
 mod checkpoints;
 mod client;
+mod credential;
 mod decision;
 mod decision_text;
 mod demo;

@@ -16,8 +16,9 @@ use super::audit::log_key;
 use super::checkpoints::Checkpoints;
 use super::{Ended, output};
 use crate::config::{Config, ExtraRoot};
-use crate::domain::SystemClock;
+use crate::domain::{Clock as _, SystemClock};
 use crate::http;
+use crate::identity::Identities;
 use crate::isolation::{Launcher, Workers};
 use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
@@ -231,12 +232,15 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         ..Limits::default()
     };
     let launcher = Launcher::this_program(config.policy.worker_memory_mib);
+    let clients = config.tls.as_ref().map_or(&[][..], |tls| &tls.clients);
+    let identities = Identities::start(&config.identity_providers, clients, SystemClock.now())?;
     let parts = Parts {
         store: Arc::new(store),
         evaluator: Arc::new(Workers::new(launcher, workers, limits)),
         sealer,
         roots,
         ceks,
+        identities,
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
     };

@@ -42,6 +42,7 @@ pub(super) enum TokenVerb {
         policy-author  makes policies the active ones, and reads what they decided\n  \
         approver       confirms holds\n  \
         auditor        reads decisions, policies and lists, never values, and changes nothing\n  \
+        host           a hypervisor, which says who it is when it launches a workload; nothing else\n  \
         admin          the server's: makes owners, and tokens of any owner; sees no owner's objects")]
 pub(super) struct Create {
     /// What to call the token

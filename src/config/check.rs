@@ -60,6 +60,7 @@ impl Config {
                 message: "must be https://…; http:// is for a loopback address only".to_owned(),
             });
         }
+        self.check_identities()?;
         self.check_log()
     }
 

@@ -118,13 +118,16 @@ impl Config {
 
     /// Makes relative paths relative to the file that named them.
     fn resolve(&mut self, folder: &Path) {
-        let tls = self
-            .tls
-            .iter_mut()
-            .flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        let tls = self.tls.iter_mut().flat_map(|tls| {
+            let asked = [&mut tls.client_ca, &mut tls.client_crl].into_iter().flatten();
+            [&mut tls.certificate, &mut tls.key].into_iter().chain(asked)
+        });
+        let keys = self.identity_providers.iter_mut();
+        let keys = keys.filter_map(|provider| provider.jwks.file.as_mut());
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
         let log = self.audit.checkpoint_file.iter_mut();
-        for path in self.key_file.iter_mut().chain(tls).chain(roots).chain(log) {
+        let all = self.key_file.iter_mut().chain(tls).chain(roots);
+        for path in all.chain(keys).chain(log) {
             *path = folder.join(&*path);
         }
     }

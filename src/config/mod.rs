@@ -6,6 +6,7 @@
 //! those of variables and flags to the working directory.
 
 mod check;
+mod identity;
 mod load;
 
 use std::net::{IpAddr, SocketAddr};
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::launch::LaunchBounds;
 
+pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
 pub use load::ConfigError;
 
 /// The server's configuration.
@@ -36,6 +38,8 @@ pub struct Config {
     pub trusted_proxies: Vec<IpAddr>,
     /// Trust roots besides AMD's. A platform under one proves nothing about hardware.
     pub danger_extra_roots: Vec<ExtraRoot>,
+    /// Identity providers whose tokens (JWT) are as good as tokens of this server.
+    pub identity_providers: Vec<IdentityProvider>,
     /// Launches: how long they wait, how many, how often they may fail.
     pub launch: LaunchConfig,
     /// AMD's key distribution service.
@@ -48,7 +52,7 @@ pub struct Config {
     pub log: String,
 }
 
-/// Certificate and key for HTTPS, both PEM.
+/// Certificate and key for HTTPS, and whose client certificates count; all files PEM.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -56,6 +60,16 @@ pub struct Tls {
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
+    /// The authorities of client certificates. With it clients are asked for one; who has none comes in without.
+    #[serde(default)]
+    pub client_ca: Option<PathBuf>,
+    /// The authorities' revocation lists, which are read at the start and must be there for each. Once a list has
+    /// expired, no certificate is accepted.
+    #[serde(default)]
+    pub client_crl: Option<PathBuf>,
+    /// Which certificate has which role. The first that fits counts; who fits none is refused.
+    #[serde(default)]
+    pub clients: Vec<ClientRule>,
 }
 
 /// A trust root that is not AMD's.
@@ -155,6 +169,7 @@ impl Default for Config {
             danger_plaintext_http: false,
             trusted_proxies: Vec::new(),
             danger_extra_roots: Vec::new(),
+            identity_providers: Vec::new(),
             launch: LaunchConfig::default(),
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::launch::Binding;
 use super::revision::By;
-use super::{Name, Time};
+use super::{HexDigest, Name, Time};
 
 /// How long the word of the first of two people counts.
 pub const PATIENCE: Duration = Duration::from_secs(24 * 3600);
@@ -48,6 +48,14 @@ pub enum Change {
     ApprovalsRequired {
         /// 1 or 2.
         people: u8,
+        /// Whether also for registering what decides over releases.
+        #[serde(default)]
+        policies: bool,
+    },
+    /// To register what decides over releases: a bundle, bound policies, workloads, key sets, signing keys.
+    Register {
+        /// Of what is to be registered.
+        digest: HexDigest,
     },
 }
 
@@ -89,6 +97,9 @@ pub struct Approvals {
     pub number: u64,
     /// 1, or 2: never the same person twice.
     pub approvals_required: u8,
+    /// Whether as many register what decides over releases: bundles, bound policies, workloads, key sets, signing keys.
+    #[serde(default)]
+    pub policies: bool,
     /// Who wanted it, the first of them first.
     pub words: Vec<Word>,
 }
@@ -98,6 +109,7 @@ impl Default for Approvals {
         Self {
             number: 0,
             approvals_required: 1,
+            policies: false,
             words: Vec::new(),
         }
     }

@@ -31,6 +31,9 @@ pub struct Decision {
     pub count: u64,
     /// Address of the host that asked.
     pub address: String,
+    /// What it identified itself as; none where it did not, or as another owner's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_identity: Option<String>,
     /// The secrets that were asked for.
     pub secrets: Vec<Name>,
     /// Released secrets with their versions.

@@ -8,6 +8,7 @@ pub mod bytes;
 pub mod decision;
 pub mod etag;
 pub mod hold;
+pub mod host_name;
 pub mod launch;
 pub mod name;
 pub mod object;
@@ -21,6 +22,7 @@ pub mod workload;
 
 pub use bytes::{Base64, Base64Bytes, FlexDigest, Hex, HexDigest};
 pub use decision::{Decision, Outcome};
+pub use host_name::HostName;
 pub use launch::{Launch, LaunchState};
 pub use name::{Name, NameError};
 pub use revision::Revision;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::{Base64Bytes, FlexDigest, HexDigest, Name};
+use super::{Base64Bytes, FlexDigest, HexDigest, HostName, Name};
 use crate::sev::authority::Product;
 use crate::sev::policy::Scheme;
 
@@ -198,6 +198,12 @@ pub struct WorkloadObject {
     /// How often each secret may be released to it before an owner must confirm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_releases: Option<u64>,
+    /// Whether a host must have identified itself, at launch and at validation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_host_identity: bool,
+    /// The only hosts that may launch it: `token/NAME`, `certificate/NAME` or `PROVIDER/SUBJECT`. Empty: any host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostName>,
     /// Its secrets, in order.
     pub secrets: Vec<Name>,
     /// Policies bound to it.

@@ -22,22 +22,25 @@ pub enum Role {
     Approver,
     /// Reads decisions, policies and lists, never values, and changes nothing.
     Auditor,
+    /// A hypervisor: says which host asks to launch a workload, and may call nothing that is an owner's.
+    Host,
 }
 
 /// A text that names no role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected admin, owner, secret-writer, policy-author, approver or auditor")]
+#[error("expected admin, owner, secret-writer, policy-author, approver, auditor or host")]
 pub struct RoleError;
 
 impl Role {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Admin,
         Self::Owner,
         Self::SecretWriter,
         Self::PolicyAuthor,
         Self::Approver,
         Self::Auditor,
+        Self::Host,
     ];
 
     /// The word, as in JSON.
@@ -50,6 +53,7 @@ impl Role {
             Self::PolicyAuthor => "policy-author",
             Self::Approver => "approver",
             Self::Auditor => "auditor",
+            Self::Host => "host",
         }
     }
 
@@ -59,7 +63,7 @@ impl Role {
         match self {
             Self::Admin => true,
             Self::Owner => other != Self::Admin,
-            Self::SecretWriter | Self::PolicyAuthor | Self::Approver | Self::Auditor => false,
+            Self::SecretWriter | Self::PolicyAuthor | Self::Approver | Self::Auditor | Self::Host => false,
         }
     }
 }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::once::Once;
-use super::{Name, Role, Time};
+use super::{HexDigest, Name, Role, Time};
 
 const PREFIX: &str = "kw_";
 
@@ -23,19 +23,76 @@ pub struct Token(Zeroizing<String>);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct TokenHash(pub [u8; 32]);
 
-/// Who a valid token belongs to.
+/// By what a caller was known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// A token of this server.
+    Token,
+    /// A token of an identity provider.
+    Jwt {
+        /// The provider, by its own name: `iss`.
+        issuer: String,
+        /// Whom it spoke for: `sub`.
+        subject: String,
+    },
+    /// A client certificate.
+    Certificate {
+        /// SHA-256 of the certificate.
+        fingerprint: HexDigest,
+        /// Its subject.
+        subject: String,
+    },
+}
+
+/// Who a valid token, or what is as good as one, belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The owner; none for the server's administrators.
+    /// The owner; none for the server's administrators, and for hosts that count for every owner.
     pub owner: Option<Name>,
-    /// The token, for records of what was done with it.
+    /// The token, for records of what was done with it. Where there is none, a UUID of the name: the same at each
+    /// request, so that records of one caller belong together.
     pub token: Uuid,
-    /// What the token is called.
+    /// What the token is called; `provider/subject` or `certificate/name` where there is none.
     pub name: String,
     /// What it may do.
     pub role: Role,
     /// What is to be done once, where the caller says so.
     pub once: Option<Once>,
+    /// By what the caller was known.
+    pub proof: Proof,
+}
+
+impl Identity {
+    /// One whom somebody else vouches for.
+    #[must_use]
+    pub fn vouched(owner: Option<Name>, name: String, role: Role, proof: Proof) -> Self {
+        Self {
+            token: derived(&name),
+            owner,
+            name,
+            role,
+            proof,
+            once: None,
+        }
+    }
+
+    /// What policies see as `input.host.identity`: where the name comes from is part of it, so that no provider
+    /// and no owner names a host of another's.
+    #[must_use]
+    pub fn as_host(&self) -> String {
+        match self.proof {
+            Proof::Token => format!("token/{}", self.name),
+            Proof::Jwt { .. } | Proof::Certificate { .. } => self.name.clone(),
+        }
+    }
+}
+
+/// A UUID (version 8) that is the name's.
+fn derived(name: &str) -> Uuid {
+    let mut bytes = [0; 16];
+    let hash = sha256(&[b"keyward identity\0", name.as_bytes()].concat());
+    bytes.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// One who acts on an owner's objects.
@@ -45,12 +102,14 @@ pub struct Caller {
     pub owner: Name,
     /// The token, for records of what was done with it.
     pub token: Uuid,
-    /// What the token is called.
+    /// What the token is called; `provider/subject` or `certificate/name` where there is none.
     pub name: String,
     /// What it may do.
     pub role: Role,
     /// What is to be done once, where the caller says so.
     pub once: Option<Once>,
+    /// By what the caller was known.
+    pub proof: Proof,
 }
 
 /// A token as it is listed: everything but its text.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{HexDigest, Name};
+use super::{HexDigest, HostName, Name};
 use crate::sev::authority::Product;
 use crate::sev::launch_digest::VmsaVariant;
 use crate::sev::policy::Scheme;
@@ -43,6 +43,12 @@ pub struct Workload {
     /// How often each of its secrets may be released to it before an owner must confirm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_releases: Option<u64>,
+    /// Whether a host must have identified itself, at launch and at validation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub require_host_identity: bool,
+    /// The only hosts that may launch it: `token/NAME`, `certificate/NAME` or `PROVIDER/SUBJECT`. Empty: any host.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostName>,
     /// Its secrets, in the order in which the guest finds them.
     pub secrets: Vec<Name>,
     /// The owner's policies bound to it. `keyward.workload` is bound besides, always.
@@ -102,6 +108,12 @@ pub struct ImageFacts {
 }
 
 impl Workload {
+    /// Whether hosts without an identity are turned away.
+    #[must_use]
+    pub fn wants_host_identity(&self) -> bool {
+        self.require_host_identity || !self.hosts.is_empty()
+    }
+
     /// Whether it names what may run: then no other launch digest is accepted.
     #[must_use]
     pub fn names_digests(&self) -> bool {

@@ -6,11 +6,14 @@ use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest, web};
 
-use super::State;
+use zeroize::Zeroizing;
+
 use super::problem::{Kind, Problem};
 use super::roles::{self, Who};
+use super::{RequestId, State, tls};
 use crate::domain::Role;
 use crate::domain::token::{Caller, Identity, Token};
+use crate::identity::{ClientCertificate, Identities, Unproved};
 
 /// Lets a request through to its handler, or answers it: the one place where [`roles`] is asked.
 pub(super) async fn gate(
@@ -41,6 +44,7 @@ async fn admitted(request: &HttpRequest) -> Result<Option<Identity>, Problem> {
     let allowed = match roles::who(request.method().as_str(), &path) {
         None => return Err(Problem::not_allowed(&roles::methods(&path))),
         Some(Who::Anybody) => return Ok(None),
+        Some(Who::Hosts) => return host(request).await,
         Some(Who::Roles(allowed)) => allowed,
     };
     let identity = authenticated(request).await?;
@@ -51,22 +55,79 @@ async fn admitted(request: &HttpRequest) -> Result<Option<Identity>, Problem> {
     }
 }
 
-/// Whose the request's bearer token is.
-async fn authenticated(request: &HttpRequest) -> Result<Identity, Problem> {
-    let header = request.headers().get(AUTHORIZATION);
-    let header = header.and_then(|value| value.to_str().ok());
-    let (scheme, text) = header
-        .and_then(|text| text.split_once(' '))
-        .ok_or_else(unauthorized)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(unauthorized());
+/// What a caller shows to say who it is.
+enum Credential {
+    Token(Token),
+    Jwt(Zeroizing<String>),
+    Certificate(ClientCertificate),
+}
+
+impl Credential {
+    /// What there is in a request: its `Authorization`, or else the certificate of its connection.
+    ///
+    /// # Errors
+    /// What there is can't be a credential. It is never passed over for another.
+    fn of(request: &HttpRequest) -> Result<Option<Self>, Problem> {
+        let mut headers = request.headers().get_all(AUTHORIZATION);
+        let Some(header) = headers.next() else {
+            return match tls::shown(request) {
+                None => Ok(None),
+                Some(certificate) => certificate
+                    .map(Self::Certificate)
+                    .map(Some)
+                    .ok_or_else(unauthorized),
+            };
+        };
+        let header = header.to_str().ok().filter(|_| headers.next().is_none());
+        let (scheme, text) = header
+            .and_then(|text| text.split_once(' '))
+            .ok_or_else(unauthorized)?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(unauthorized());
+        }
+        let text = text.trim();
+        if Identities::is_jwt(text) {
+            return Ok(Some(Self::Jwt(Zeroizing::new(text.to_owned()))));
+        }
+        let token = text.parse().map_err(|_| unauthorized())?;
+        Ok(Some(Self::Token(token)))
     }
-    let token: Token = text.trim().parse().map_err(|_| unauthorized())?;
+}
+
+/// Who calls.
+async fn authenticated(request: &HttpRequest) -> Result<Identity, Problem> {
+    let shown = Credential::of(request)?.ok_or_else(unauthorized)?;
+    proved(request, shown).await
+}
+
+/// Which host calls, if it says so; who shows what is not valid is turned away, so that a host whose token has
+/// ended learns it. Whoever is no host asks like anybody.
+async fn host(request: &HttpRequest) -> Result<Option<Identity>, Problem> {
+    let Some(shown) = Credential::of(request)? else {
+        return Ok(None);
+    };
+    let identity = proved(request, shown).await?;
+    Ok(Some(identity).filter(|identity| identity.role == Role::Host))
+}
+
+async fn proved(request: &HttpRequest, shown: Credential) -> Result<Identity, Problem> {
     let state = request.app_data::<web::Data<State>>();
     let state = state.ok_or_else(|| Problem::new(Kind::Unavailable, "the server is starting"))?;
     let service = state.service.clone();
-    let found = web::block(move || service.identify(&token)).await??;
-    found.ok_or_else(unauthorized)
+    let found = web::block(move || match shown {
+        Credential::Token(token) => {
+            let unknown = || Unproved("no valid token has this text".to_owned());
+            service.identify(&token).map(|found| found.ok_or_else(unknown))
+        }
+        Credential::Jwt(text) => service.identify_jwt(&text),
+        Credential::Certificate(certificate) => service.identify_certificate(&certificate),
+    });
+    found.await??.map_err(|why| {
+        // The caller is not told: who tries tokens would learn how near they are.
+        let id = request.extensions().get::<RequestId>().map(|id| id.0);
+        log::info!(request_id:% = id.unwrap_or_default(); "the caller is unknown: {why}");
+        unauthorized()
+    })
 }
 
 fn unauthorized() -> Problem {
@@ -76,7 +137,7 @@ fn unauthorized() -> Problem {
     )
 }
 
-/// The token is valid, and not for this.
+/// The caller is known, and may not do this.
 pub(super) fn forbidden(allowed: &[Role], name: &str, has: Role) -> Problem {
     let mut needed = allowed.iter().map(|role| role.as_str()).collect::<Vec<_>>();
     let last = needed.pop().unwrap_or("none there is");
@@ -89,6 +150,11 @@ pub(super) fn forbidden(allowed: &[Role], name: &str, has: Role) -> Problem {
         Kind::Forbidden,
         format!("this needs the role {needed}; the token {name} has the role {has}"),
     )
+}
+
+/// The host that was let through, if it proved who it is.
+pub(super) fn host_identity(request: &HttpRequest) -> Option<Identity> {
+    request.extensions().get::<Identity>().cloned()
 }
 
 /// Who was let through.
@@ -119,6 +185,7 @@ pub(super) fn of_owner(identity: Identity) -> Result<Caller, Problem> {
         name,
         role,
         once,
+        proof,
     } = identity;
     match owner {
         Some(owner) => Ok(Caller {
@@ -127,6 +194,7 @@ pub(super) fn of_owner(identity: Identity) -> Result<Caller, Problem> {
             name,
             role,
             once,
+            proof,
         }),
         None => Err(forbidden(&[Role::Owner], &name, role)),
     }

@@ -114,6 +114,9 @@ pub struct ResetReply {
 pub struct ApprovalsBody {
     /// 1 or 2.
     pub approvals_required: u8,
+    /// Whether as many register what decides over releases: bundles, bound policies, workloads, key sets, signing keys.
+    #[serde(default)]
+    pub policies: bool,
     /// Why, at most 4096 bytes.
     pub reason: String,
 }
@@ -318,8 +321,8 @@ async fn require(state: web::Data<State>, request: HttpRequest, payload: web::Pa
         let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
         let done = on_thread(&state, move |service| {
             let body: ApprovalsBody = body::parse(&bytes)?;
-            let people = body.approvals_required;
-            let done = service.require_approvals(&caller, people, &body.reason, &precondition)?;
+            let (people, policies) = (body.approvals_required, body.policies);
+            let done = service.require_approvals(&caller, people, policies, &body.reason, &precondition)?;
             let (changed, proposal) = taken(done)?;
             let approvals = match changed {
                 Some(changed) => changed,

@@ -275,7 +275,7 @@ async fn do_validate(
         },
         launch_digest: body.launch_digest.map(Hex::from),
         secrets: body.secrets,
-        idempotency: key.map(|key| (key, Hex(sha256(&bytes)))),
+        idempotency: key.map(|key| (key, host.request_hash(&bytes))),
     };
     let reply = on_thread(state, move |service| {
         service.validate(uuid, &host, &asked).map_err(Problem::from)
@@ -392,7 +392,8 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<Hex<32>>, Problem> {
 
 fn host(request: &HttpRequest, state: &web::Data<State>) -> Result<Host, Problem> {
     let address = peer(request, &state.trusted_proxies)?;
-    Ok(Host { address })
+    let identity = auth::host_identity(request);
+    Ok(Host { address, identity })
 }
 
 fn member(name: &str, why: &str) -> Problem {

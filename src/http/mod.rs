@@ -10,6 +10,7 @@ mod audit;
 mod auth;
 mod body;
 mod bundles;
+mod evaluation;
 mod holds;
 mod host;
 mod once;
@@ -116,6 +117,7 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
             .clamp(2, 16),
     )
     .max_connections(4096)
+    .on_connect(tls::remember)
     .client_request_timeout(REQUEST_TIMEOUT)
     // Whoever starts it decides what ends it.
     .disable_signals()

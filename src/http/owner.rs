@@ -15,7 +15,7 @@ use super::page::{self, Cursor, Page};
 use super::problem::{Kind, Problem};
 use super::read::{listed, one, precondition};
 pub(super) use super::read::{nothing, read, read_by, read_one};
-use super::{State, apply, audit, auth, body, bundles, holds, signing_keys, tokens};
+use super::{State, apply, audit, auth, body, bundles, evaluation, holds, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -60,6 +60,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                     .route(web::delete().to(delete_workload)),
             )
             .configure(bundles::routes)
+            .configure(evaluation::routes)
             .configure(signing_keys::routes)
             .configure(tokens::routes)
             .configure(audit::routes)

@@ -234,6 +234,8 @@ impl From<RegisterError> for Problem {
             },
             RegisterError::Conflict(_) => Self::new(Kind::Conflict, detail),
             RegisterError::Forbidden(_) => Self::new(Kind::Forbidden, detail),
+            RegisterError::Proposed(_) => Self::new(Kind::ApprovalRequired, detail),
+            RegisterError::Alone(_) => Self::new(Kind::WrongState, detail),
             RegisterError::NotFound => Self::new(Kind::NotFound, detail),
             RegisterError::Precondition(_) => Self::new(Kind::PreconditionFailed, detail),
             RegisterError::Busy => Self::new(Kind::Unavailable, detail),

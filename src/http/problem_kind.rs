@@ -12,6 +12,7 @@ pub(super) enum Kind {
     Forbidden,
     Denied,
     ConfirmationRequired,
+    ApprovalRequired,
     NotFound,
     MethodNotAllowed,
     LaunchUsed,
@@ -28,12 +29,13 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-const KINDS: [Kind; 19] = [
+const KINDS: [Kind; 20] = [
     Kind::Malformed,
     Kind::Unauthorized,
     Kind::Forbidden,
     Kind::Denied,
     Kind::ConfirmationRequired,
+    Kind::ApprovalRequired,
     Kind::NotFound,
     Kind::MethodNotAllowed,
     Kind::LaunchUsed,
@@ -64,7 +66,7 @@ impl Kind {
                 "unauthorized",
                 401,
                 "A valid token is needed",
-                "Send `Authorization: Bearer …` with a token that has not expired and was not revoked. `keyward init` and `keyward token create` make them.",
+                "Send `Authorization: Bearer …` with a token that has not expired and was not revoked. `keyward init` and `keyward token create` make them. A token of an identity provider, or a client certificate, does as well where the server's configuration gives it a role. A host may come without; what it shows must be valid.",
             ),
             Self::Forbidden => (
                 "forbidden",
@@ -83,6 +85,12 @@ impl Kind {
                 403,
                 "The release waits for the owner",
                 "Every policy allows the release, but as many were made as the owner permitted. The owner can confirm the hold; then the same request succeeds while the launch has not expired. Try again after `Retry-After`.",
+            ),
+            Self::ApprovalRequired => (
+                "approval-required",
+                403,
+                "Another person must send the same",
+                "The owner asks for two people where policies, workloads, key sets and signing keys are registered. What was sent is kept as a proposal for a day and changes nothing. Another person, with a token of another name, sends the same: then it is registered. `keyward limits list` shows what is proposed.",
             ),
             Self::NotFound => (
                 "not-found",

@@ -21,6 +21,8 @@ pub struct Endpoint {
 pub enum Who {
     /// Anybody, without a token: what hosts and monitors ask for.
     Anybody,
+    /// Anybody, as what is asked decides who may; but who says who it is must prove it.
+    Hosts,
     /// Tokens of these roles.
     Roles(&'static [Role]),
 }
@@ -50,8 +52,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("HEAD", "/problems/{name}", Who::Anybody),
     row("GET", "/openapi.json", Who::Anybody),
     row("HEAD", "/openapi.json", Who::Anybody),
-    row("POST", "/vm/{uuid}/launch", Who::Anybody),
-    row("POST", "/vm/{uuid}/validate", Who::Anybody),
+    row("POST", "/vm/{uuid}/launch", Who::Hosts),
+    row("POST", "/vm/{uuid}/validate", Who::Hosts),
     row("POST", "/vm/{uuid}", OWNER),
     row("PUT", "/vm/{uuid}", OWNER),
     // Object by object: [`who_applies`].
@@ -94,6 +96,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("GET", "/v1/decisions", READS_POLICIES),
     row("GET", "/v1/decisions/{id}", READS_POLICIES),
     row("GET", "/v1/decisions/{id}/explanation", READS_POLICIES),
+    row("POST", "/v1/policies/evaluate", READS_POLICIES),
     row("GET", "/v1/holds", READS_HOLDS),
     row("GET", "/v1/holds/{id}", READS_HOLDS),
     row("POST", "/v1/holds/{id}/confirm", APPROVES),

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::object::{SecretBytes, SecretKind};
-use crate::domain::{HexDigest, Name};
+use crate::domain::{HexDigest, HostName, Name};
 use crate::sev::authority::Product;
 use crate::sev::policy::Scheme;
 
@@ -167,6 +167,12 @@ pub struct WorkloadManifest {
     /// How often each secret may be released to it before an owner must confirm.
     #[serde(default)]
     max_releases: Option<u64>,
+    /// Whether a host must have identified itself, at launch and at validation.
+    #[serde(default)]
+    require_host_identity: bool,
+    /// The only hosts that may launch it: `token/NAME`, `certificate/NAME` or `PROVIDER/SUBJECT`. Left out: any host.
+    #[serde(default)]
+    hosts: Vec<HostName>,
     /// Its secrets, in order.
     secrets: Vec<Name>,
     /// Policies bound to it.

@@ -276,6 +276,8 @@ impl Document {
             images,
             cloud_cert,
             max_releases: manifest.max_releases,
+            require_host_identity: manifest.require_host_identity,
+            hosts: manifest.hosts,
             secrets: manifest.secrets,
             policies: manifest.policies,
         })))

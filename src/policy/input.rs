@@ -266,7 +266,7 @@ pub struct Claimed {
 pub struct Host {
     /// The address of the socket's peer.
     pub address: String,
-    /// The name in the host's client certificate; null without one.
+    /// Who the host proved to be: `token/NAME`, `certificate/NAME` or `PROVIDER/SUBJECT`; null where it did not say.
     #[serde(deserialize_with = "nullable")]
     #[schemars(extend("x-null-at" = ["launch", "release"]))]
     pub identity: Option<String>,
@@ -310,6 +310,15 @@ pub struct Registration {
     pub products: Vec<String>,
     /// Whether the owner accepts a SEV policy that lets the host read the guest.
     pub danger_weak_policy: bool,
+    /// Whether a host must have identified itself.
+    #[serde(default)]
+    pub require_host_identity: bool,
+    /// Whether the workload names the hosts that may launch it.
+    #[serde(default)]
+    pub names_hosts: bool,
+    /// Of the hosts that the workload names, the one that asks.
+    #[serde(default)]
+    pub hosts: Vec<String>,
 }
 
 /// The JSON Schema (draft 2020-12) of what owners' policies see; the file `schemas/policy-input.schema.json`.

@@ -332,6 +332,7 @@ impl Draft<'_> {
             reason,
             count: 1,
             address: self.host.address.to_string(),
+            host_identity: self.host.identity_for(&self.context.owner),
             secrets: self.names.to_vec(),
             released: Vec::new(),
             hold: None,

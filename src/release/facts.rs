@@ -129,10 +129,10 @@ impl Facts<'_> {
             claimed: self.claimed_document(),
             host: policy::Host {
                 address: self.host.address.to_string(),
-                identity: None,
+                identity: self.host.identity_for(&self.context.owner),
             },
             releases: releases.into(),
-            registration: Some(registration(self.context, self.attested)),
+            registration: Some(registration(self.context, self.attested, self.host)),
         }
     }
 
@@ -161,8 +161,9 @@ impl From<ReleaseCounts> for policy::Releases {
 }
 
 /// What the workload names, for the built-in policy that holds it to that. Of the launch digests
-/// only those that are attested: there may be a thousand, and this is recorded with each decision.
-fn registration(context: &WorkloadContext, attested: Option<&Attested<'_>>) -> Registration {
+/// only those that are attested, of the hosts only the one that asks: there may be a thousand, and this is
+/// recorded with each decision.
+fn registration(context: &WorkloadContext, attested: Option<&Attested<'_>>, host: &Host) -> Registration {
     let workload = &context.registered.workload;
     let proved = |digest: &HexDigest| attested.is_some_and(|a| a.launch.launch_digest() == &digest.0);
     let computed = context
@@ -187,5 +188,12 @@ fn registration(context: &WorkloadContext, attested: Option<&Attested<'_>>) -> R
         max_releases: workload.max_releases,
         products: workload.products.iter().map(ToString::to_string).collect(),
         danger_weak_policy: workload.danger_weak_policy,
+        require_host_identity: workload.wants_host_identity(),
+        names_hosts: !workload.hosts.is_empty(),
+        hosts: host
+            .identity_for(&context.owner)
+            .filter(|identity| workload.hosts.iter().any(|host| host.as_str() == identity))
+            .into_iter()
+            .collect(),
     }
 }

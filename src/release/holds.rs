@@ -112,6 +112,7 @@ impl Service {
         &self,
         caller: &Caller,
         people: u8,
+        policies: bool,
         reason: &str,
         precondition: &Precondition,
     ) -> Result<Taken<Approvals>, WordError> {
@@ -121,8 +122,15 @@ impl Service {
                 why: format!("{people} is neither 1 nor 2"),
             });
         }
+        if policies && people < 2 {
+            return Err(WordError::Malformed {
+                member: "policies",
+                why: "it asks for two people where policies are registered, and `approvals_required` for one"
+                    .to_owned(),
+            });
+        }
         let word = self.word(caller, reason)?;
-        let change = Change::ApprovalsRequired { people };
+        let change = Change::ApprovalsRequired { people, policies };
         Ok(self
             .store()
             .require_approvals(&caller.owner, &change, precondition, &word, &self.act(caller))?)

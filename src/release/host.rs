@@ -2,8 +2,10 @@
 
 use std::net::IpAddr;
 
+use openssl::sha::sha256;
 use uuid::Uuid;
 
+use crate::domain::token::Identity;
 use crate::domain::{Hex, HexDigest, Name, Time};
 use crate::sev::SessionBlob;
 use crate::sev::certificate::Certificate;
@@ -15,9 +17,29 @@ use crate::sev::policy::{Scheme, SevPolicy};
 pub struct Host {
     /// The peer's address.
     pub address: IpAddr,
+    /// Who it proved to be, with role `host`; none: it did not say.
+    pub identity: Option<Identity>,
 }
 
 impl Host {
+    /// What an owner, its policies and its records are told of who it is: nothing, where another owner vouches for it.
+    #[must_use]
+    pub fn identity_for(&self, owner: &Name) -> Option<String> {
+        let identity = self.identity.as_ref()?;
+        let counts = identity.owner.as_ref().is_none_or(|whose| whose == owner);
+        counts.then(|| identity.as_host())
+    }
+
+    /// Hash of a request, and of the host that sent it where that proved who it is: an answer is given again to nobody
+    /// but the host that got it.
+    #[must_use]
+    pub fn request_hash(&self, body: &[u8]) -> HexDigest {
+        match &self.identity {
+            None => Hex(sha256(body)),
+            Some(identity) => Hex(sha256(&[&sha256(identity.as_host().as_bytes()), body].concat())),
+        }
+    }
+
     /// What bounds are kept for: the address, and for IPv6 its /64, as one host has a whole one.
     #[must_use]
     pub fn bucket(&self) -> String {

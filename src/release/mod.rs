@@ -9,11 +9,13 @@ mod binding;
 mod budget;
 mod bundles;
 mod decide;
+mod evaluation;
 mod explanation;
 mod facts;
 pub mod floor;
 mod holds;
 pub mod host;
+mod identities;
 mod launch;
 mod platform;
 mod refusals;
@@ -31,6 +33,7 @@ use uuid::Uuid;
 
 use crate::domain::launch::LaunchBounds;
 use crate::domain::{Clock, Name, Time};
+use crate::identity::Identities;
 use crate::kds::CekSource;
 use crate::policy::{Evaluator, PreparedBundle};
 use crate::sealing::{SealError, Sealer};
@@ -43,6 +46,7 @@ use refusals::Refusals;
 use turns::Turns;
 use uses::Uses;
 
+pub use evaluation::{DryRun, Evaluation, EvaluationFault};
 pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
 pub use holds::WordError;
@@ -85,6 +89,8 @@ pub struct Parts {
     pub evaluator: Arc<dyn Evaluator>,
     /// Where unsigned CEKs are completed.
     pub ceks: Arc<dyn CekSource>,
+    /// Who vouches for callers without a token.
+    pub identities: Identities,
     /// The present.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
@@ -193,7 +199,7 @@ impl Service {
         Ok(names)
     }
 
-    /// Forgets what has had its time and writes down what was only kept in memory so far: refusals that were
+    /// Forgets what has had its time, asks identity providers for their keys where it is time to, and writes down what was only kept in memory so far: refusals that were
     /// counted, and when tokens were used.
     ///
     /// # Errors
@@ -202,6 +208,7 @@ impl Service {
         let now = self.parts.clock.now();
         self.refusals.flush(self.store())?;
         self.uses.flush(self.store(), now)?;
+        self.parts.identities.refresh(now);
         while self.store().sweep(now)? {}
         Ok(())
     }

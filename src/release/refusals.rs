@@ -182,6 +182,7 @@ fn first(refused: Refused<'_>, others: bool, now: Time) -> Decision {
         reason,
         count: 1,
         address: refused.host.address.to_string(),
+        host_identity: refused.host.identity_for(&refused.context.owner),
         secrets: Vec::new(),
         released: Vec::new(),
         hold: None,

@@ -133,7 +133,7 @@ impl Service {
     /// See [`TokenError`]; nothing was made.
     pub fn create_token(&self, by: &Identity, new: NewToken) -> Result<(Token, TokenEntry), TokenError> {
         let entry = new.entry(by.role, by.owner.as_ref(), self.parts.clock.now())?;
-        let word = matches!(entry.role, Role::Owner | Role::Approver);
+        let word = matches!(entry.role, Role::Owner | Role::Approver | Role::PolicyAuthor);
         if let (true, Role::Owner, Some(owner)) = (word, by.role, &entry.owner)
             && self.store().approvals(owner)?.approvals_required > 1
         {

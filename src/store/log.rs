@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::audit::proof::Head;
 use crate::audit::record::AuditRecord;
+use crate::domain::approval::{Change, Word};
 use crate::domain::{HexDigest, Name, Time};
 
 /// An act, with what the audit log says of it.
@@ -22,6 +23,16 @@ pub struct Recorded<T> {
     pub what: T,
     /// What is recorded of it, in this order.
     pub records: Vec<AuditRecord>,
+}
+
+/// What two people must want where the owner asks for that.
+pub struct Guarded {
+    /// What they must agree on.
+    pub change: Change,
+    /// The word of who wants it now.
+    pub word: Word,
+    /// What is recorded where that is the first.
+    pub proposed: AuditRecord,
 }
 
 /// A record in its place.

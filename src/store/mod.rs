@@ -27,7 +27,7 @@ use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
-pub use log::{AuditLog, Recorded};
+pub use log::{AuditLog, Guarded, Recorded};
 pub use pages::{DecisionPage, DecisionQuery};
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
@@ -162,11 +162,18 @@ pub trait Store: Tokens + HoldStore + AuditLog + once::OnceStore {
     /// When the store fails, or something stored is damaged.
     fn owner_state(&self, owner: &Name) -> Result<OwnerState, StoreError>;
 
-    /// Writes changes that were validated on `generation`, all or none.
+    /// Writes changes that were validated on `generation`, all or none. Where they are guarded, and the owner asks for
+    /// two people who register: the first one's word is kept as a proposal, and nothing else is written.
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
-    fn apply(&self, owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError>;
+    fn apply(
+        &self,
+        owner: &Name,
+        generation: i64,
+        changes: Recorded<ChangeSet>,
+        guarded: Option<Guarded>,
+    ) -> Result<Taken<()>, ApplyError>;
 
     /// A workload and all that its releases depend on, read in one moment.
     ///

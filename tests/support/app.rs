@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use keyward::audit::actor::Act;
 use keyward::audit::key::SignerKey;
+use keyward::config::{IdentityProvider, Tls};
 use keyward::domain::launch::LaunchBounds;
 use keyward::domain::token::Token;
 use keyward::domain::{Clock, Name, Time};
 use keyward::http;
+use keyward::identity::Identities;
 use keyward::isolation::{Launcher, Workers};
 use keyward::kds::{CekSource, NoService};
 use keyward::policy::Limits;
@@ -54,6 +56,9 @@ pub(crate) struct Options {
     pub(crate) ceks: Arc<dyn CekSource>,
     /// Wraps the store, such as by one that fails.
     pub(crate) store: Wrap,
+    /// Who vouches for callers, and what clients are asked over TLS.
+    pub(crate) providers: Vec<IdentityProvider>,
+    pub(crate) tls: Option<Tls>,
     /// ARK that is trusted under the name `test`; none: AMD's roots alone.
     pub(crate) extra_root: Option<Vec<u8>>,
 }
@@ -83,6 +88,8 @@ impl Default for Options {
             workers: 3,
             ceks: Arc::new(NoService),
             store: Box::new(|store| store),
+            providers: Vec::new(),
+            tls: None,
             extra_root: Some(super::ca().ark().as_bytes().to_vec()),
         }
     }
@@ -177,7 +184,7 @@ impl App {
         clock: Arc<TestClock>,
     ) -> Self {
         let service = service(&options, store, &key, &clock);
-        let (handle, thread, base) = serve(service.clone());
+        let (handle, thread, base) = serve(service.clone(), options.tls.clone());
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .proxy(None)
@@ -202,7 +209,7 @@ impl App {
         self.stop();
         let store = SqliteStore::open(self.folder.path(), false).unwrap();
         self.service = service(&self.options, store, &self.key, &self.clock);
-        let (handle, thread, base) = serve(self.service.clone());
+        let (handle, thread, base) = serve(self.service.clone(), self.options.tls.clone());
         (self.handle, self.thread, self.base) = (handle, Some(thread), base);
     }
 
@@ -367,6 +374,12 @@ fn service(
         sealer: Sealer::new(key.clone()),
         roots,
         ceks: options.ceks.clone(),
+        identities: Identities::start(
+            &options.providers,
+            options.tls.as_ref().map_or(&[][..], |tls| &tls.clients),
+            clock.now(),
+        )
+        .unwrap(),
         clock: clock.clone(),
         random: Arc::new(SystemRandom),
     };
@@ -390,9 +403,10 @@ pub(crate) fn bundle(modules: &[(&str, &str)]) -> Value {
     json!({"kind": "PolicyBundle", "files": files})
 }
 
-fn serve(service: Arc<Service>) -> (actix_web::dev::ServerHandle, JoinHandle<()>, String) {
+fn serve(service: Arc<Service>, tls: Option<Tls>) -> (actix_web::dev::ServerHandle, JoinHandle<()>, String) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let base = format!("{scheme}://{}", listener.local_addr().unwrap());
     let (sender, receiver) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
@@ -402,7 +416,7 @@ fn serve(service: Arc<Service>) -> (actix_web::dev::ServerHandle, JoinHandle<()>
                 service,
                 trusted_proxies: vec![loopback],
             };
-            let server = http::serve(listener, None, state).unwrap();
+            let server = http::serve(listener, tls.as_ref(), state).unwrap();
             sender.send(server.handle()).unwrap();
             server.await.unwrap();
         });

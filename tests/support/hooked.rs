@@ -18,9 +18,10 @@ use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::once::{Known, OnceStore};
 use keyward::store::{
-    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, HoldPage,
-    HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, ReleaseCommit, ReleaseCounts,
-    ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens, Verb,
+    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, Guarded,
+    HoldPage, HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, ReleaseCommit,
+    ReleaseCounts, ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens,
+    Verb,
 };
 use uuid::Uuid;
 
@@ -162,7 +163,7 @@ hooked! {
 hooked! {
     Store:
     owner_state(owner: &Name) -> Result<OwnerState, StoreError>;
-    apply(owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError>;
+    apply(owner: &Name, generation: i64, changes: Recorded<ChangeSet>, guarded: Option<Guarded>) -> Result<Taken<()>, ApplyError>;
     workload(uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;
     bundle(owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError>;
     bundles(owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;

@@ -1,10 +1,12 @@
 //! What tests share: a whole server on loopback, a platform to launch guests on, and their short names.
 
 pub(crate) mod app;
+pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod command;
 pub(crate) mod hooked;
 pub(crate) mod host;
+pub(crate) mod idp;
 pub(crate) mod kds;
 pub(crate) mod other;
 pub(crate) mod people;

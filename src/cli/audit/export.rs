@@ -37,10 +37,10 @@ pub(in crate::cli) struct Export {
 
 /// What was written.
 #[derive(Default)]
-struct Written {
-    records: u64,
+pub(in crate::cli) struct Written {
+    pub(in crate::cli) records: u64,
     bare: u64,
-    checkpoints: u64,
+    pub(in crate::cli) checkpoints: u64,
 }
 
 impl Export {
@@ -81,7 +81,8 @@ fn gone(error: &anyhow::Error) -> bool {
     io.is_some_and(|error| error.kind() == ErrorKind::BrokenPipe)
 }
 
-fn write(source: &Source, mut out: impl Write) -> anyhow::Result<Written> {
+/// The log up to its newest checkpoint, as `audit verify` reads it.
+pub(in crate::cli) fn write(source: &Source, mut out: impl Write) -> anyhow::Result<Written> {
     let newest = source.checkpoint()?;
     let key: VerifierKey = newest.key.parse().context("the log's key")?;
     let bar = bar(newest.size);

@@ -1,12 +1,12 @@
 //! `audit …`: the audit log, from a server or a data folder, and offline.
 
-mod export;
+pub(super) mod export;
 mod keys;
 pub(super) mod log_key;
 mod opa;
 mod proof;
-mod source;
-mod verify;
+pub(super) mod source;
+pub(super) mod verify;
 
 use clap::Subcommand;
 

@@ -33,7 +33,7 @@ pub(super) struct Place {
 }
 
 /// A log that can be read.
-pub(super) enum Source {
+pub(in crate::cli) enum Source {
     Server(Client),
     Folder(SqliteStore),
 }
@@ -69,7 +69,7 @@ impl Source {
     }
 
     /// The key that the log says it has.
-    pub(super) fn key(&self) -> anyhow::Result<VerifierKey> {
+    pub(in crate::cli) fn key(&self) -> anyhow::Result<VerifierKey> {
         match self {
             Self::Server(_) => Ok(self.checkpoint()?.key.parse()?),
             Self::Folder(store) => log_key::public(store),

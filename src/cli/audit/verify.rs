@@ -106,7 +106,11 @@ impl Verify {
     }
 }
 
-fn lines(mut read: impl BufRead, mut verifier: Verifier) -> std::io::Result<Result<Verified, VerifyError>> {
+/// The outer error: the lines can't be read; the inner one: they do not verify.
+pub(in crate::cli) fn lines(
+    mut read: impl BufRead,
+    mut verifier: Verifier,
+) -> std::io::Result<Result<Verified, VerifyError>> {
     // One byte more than a line and its newline: what is longer is found to be.
     let most = u64::try_from(MAX_LINE).unwrap_or(u64::MAX).saturating_add(2);
     let mut line = Vec::new();

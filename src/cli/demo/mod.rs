@@ -3,6 +3,7 @@
 //! The owner's side is `examples/first-release`, registered through the owner API as `apply` does it;
 //! the host's side goes over HTTP to a server on loopback; the software PSP plays the hardware.
 
+mod auditor;
 mod story;
 
 use std::fs;
@@ -134,6 +135,9 @@ impl Demo {
             ))?;
         }
         story.stop()?;
+
+        heading("7. The audit log is verified, without the server")?;
+        auditor::visit(folder.path())?;
         output::line(&format!(
             "\nDone in {:.1} s. Nothing is left behind; the same files are in examples/first-release.",
             began.elapsed().as_secs_f32()

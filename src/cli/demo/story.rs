@@ -10,11 +10,14 @@ use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
 use ureq::Agent;
 use uuid::{Uuid, uuid};
+use zeroize::Zeroizing;
 
-use super::say;
+use super::{auditor, say};
+use crate::cli::checkpoints::Checkpoints;
 use crate::cli::client::Client;
+use crate::cli::credential::Credential;
 use crate::cli::{decision_text, init, output, psp, serve};
-use crate::config::{Config, ExtraRoot, KdsConfig};
+use crate::config::{AuditConfig, Config, ExtraRoot, KdsConfig};
 use crate::domain::Base64;
 use crate::domain::decision::Decision;
 use crate::domain::object::Applied;
@@ -69,6 +72,7 @@ pub(super) struct Story {
     pub(super) client: Client,
     platform: Platform,
     handle: actix_web::dev::ServerHandle,
+    checkpoints: Checkpoints,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -120,9 +124,14 @@ impl Story {
                 url: String::new(),
                 ..KdsConfig::default()
             },
+            audit: AuditConfig {
+                checkpoint_file: Some(folder.join(auditor::SEEN)),
+                ..AuditConfig::default()
+            },
             ..Config::default()
         };
         let service = Arc::new(serve::service(&data, &config)?);
+        let checkpoints = Checkpoints::begin(service.clone(), &config)?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let base = format!("http://{}", listener.local_addr()?);
         let (sender, receiver) = std::sync::mpsc::channel();
@@ -147,6 +156,7 @@ impl Story {
             })?;
         let handle = receiver.recv().context("the server did not start")??;
 
+        let token = Credential::Token(Zeroizing::new(token.expose().to_owned()));
         let client = Client::new(&base, token, None)?;
         let objects = manifest::read(&folder.join("example/manifests.yaml"))?.objects;
         let applied: Applied = client.post(
@@ -180,6 +190,7 @@ impl Story {
             client,
             platform,
             handle,
+            checkpoints,
             thread,
         })
     }
@@ -308,7 +319,8 @@ impl Story {
         actix_web::rt::System::new().block_on(stop);
         self.thread
             .join()
-            .map_err(|_| anyhow::anyhow!("the server's thread failed"))
+            .map_err(|_| anyhow::anyhow!("the server's thread failed"))?;
+        self.checkpoints.end()
     }
 }
 

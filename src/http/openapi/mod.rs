@@ -73,7 +73,7 @@ pub(super) async fn document() -> HttpResponse {
 /// The roles that may call it; none: anybody.
 fn roles(endpoint: &Endpoint) -> Option<Vec<&'static str>> {
     match endpoint.who {
-        Who::Anybody => None,
+        Who::Anybody | Who::Hosts => None,
         Who::Roles(roles) => Some(roles.iter().map(|role| role.as_str()).collect()),
     }
 }

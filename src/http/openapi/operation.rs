@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::roles;
 use crate::http::problem::Kind;
-use crate::http::roles::Endpoint;
+use crate::http::roles::{Endpoint, Who};
 
 const JSON: &str = "application/json";
 
@@ -17,6 +17,8 @@ pub(super) struct Operation {
     body: Option<Value>,
     answers: Vec<Answer>,
     problems: Vec<Kind>,
+    /// It is a POST that changes nothing, and needs no idempotency key.
+    only_asks: bool,
 }
 
 /// An answer of success.
@@ -36,7 +38,14 @@ impl Operation {
             body: None,
             answers: Vec::new(),
             problems: Vec::new(),
+            only_asks: false,
         }
+    }
+
+    /// It changes nothing, whatever its method.
+    pub(super) fn only_asks(mut self) -> Self {
+        self.only_asks = true;
+        self
     }
 
     /// It may have this query.
@@ -111,11 +120,21 @@ impl Operation {
             self.problems
                 .extend([Kind::Unauthorized, Kind::Forbidden, Kind::Unavailable]);
         }
-        if (endpoint.method, roles.is_some()) == ("POST", true) && endpoint.path.starts_with("/v1/") {
+        let acts = (endpoint.method, roles.is_some(), self.only_asks) == ("POST", true, false);
+        if acts && endpoint.path.starts_with("/v1/") {
             self.shared.push("IdempotencyKey");
             self.problems
                 .extend([Kind::Malformed, Kind::KeyUsed, Kind::TooManyRequests]);
         }
+        let security = match endpoint.who {
+            Who::Anybody => json!([]),
+            // Who shows nothing is let in too.
+            Who::Hosts => {
+                self.problems.push(Kind::Unauthorized);
+                json!([{}, {"token": []}])
+            }
+            Who::Roles(_) => json!([{"token": []}]),
+        };
         let path = in_path(endpoint);
         if !path.is_empty() {
             self.problems.push(Kind::NotFound);
@@ -136,7 +155,7 @@ impl Operation {
             "tags": [tag(endpoint)],
             "parameters": parameters,
             "responses": responses,
-            "security": [],
+            "security": security,
         });
         if let Some(body) = self.body {
             set(
@@ -146,7 +165,6 @@ impl Operation {
             );
         }
         if let Some(roles) = roles {
-            set(&mut operation, "security", json!([{"token": []}]));
             set(&mut operation, "x-keyward-roles", json!(roles));
         }
         operation

@@ -24,7 +24,7 @@ use crate::http::{
     RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList, TokenReply,
     ValidateBody, ValidateReply, audit, bundles, holds, host, owner, signing_keys, tokens,
 };
-use crate::release::DecisionExplanation;
+use crate::release::{DecisionExplanation, DryRun, Evaluation};
 
 /// What is said of an endpoint; none: nothing yet, and a test fails.
 pub(super) fn operation(t: &mut Types, endpoint: &Endpoint) -> Option<Operation> {
@@ -56,14 +56,17 @@ impl Types {
     /// It registers or replaces one object.
     fn put<B: JsonSchema>(&mut self, summary: &'static str) -> Operation {
         let operation = self.send::<B, Applied>(summary);
-        operation.conditional().fails(&[Kind::Invalid])
+        operation.conditional().fails(&[Kind::Invalid]).fails(&BY_TWO)
     }
 }
+
+/// How a registration fails that two people have to make.
+const BY_TWO: [Kind; 2] = [Kind::ApprovalRequired, Kind::WrongState];
 
 /// It removes one object.
 fn remove(summary: &'static str) -> Operation {
     let operation = Operation::new(summary).answers_with(204, "It is gone", None);
-    operation.conditional().fails(&[Kind::Invalid])
+    operation.conditional().fails(&[Kind::Invalid]).fails(&BY_TWO)
 }
 
 fn of_hosts(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
@@ -110,11 +113,13 @@ fn of_hosts(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
         ("POST", "/vm/{uuid}") => t
             .send::<RegisterBody, host::RegisterReply>("Registers a workload with its secrets")
             .answers(201, "It was not there before", t.of::<host::RegisterReply>())
-            .fails(&[Kind::Invalid, Kind::Conflict]),
+            .fails(&[Kind::Invalid, Kind::Conflict])
+            .fails(&BY_TWO),
         ("PUT", "/vm/{uuid}") => t
             .send::<RegisterBody, host::RegisterReply>("Registers or replaces a workload with its secrets")
             .answers(201, "It was not there before", t.of::<host::RegisterReply>())
-            .fails(&[Kind::Invalid, Kind::Conflict]),
+            .fails(&[Kind::Invalid, Kind::Conflict])
+            .fails(&BY_TWO),
         _ => return None,
     })
 }
@@ -128,7 +133,8 @@ fn of_objects(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
     Some(match at {
         ("POST", "/v1/apply") => t
             .send::<ApplyBody, Applied>("Registers objects, all or none")
-            .fails(&[Kind::Invalid]),
+            .fails(&[Kind::Invalid])
+            .fails(&BY_TWO),
         ("GET", "/v1/secrets") => t.list::<Page<SecretInfo>>("Lists secrets, never their values"),
         ("GET", "/v1/secrets/{name:.+}") => t.get::<SecretInfo>("Shows a secret, never its value").tagged(),
         ("PUT", "/v1/secrets/{name:.+}") => t.put::<SecretObject>("Registers or replaces a secret"),
@@ -159,7 +165,8 @@ fn of_policies(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
         ("POST", "/v1/bundles") => t
             .send::<PushBody, PushReply>("Makes a bundle the active one")
             .answers(201, "A revision was made", t.of::<PushReply>())
-            .fails(&[Kind::Invalid]),
+            .fails(&[Kind::Invalid])
+            .fails(&BY_TWO),
         ("GET", "/v1/bundles/active") => t
             .get::<bundles::BundleView>("Shows the active bundle")
             .tagged()
@@ -177,11 +184,16 @@ fn of_policies(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
         ("POST", "/v1/revisions") => t
             .send::<RollbackBody, PushReply>("Goes back to the bundle of an earlier revision")
             .answers(201, "A revision was made", t.of::<PushReply>())
-            .fails(&[Kind::Invalid, Kind::NotFound]),
+            .fails(&[Kind::Invalid, Kind::NotFound])
+            .fails(&BY_TWO),
         ("GET", "/v1/revisions/{number}") => t.get::<Revision>("Shows a revision").tagged(),
         ("GET", "/v1/revisions/{number}/archive") => {
             Operation::new("The revision's bundle as a file").answers_with(200, "A .tar.gz", archive)
         }
+        ("POST", "/v1/policies/evaluate") => t
+            .send::<Evaluation, DryRun>("Asks a policy about an input, and decides over nothing")
+            .only_asks()
+            .fails(&[Kind::NotFound]),
         ("GET", "/v1/signing-keys") => t.list::<SigningKeyList>("Lists the keys that sign bundles"),
         ("GET", "/v1/signing-keys/{name:.+}") => t.get::<SigningKey>("Shows a signing key").tagged(),
         ("PUT", "/v1/signing-keys/{name:.+}") => t

@@ -89,8 +89,14 @@ impl Draft<'_> {
             .values()
             .find(|w| w.workload.uuid == uuid)
             .map(|w| &w.workload);
-        if known.is_some_and(|w| !w.policies.is_empty() || !w.products.is_empty() || w.danger_weak_policy) {
-            let why = "was registered with what this form can't say (`policies`, `products`, `danger_weak_policy`); change it with `keyward apply`";
+        let unsayable = |w: &Workload| {
+            !w.policies.is_empty()
+                || !w.products.is_empty()
+                || w.danger_weak_policy
+                || w.wants_host_identity()
+        };
+        if known.is_some_and(unsayable) {
+            let why = "was registered with what this form can't say (`policies`, `products`, `danger_weak_policy`, `require_host_identity`, `hosts`); change it with `keyward apply`";
             return Err(RegisterError::invalid(label, why));
         }
         let own_name = known.map(|w| w.name.clone());
@@ -102,6 +108,8 @@ impl Draft<'_> {
             vcpus: new.cpu_count,
             products: Vec::new(),
             danger_weak_policy: false,
+            require_host_identity: false,
+            hosts: Vec::new(),
             launch_digests,
             images,
             oca: new

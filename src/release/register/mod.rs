@@ -10,6 +10,7 @@ mod demand;
 mod digests;
 mod draft;
 mod events;
+mod guard;
 mod mailing;
 mod secrets;
 mod workloads;
@@ -20,6 +21,7 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::Service;
+use crate::domain::approval::Proposal;
 use crate::domain::etag::{ETag, Precondition};
 use crate::domain::object::{Action, Applied, Object};
 use crate::domain::revision::{Activation, Revision};
@@ -27,10 +29,11 @@ use crate::domain::state::Kind;
 use crate::domain::token::Caller;
 use crate::policy::Diagnostic;
 use crate::sealing::SealError;
-use crate::store::{ApplyError, Recorded, StoreError};
+use crate::store::{ApplyError, Recorded, StoreError, Taken};
 use demand::{Demand, Subject};
 use draft::Draft;
 use events::Before;
+use guard::Bound;
 
 pub use activation::Said;
 pub(crate) use demand::bundle_etag;
@@ -54,6 +57,15 @@ pub enum RegisterError {
     /// The caller may not do that to it.
     #[error("{0}")]
     Forbidden(String),
+    /// Nothing was registered yet: another person must want the same.
+    #[error(
+        "nothing is registered yet, as this owner asks for two people: another person, with a token of another name, sends the same until {}",
+        .0.expires
+    )]
+    Proposed(Box<Proposal>),
+    /// It is the same person again, or there are too many proposals.
+    #[error("{0}")]
+    Alone(String),
     /// There is no such object.
     #[error("there is no such object")]
     NotFound,
@@ -268,7 +280,7 @@ impl Service {
         let owner = &caller.owner;
         for _ in 0..ATTEMPTS {
             let state = self.store().owner_state(owner)?;
-            let before = Before::of(&state);
+            let (before, bound) = (Before::of(&state), Bound::of(&state));
             let generation = state.generation;
             let mut draft = Draft::new(self, state);
             // On the state that is written only if it is the same still.
@@ -287,19 +299,24 @@ impl Service {
             if set.is_empty() || dry_run {
                 return Ok(registered);
             }
+            let guarded = bound.guarded(&set)?;
+            let guarded = guarded.map(|digest| self.guarded(caller, digest, &registered));
             let records = self.records(caller, before.events(&set));
             let recorded = Recorded {
                 records: records.map_err(SealError::from)?,
                 what: set,
             };
-            match self.store().apply(owner, generation, recorded) {
-                Ok(()) => {
+            match self.store().apply(owner, generation, recorded, guarded) {
+                Ok(Taken::Pending(proposal)) => return Err(RegisterError::Proposed(Box::new(proposal))),
+                Ok(Taken::Refused(why)) => return Err(RegisterError::Alone(why)),
+                Ok(Taken::Missing) => return Err(RegisterError::NotFound),
+                Ok(Taken::Done(())) => {
                     if let Some(loaded) = loaded {
                         self.bundles.insert(loaded);
                     }
                     return Ok(registered);
                 }
-                Err(ApplyError::Changed) => {}
+                Ok(Taken::Stale) | Err(ApplyError::Changed) => {}
                 Err(ApplyError::Taken(uuid)) => {
                     let hint = Some("give it another `uuid`".to_owned());
                     return Err(

@@ -61,6 +61,8 @@ impl Draft<'_> {
                 .collect(),
             oca,
             max_releases: object.max_releases,
+            require_host_identity: object.require_host_identity,
+            hosts: object.hosts.clone(),
             secrets: object.secrets.clone(),
             policies: object.policies.clone(),
         };
@@ -175,6 +177,9 @@ fn check(label: &str, workload: &Workload) -> Result<(), RegisterError> {
     }
     if workload.max_releases.is_some_and(|most| most > 1 << 53) {
         return invalid("`max_releases` is more than 2^53; leave it out for no limit".to_owned());
+    }
+    if workload.hosts.len() > MAX_NAMED {
+        return invalid(format!("names more than {MAX_NAMED} hosts"));
     }
     if workload.policies.len() > MAX_POLICIES {
         return invalid(format!("binds more than {MAX_POLICIES} policies"));

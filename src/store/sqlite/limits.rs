@@ -12,7 +12,10 @@ use crate::domain::decision::CountSeen;
 use crate::domain::etag::{ETag, Precondition};
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
-use crate::store::{Counts, Taken};
+use crate::store::{Counts, Guarded, Taken};
+
+/// Proposals of an owner that wait at once.
+const MOST: usize = 100;
 
 /// Remembers the limit that was set on a count, for people to see.
 pub(super) fn seen(c: &Connection, owner: &Name, count: &CountSeen) -> Result<(), RowError> {
@@ -188,7 +191,7 @@ pub(super) fn require(
     word: Word,
     act: &Act,
 ) -> Result<Taken<Approvals>, RowError> {
-    let Change::ApprovalsRequired { people } = change else {
+    let Change::ApprovalsRequired { people, policies } = change else {
         return Err(rows::damaged("a change", "it is no number of people"));
     };
     let now = approvals(c, owner)?;
@@ -196,29 +199,31 @@ pub(super) fn require(
     if !precondition.holds(Some(&etag)) {
         return Ok(Taken::Stale);
     }
-    if now.approvals_required == *people {
+    if now.approvals_required == *people && now.policies == *policies {
         return Ok(Taken::Done(now));
     }
-    let names: i64 = c.query_row(
-        "SELECT count(DISTINCT name) FROM tokens WHERE owner = ?1 AND role IN ('owner', 'approver')
-             AND revoked IS NULL AND (expires IS NULL OR expires > ?2)",
-        params![owner.as_str(), word.time.millis()],
-        |row| row.get(0),
-    )?;
-    if names < i64::from(*people) {
-        return Ok(Taken::Refused(format!(
-            "{people} people need {people} valid tokens of role owner or approver with different names, and this owner has {names}: make another first"
-        )));
+    let mut roles = vec!["approver"];
+    roles.extend(policies.then_some("policy-author"));
+    for other in roles {
+        let names: i64 = c.query_row(
+            "SELECT count(DISTINCT name) FROM tokens WHERE owner = ?1 AND role IN ('owner', ?3)
+                 AND revoked IS NULL AND (expires IS NULL OR expires > ?2)",
+            params![owner.as_str(), word.time.millis(), other],
+            |row| row.get(0),
+        )?;
+        if names < i64::from(*people) {
+            return Ok(Taken::Refused(format!(
+                "{people} people need {people} valid tokens of role owner or {other} with different names, and this owner has {names}: make another first"
+            )));
+        }
     }
     // One is enough to ask for more; to ask for fewer takes as many as were asked for.
-    let required = if *people < now.approvals_required {
-        now.approvals_required
-    } else {
-        1
-    };
+    let fewer = *people < now.approvals_required || (now.policies && !policies);
+    let required = if fewer { now.approvals_required } else { 1 };
     let reason = word.reason.clone();
     let event = |missing| Event::ApprovalsRequired {
         people: *people,
+        policies: *policies,
         missing,
         reason,
     };
@@ -237,6 +242,7 @@ pub(super) fn require(
     let changed = Approvals {
         number: next(c, owner, "approvals_required")?,
         approvals_required: *people,
+        policies: *policies,
         words,
     };
     let document = rows::to_json("a setting", &changed)?;
@@ -281,6 +287,12 @@ fn agreed(
     if required > 1 {
         match &first {
             None => {
+                let waiting = forget_expired(c, owner, word.time)?;
+                if waiting >= MOST {
+                    return Ok(Agreed::Refused(format!(
+                        "{waiting} proposals wait for a second person already: they expire a day after they were made"
+                    )));
+                }
                 let proposal = Proposal {
                     change: change.clone(),
                     expires: word.time.after(PATIENCE),
@@ -307,6 +319,54 @@ fn agreed(
     )?;
     let first = first.map(|proposal| proposal.word).filter(|_| required > 1);
     Ok(Agreed::By(first.into_iter().chain([word]).collect()))
+}
+
+/// Why a registration waits, or is refused; none: it may be made.
+pub(super) fn second_person(
+    c: &Connection,
+    owner: &Name,
+    generation: i64,
+    guarded: Guarded,
+) -> Result<Option<Taken<()>>, RowError> {
+    let known = "SELECT EXISTS (SELECT 1 FROM owners WHERE name = ?1 AND generation = ?2)";
+    let current: bool = c.query_row(known, params![owner.as_str(), generation], |row| row.get(0))?;
+    let asked = approvals(c, owner)?;
+    // On what has changed since, it is found out anew what is to be registered.
+    if !current || !asked.policies {
+        return Ok(None);
+    }
+    match agreed(c, owner, &guarded.change, guarded.word, asked.approvals_required)? {
+        Agreed::By(_) => Ok(None),
+        Agreed::Refused(why) => Ok(Some(Taken::Refused(why))),
+        Agreed::Pending(proposal) => {
+            log::append(c, &guarded.proposed)?;
+            Ok(Some(Taken::Pending(proposal)))
+        }
+    }
+}
+
+/// How many proposals of this owner are left without those that have expired.
+fn forget_expired(c: &Connection, owner: &Name, now: Time) -> Result<usize, RowError> {
+    let all: Vec<Proposal> = documents(
+        c,
+        "a proposal",
+        "SELECT document FROM proposals WHERE owner = ?1 ORDER BY act LIMIT ?2",
+        owner,
+        u32::MAX,
+    )?;
+    let mut left = 0;
+    for proposal in all {
+        if proposal.expires > now {
+            left += 1;
+            continue;
+        }
+        let change = rows::to_json("a change", &proposal.change)?;
+        c.execute(
+            "DELETE FROM proposals WHERE owner = ?1 AND act = ?2",
+            [owner.as_str(), &change],
+        )?;
+    }
+    Ok(left)
 }
 
 fn next(c: &Connection, owner: &Name, table: &str) -> Result<u64, RowError> {

@@ -11,7 +11,8 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_3_tokens.sql"),
     include_str!("schema_4_audit.sql"),
     include_str!("schema_5_holds.sql"),
-    include_str!("schema_6_once.sql"),
+    include_str!("schema_6_host_tokens.sql"),
+    include_str!("schema_7_once.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

@@ -29,8 +29,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::{
-    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, KnownCek, LaunchBegun, Recorded,
-    ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision,
+    ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, Guarded, KnownCek, LaunchBegun,
+    Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision, Taken,
 };
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::launch::{Launch, LaunchBounds};
@@ -224,10 +224,16 @@ impl Store for SqliteStore {
         self.read(|c| objects::owner_state(c, owner))
     }
 
-    fn apply(&self, owner: &Name, generation: i64, changes: Recorded<ChangeSet>) -> Result<(), ApplyError> {
+    fn apply(
+        &self,
+        owner: &Name,
+        generation: i64,
+        changes: Recorded<ChangeSet>,
+        guarded: Option<Guarded>,
+    ) -> Result<Taken<()>, ApplyError> {
         let owner = owner.clone();
         self.writer
-            .run(move |c| objects::apply(c, &owner, generation, &changes))
+            .run(move |c| objects::apply(c, &owner, generation, &changes, guarded))
     }
 
     fn workload(&self, uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError> {

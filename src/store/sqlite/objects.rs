@@ -6,8 +6,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::rows::{self, to_json};
-use super::{ApplyError, Recorded, RowError, StoreError};
-use super::{log, revisions};
+use super::{ApplyError, Guarded, Recorded, RowError, StoreError, Taken};
+use super::{limits, log, revisions};
 use crate::domain::state::{
     ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo, WorkloadContext,
 };
@@ -194,11 +194,17 @@ pub(super) fn apply(
     owner: &Name,
     generation: i64,
     changes: &Recorded<ChangeSet>,
-) -> Result<(), ApplyError> {
+    guarded: Option<Guarded>,
+) -> Result<Taken<()>, ApplyError> {
     let Recorded {
         what: changes,
         records,
     } = changes;
+    if let Some(guarded) = guarded
+        && let Some(waits) = limits::second_person(c, owner, generation, guarded).map_err(StoreError::from)?
+    {
+        return Ok(waits);
+    }
     let raised = c
         .execute(
             "UPDATE owners SET generation = generation + 1 WHERE name = ?1 AND generation = ?2",
@@ -224,7 +230,8 @@ pub(super) fn apply(
     }
     write(c, owner.as_str(), changes)
         .and_then(|()| records.iter().try_for_each(|record| log::append(c, record)))
-        .map_err(|e| ApplyError::Store(StoreError::from(e)))
+        .map_err(|e| ApplyError::Store(StoreError::from(e)))?;
+    Ok(Taken::Done(()))
 }
 
 fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowError> {

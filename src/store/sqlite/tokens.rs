@@ -7,7 +7,7 @@ use super::super::{OwnerCreated, Revoked, StoreError, TokenCreated, Tokens};
 use super::{RowError, SqliteStore, log, owners, rows};
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
-use crate::domain::token::{Identity, TokenEntry, TokenHash};
+use crate::domain::token::{Identity, Proof, TokenEntry, TokenHash};
 use crate::domain::{Name, Role, Time};
 
 /// Tokens that are kept for an owner, the ended among them.
@@ -66,6 +66,7 @@ fn caller(c: &Connection, token: TokenHash, now: Time) -> Result<Option<Identity
                     name: row.get(2)?,
                     role: role(row, 3)?,
                     once: None,
+                    proof: Proof::Token,
                 })
             };
             Ok(identity())
