@@ -108,7 +108,6 @@ pub(super) struct Problem {
 struct Place {
     #[serde(default)]
     object: String,
-    about: Option<String>,
     member: Option<String>,
     file: String,
     line: u32,
@@ -135,9 +134,8 @@ impl NotRegistered {
     fn text(&self, manifests: &Manifests) -> String {
         let places = self.places.iter().map(|place| {
             let complaint = place.diagnostic();
-            let said = place.member.as_deref().zip(place.about.as_deref());
             manifests
-                .shown(&place.object, said, &complaint)
+                .shown(&place.object, place.member.as_deref(), &complaint)
                 .unwrap_or_else(|| match complaint.file.is_empty() {
                     true => Diagnostic {
                         file: place.object.clone(),
@@ -152,6 +150,12 @@ impl NotRegistered {
 }
 
 impl Connection {
+    /// A client with another token.
+    pub(super) fn client_of(&self, token: &str) -> anyhow::Result<Client> {
+        let token = token.parse().context("the answer")?;
+        Client::new(&self.server, token, self.ca_file.as_ref())
+    }
+
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         let file = self.token_file.display();
         let text = zeroize::Zeroizing::new(
@@ -213,6 +217,17 @@ impl Client {
         let url = format!("{}{path}", self.server);
         let request = self.agent.get(&url).header("authorization", self.authorization());
         self.read(request.call().map_err(|e| self.unreachable(&e))?)
+    }
+
+    /// The same; none where the token's role does not allow it.
+    pub(super) fn allowed<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<T>> {
+        let url = format!("{}{path}", self.server);
+        let request = self.agent.get(&url).header("authorization", self.authorization());
+        let response = request.call().map_err(|e| self.unreachable(&e))?;
+        if response.status().as_u16() == 403 {
+            return Ok(None);
+        }
+        self.read(response).map(Some)
     }
 
     pub(super) fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {

@@ -12,6 +12,7 @@ mod body;
 mod bundles;
 mod holds;
 mod host;
+mod objects;
 mod owner;
 mod peer;
 mod problem;
@@ -44,6 +45,7 @@ pub use holds::{
     ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
 };
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
+pub use objects::ObjectList;
 pub use owner::DecisionList;
 pub use roles::{ENDPOINTS, Endpoint, Who};
 pub use signing_keys::{SigningKeyBody, SigningKeyList};

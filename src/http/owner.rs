@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
 use super::problem::{Kind, Problem};
-use super::{State, apply, audit, auth, body, bundles, holds, signing_keys, tokens};
+use super::{State, apply, audit, auth, body, bundles, holds, objects, roles, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -58,6 +58,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .configure(signing_keys::routes)
             .configure(tokens::routes)
             .configure(audit::routes)
+            .configure(objects::routes)
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
@@ -74,15 +75,15 @@ pub struct DecisionList {
     pub next: Option<i64>,
 }
 
-/// Registers objects, all or none: [`Service::apply`].
+/// Registers and removes objects, all or none: [`Service::declare`].
 async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request)?;
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let applied = on_thread(&state, move |service| {
-            let body = apply::parse(&bytes)?;
-            apply::permitted(&caller, &body.objects)?;
-            Ok(service.apply(&caller, &body.objects, body.dry_run)?)
+            let wish = apply::parse(&bytes)?;
+            apply::permitted(&caller, &wish)?;
+            Ok(service.declare(&caller, &wish, roles::may_remove)?)
         });
         Ok(HttpResponse::Ok().json(applied.await?))
     };
@@ -229,7 +230,7 @@ pub(super) async fn put(
                     "`name`: is not the name in the path",
                 ));
             }
-            Ok(service.apply(&caller, &[object], false)?)
+            Ok(service.apply(&caller, vec![object])?)
         });
         Ok(HttpResponse::Ok().json(applied.await?))
     };

@@ -151,10 +151,7 @@ impl Story {
         let objects = manifest::read(&folder.join("example/manifests.yaml"))?.objects;
         let applied: Applied = client.post(
             "/v1/apply",
-            &ApplyBody {
-                objects,
-                dry_run: false,
-            },
+            &ApplyBody::new(objects),
         )?;
         for change in applied.changes {
             let name = change

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::diff_text::{Paint, text};
+use super::diff_text::text;
+use crate::cli::paint::Paint;
 use super::recorded::Recorded;
 use super::replay::compared;
 use super::replay_report::Report;
