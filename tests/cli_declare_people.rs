@@ -33,6 +33,12 @@ role: auditor
 owner: nova
 expires: 2031-01-01T00:00:00Z
 token_file: audits.token
+---
+kind: Token
+name: second
+role: approver
+owner: nova
+token_file: second.token
 ";
 
 #[test]
@@ -40,12 +46,15 @@ fn an_administrator_s_manifest_makes_owners_and_tokens_once() {
     let (mut shell, _server) = administered();
     shell.write("people/all.yaml", PEOPLE);
     let mut all = String::new();
+    let documents: Vec<_> = PEOPLE.split("---\n").collect();
     let mut show = |shell: &Shell, line: &str, code: i32| {
         let ran = run(shell, line);
         assert_eq!(ran.code, code, "{line}: {}{}", ran.out, ran.err);
         assert!(!ran.out.contains("kw_") && !ran.err.contains("kw_"), "{}", ran.out);
         all.push_str(&format!("$ keyward {line}\n{}{}\n", ran.out, ran.err));
     };
+    shell.write("alone.yaml", documents[0]);
+    show(&shell, "apply -f alone.yaml", 1);
     show(&shell, "diff -f people", 2);
     show(&shell, "apply -f people", 0);
     show(&shell, "apply -f people", 0);

@@ -14,33 +14,34 @@ fn every_kind_and_member_that_is_refused_is_shown_in_its_place() {
     let keyed = format!("{GOOD}---\nkind: SigningKey\nname: ours\npublic_key: {{file: key.pem}}\n");
     let mut all = String::new();
     for (from, to, place) in [
-        ("  vcpus: [1, 2]\n", "  vcpus:\n  - 1\n  - 4096\n", "41:5"),
-        ("  vcpu_type: EPYC-Milan\n  vcpus", "  vcpu_type: EPYC-Roma\n  vcpus", "38:14"),
-        ("- name: two", "- name: one", "40:9"),
-        ("  kernel: kernel\n", "", "40:3"),
-        ("- name: two\n  firmware: ovmf", "- name: two\n  firmware: ovmg", "41:13"),
+        ("  vcpus: [1, 2]\n", "  vcpus:\n  - 1\n  - 4096\n", "42:5"),
+        ("  vcpu_type: EPYC-Milan\n  vcpus", "  vcpu_type: EPYC-Roma\n  vcpus", "39:14"),
+        ("- name: two", "- name: one", "41:9"),
+        ("  kernel: kernel\n", "", "41:3"),
+        ("- name: two\n  firmware: ovmf", "- name: two\n  firmware: ovmg", "42:13"),
         (
             "  initrd: initrd",
             "  initrd: initrd\n  firmware_hash: 8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c",
-            "44:18",
+            "45:18",
         ),
         ("policy: 7\nvcpus: 2", "policy: 7\nvcpus: 0", "34:8"),
-        ("secrets: [disk, api]\nlabels: {app: web}\n---\nkind: SigningKey", "secrets: [disk, disk]\n---\nkind: SigningKey", "46:17"),
-        ("secrets: [disk, api]\npolicies", "secrets: [disk, apy]\npolicies", "20:17"),
+        ("secrets: [disk, api]\nlabels", "secrets: [disk, disk]\nlabels", "47:17"),
+        ("secrets: [disk, api]\npolicies", "secrets: [disk, apy]\npolicies", "21:17"),
         ("guid: 5a9c3c4e-6f0e-4d5b-9a53-0d0f6d1c2b7e", "guid: 1e74f542-71dd-4d66-963e-ef4287ff173b", "14:7"),
         ("{generate: 32}", "{generate: 0}", "15:19"),
         ("{generate: 32}", "{base64: ''}", "15:1"),
-        ("file: firmware.fd", "file: short.fd", "26:7"),
-        ("file: firmware.fd", "file: firmware.fd\nsha256: 8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c", "27:9"),
+        ("file: firmware.fd", "file: short.fd", "27:7"),
+        ("file: firmware.fd", "file: firmware.fd\nsha256: 8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c", "28:9"),
         ("scheme: amd-sev-es", "cloud_cert: oca.cert\nscheme: amd-sev-es", "32:13"),
         ("scheme: amd-sev-es", "max_releases: 9007199254740993\nscheme: amd-sev-es", "32:15"),
-        ("{file: key.pem}", "{pem: no key}", "51:1"),
-        ("{file: key.pem}", "{file: key.pem}\nalgorithm: RS256", "51:1"),
+        ("{file: key.pem}", "{pem: no key}", "52:1"),
+        ("{file: key.pem}", "{file: key.pem}\nalgorithm: RS256", "52:1"),
         ("path: policy", "digest: 8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c", "2:9"),
-        ("policies: [release.disk]\nlabels: {app: web}\n---\nkind: Firmware", "policies: [release.disk, release.dusk]\n---\nkind: Firmware", "21:26"),
+        ("policies: [release.disk]\nlabels: {app: web}\n---\nkind: Firmware", "policies: [release.disk, release.dusk]\n---\nkind: Firmware", "22:26"),
     ] {
-        let text = keyed.replacen(from, to, 1);
-        assert_ne!(text, keyed, "{from}");
+        let whole = if from.contains("key.pem") { keyed.as_str() } else { GOOD };
+        let text = whole.replacen(from, to, 1);
+        assert_ne!(text, whole, "{from}");
         shell.write("m.yaml", text);
         let said = run(&shell, "apply -f m.yaml").failed();
         assert!(said.contains(&format!("--> m.yaml:{place}\n")), "{place} {to}: {said}");
@@ -62,11 +63,11 @@ fn what_prune_would_take_from_under_another_object_is_shown_there() {
     for (left_out, expected) in [
         // The secret api, which the key set and the workload still name.
         (&[2][..], "--> m.yaml:13:17\n"),
-        (&[2, 3], "--> m.yaml:34:17\n"),
+        (&[2, 3], "--> m.yaml:33:17\n"),
         // The firmware, which is in an image.
         (&[4], "--> m.yaml:33:13\n"),
         // The workload without the label stays, and is in no manifest.
-        (&[1, 5], "Workload web: needs Secret disk, which would be removed"),
+        (&[1, 5], "needs Secret disk, which would be removed\n --> Workload web\n"),
     ] {
         if left_out == [1, 5] {
             shell.write("m.yaml", GOOD.replace("secrets: [disk, api]\nlabels: {app: web}", "secrets: [disk, api]"));
@@ -107,7 +108,7 @@ fn what_a_role_may_not_do_is_shown_in_its_place_and_nothing_is_done() {
     shell.write("s.yaml", secret);
     refused(&shell, "apply -f s.yaml", "--> s.yaml:4:1\n");
     shell.write("s.yaml", secret.replace("[]", "[release.disk]"));
-    refused(&shell, "apply -f s.yaml --prune -l app=web", "Workload web: a token of role secret-writer does not remove it");
+    refused(&shell, "apply -f s.yaml --prune -l app=web", "a token of role secret-writer does not remove it\n --> Workload web\n");
     refused(&shell, "delete workload web", "a token of role secret-writer does not remove it");
     assert_eq!(run(&shell, "diff -f s.yaml").code, 2);
     let seen = run(&shell, "get all").done();

@@ -10,7 +10,7 @@ use super::paint::Paint;
 use crate::domain::object::{Action, Applied, Change};
 
 /// Members in the order in which people write them; the others follow by name.
-const ORDER: [&str; 29] = [
+const ORDER: [&str; 31] = [
     "kind",
     "name",
     "role",
@@ -21,20 +21,22 @@ const ORDER: [&str; 29] = [
     "type",
     "guid",
     "digest",
+    "sha256",
     "algorithm",
     "scope",
     "scheme",
     "policy",
+    "firmware",
+    "firmware_hash",
+    "kernel_hash",
+    "initrd_hash",
+    "cmdline_hash",
     "vcpus",
     "vcpu_type",
     "products",
     "danger_weak_policy",
     "launch_digests",
     "images",
-    "firmware",
-    "firmware_hash",
-    "kernel_hash",
-    "initrd_hash",
     "oca",
     "max_releases",
     "value",

@@ -47,9 +47,9 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let mut stays = Vec::new();
+        let (mut stays, mut places) = (Vec::new(), Manifests::default());
         let (mut remove, mut tokens) = (Vec::new(), Vec::new());
-        for (kind, name) in self.named(&mut stays)? {
+        for (kind, name) in self.named(&mut stays, &mut places)? {
             match kind {
                 AnyKind::Object(kind) => remove.push(ObjectName { kind, name }),
                 AnyKind::Token => tokens.push(name),
@@ -74,7 +74,12 @@ impl Delete {
                 ignore_missing: self.ignore_not_found,
                 ..ApplyBody::new(Vec::new())
             };
-            let Applied { changes, warnings } = client.post("/v1/apply", &body).map_err(told)?;
+            let Applied { changes, warnings } = client.post("/v1/apply", &body).map_err(|error| {
+                match error.downcast_ref::<NotRegistered>() {
+                    Some(refused) => refused.shown_in(&places),
+                    None => error,
+                }
+            })?;
             applied.changes.extend(changes);
             applied.warnings.extend(warnings);
         }
@@ -103,7 +108,11 @@ impl Delete {
     }
 
     /// What is to go; of manifests, what can't is only told.
-    fn named(&self, stays: &mut Vec<String>) -> anyhow::Result<Vec<(AnyKind, Name)>> {
+    fn named(
+        &self,
+        stays: &mut Vec<String>,
+        places: &mut Manifests,
+    ) -> anyhow::Result<Vec<(AnyKind, Name)>> {
         if let Some(kind) = self.kind {
             if self.names.is_empty() {
                 bail!(Misused(format!("which {}? Give one name or more", kind.as_str())));
@@ -112,7 +121,9 @@ impl Delete {
         }
         let mut all = Vec::new();
         for file in &self.files {
-            for Named { kind, name } in manifest::named(file)? {
+            let (named, found) = manifest::named(file)?;
+            places.extend(found);
+            for Named { kind, name } in named {
                 let known: AnyKind = kind
                     .parse()
                     .map_err(|expected| anyhow!("{}: kind {kind}: {expected}", file.display()))?;
@@ -149,13 +160,5 @@ impl Delete {
             }
         }
         Ok(known)
-    }
-}
-
-/// What the server refused, with what it is about.
-fn told(error: anyhow::Error) -> anyhow::Error {
-    match error.downcast_ref::<NotRegistered>() {
-        Some(refused) => refused.shown_in(&Manifests::default()),
-        None => error,
     }
 }

@@ -13,7 +13,7 @@ use super::init::Undo;
 use super::token;
 use crate::domain::object::{Action, Change};
 use crate::domain::token::TokenEntry;
-use crate::domain::{Clock as _, Name, SystemClock};
+use crate::domain::{Clock as _, Name, Role, SystemClock};
 use crate::http::{
     ApprovalsBody, ApprovalsReply, ObjectList, OwnerBody, OwnerList, OwnerReply, TokenBody, TokenList,
     TokenReply,
@@ -65,14 +65,13 @@ impl Plan {
         for (number, owner) in manifests.owners.iter().enumerate() {
             plan.owner(client, manifests, &caller, (number, owner))?;
         }
-        if manifests.tokens.is_empty() {
-            return Ok(plan);
-        }
-        let mut known = client.get::<TokenList>("/v1/tokens")?.items;
-        let now = SystemClock.now();
-        known.retain(|entry| token::is_valid(entry, now));
-        for (number, token) in manifests.tokens.iter().enumerate() {
-            plan.token(manifests, &caller, &known, (number, token))?;
+        if !manifests.tokens.is_empty() {
+            let mut known = client.get::<TokenList>("/v1/tokens")?.items;
+            let now = SystemClock.now();
+            known.retain(|entry| token::is_valid(entry, now));
+            for (number, token) in manifests.tokens.iter().enumerate() {
+                plan.token(manifests, &caller, &known, (number, token))?;
+            }
         }
         Ok(plan)
     }
@@ -97,6 +96,15 @@ impl Plan {
         let mut change = change("Owner", &owner.name, Action::Unchanged);
         let what = match caller {
             Caller::Admin(known) if !known.contains(&owner.name) => {
+                let second = |token: &TokenManifest| {
+                    token.owner.as_ref() == Some(&owner.name)
+                        && matches!(token.role, Role::Owner | Role::Approver)
+                };
+                if owner.approvals_required == Some(2) && !manifests.tokens.iter().any(second) {
+                    let message = "asks for two people, and one token would be made: say a Token of role owner or \
+                                   approver for this owner too";
+                    return Err(wrong(Some("approvals_required"), message));
+                }
                 change.action = Action::Created;
                 change.detail = Some(to_be_written(manifests, &label, owner.token_file.as_deref())?);
                 change.after = Some(document(
@@ -199,14 +207,19 @@ impl Plan {
         manifests: &Manifests,
     ) -> anyhow::Result<(Vec<Change>, Vec<String>)> {
         let (mut changes, mut warnings) = (Vec::new(), self.warnings);
+        let mut asking = Vec::new();
         for Act { mut change, what } in self.acts {
             let label = format!("{} {}", change.kind, change.name);
             let done: anyhow::Result<()> = match what {
                 What::Nothing => Ok(()),
-                What::MakeOwner(number) => manifests
-                    .owners
-                    .get(number)
-                    .map_or(Ok(()), |owner| make_owner(connection, client, owner, &mut warnings)),
+                What::MakeOwner(number) => match manifests.owners.get(number) {
+                    Some(owner) => make_owner(client, owner).map(|reply| {
+                        warnings.extend(reply.warnings);
+                        let people = owner.approvals_required.filter(|people| *people > 1);
+                        asking.extend(people.map(|people| (label.clone(), reply.token, people)));
+                    }),
+                    None => Ok(()),
+                },
                 What::Approvals(people) => ask_for(client, people).map(|proposed| {
                     if proposed {
                         change.action = Action::Unchanged;
@@ -218,33 +231,29 @@ impl Plan {
                     .get(number)
                     .map_or(Ok(()), |token| make_token(client, token)),
             };
-            done.with_context(|| format!("{label} was not made, what comes before it was"))?;
+            done.with_context(|| format!("{label}, after what comes before it was done"))?;
             (change.before, change.after) = (None, None);
             change.members.clear();
             changes.push(change);
+        }
+        // Once the second person's token is there, and in the new owner's name.
+        for (label, token, people) in asking {
+            let done = connection.client_of(&token).and_then(|client| ask_for(&client, people));
+            let done = done.map(|_| ());
+            done.with_context(|| format!("{label} was made, and its `approvals_required` is 1"))?;
         }
         Ok((changes, warnings))
     }
 }
 
-fn make_owner(
-    connection: &Connection,
-    client: &Client,
-    owner: &OwnerManifest,
-    warnings: &mut Vec<String>,
-) -> anyhow::Result<()> {
+fn make_owner(client: &Client, owner: &OwnerManifest) -> anyhow::Result<OwnerReply> {
     let body = OwnerBody {
         name: owner.name.clone(),
     };
-    let reply: OwnerReply = written(owner.token_file.as_deref(), || {
+    written(owner.token_file.as_deref(), || {
         let reply: OwnerReply = client.post("/v1/owners", &body)?;
         Ok((reply.token.clone(), reply))
-    })?;
-    warnings.extend(reply.warnings);
-    if let Some(people) = owner.approvals_required.filter(|people| *people > 1) {
-        ask_for(&connection.client_of(&reply.token)?, people)?;
-    }
-    Ok(())
+    })
 }
 
 fn make_token(client: &Client, token: &TokenManifest) -> anyhow::Result<()> {

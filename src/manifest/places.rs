@@ -62,6 +62,16 @@ impl Manifests {
         }
     }
 
+    /// Notes where an object is named that is not read.
+    pub(super) fn note(&mut self, label: String, text: Text) {
+        self.places.push(Written {
+            label,
+            is_object: false,
+            text,
+            folder: None,
+        });
+    }
+
     /// Adds what other manifests say.
     pub fn extend(&mut self, other: Self) {
         self.objects.extend(other.objects);

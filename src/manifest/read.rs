@@ -67,12 +67,12 @@ pub fn read(path: &Path) -> Result<Manifests> {
     Ok(all)
 }
 
-/// Reads of a manifest, or of every one in a folder, only what it names.
+/// Reads of a manifest, or of every one in a folder, only what it names, and where.
 ///
 /// # Errors
 /// As [`read`], but for what is not looked at.
-pub fn named(path: &Path) -> Result<Vec<Named>> {
-    let mut all = Vec::new();
+pub fn named(path: &Path) -> Result<(Vec<Named>, Manifests)> {
+    let (mut all, mut places) = (Vec::new(), Manifests::default());
     for file in files(path)? {
         let text: Arc<str> = fs::read_to_string(&file).map_err(unreadable(&file))?.into();
         for (document, value) in values(&file, &text)? {
@@ -88,10 +88,12 @@ pub fn named(path: &Path) -> Result<Vec<Named>> {
             if name.is_none() && kind != "PolicyBundle" {
                 return Err(document.wrong("", "missing member `name`".to_owned()));
             }
+            let label = name.as_ref().map_or(kind.clone(), |name| format!("{kind} {name}"));
+            places.note(label, document.text);
             all.push(Named { kind, name });
         }
     }
-    Ok(all)
+    Ok((all, places))
 }
 
 /// The manifests that a path names.
