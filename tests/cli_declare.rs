@@ -85,13 +85,7 @@ fn actions(ran: Ran) -> Vec<(String, String, String)> {
     let word = |change: &Value, member: &str| change[member].as_str().unwrap().to_owned();
     let changes = changes.as_array().unwrap().iter();
     changes
-        .map(|change| {
-            (
-                word(change, "kind"),
-                word(change, "name"),
-                word(change, "action"),
-            )
-        })
+        .map(|change| (word(change, "kind"), word(change, "name"), word(change, "action")))
         .collect()
 }
 
@@ -113,13 +107,22 @@ fn diff_shows_what_would_change_and_never_a_value() {
         let ran = run(&shell, line);
         assert_eq!(ran.code, code, "{line}: {}{}", ran.out, ran.err);
         let shown = format!("{}{}", ran.out, ran.err);
-        assert!(!shown.contains("correct horse") && !shown.contains('\u{1b}'), "{shown}");
+        assert!(
+            !shown.contains("correct horse") && !shown.contains('\u{1b}'),
+            "{shown}"
+        );
         all.push_str(&format!("$ keyward {line}\n{shown}\n"));
     };
     show("diff -f m.yaml", 2);
     run(&shell, "apply -f m.yaml").done();
     show("diff -f m.yaml", 0);
-    shell.write("policy/release/disk.rego", POLICY.replace("is_string(input.attested.launch_digest)", "{\n\tis_string(input.attested.launch_digest)\n\tinput.attested.build_id > 8\n}"));
+    shell.write(
+        "policy/release/disk.rego",
+        POLICY.replace(
+            "is_string(input.attested.launch_digest)",
+            "{\n\tis_string(input.attested.launch_digest)\n\tinput.attested.build_id > 8\n}",
+        ),
+    );
     shell.write("staple", "another passphrase");
     let text = GOOD
         .replace("{env: PASSPHRASE}", "{file: staple}")
@@ -236,7 +239,10 @@ fn prune_removes_what_has_the_label_and_no_manifest_says_in_the_same_transaction
     let documents: Vec<_> = GOOD.split("---\n").collect();
     // The workload and all that it needs are gone from the manifests; a new secret is in them.
     let new = "kind: Secret\nname: next\ntype: luks-passphrase\nvalue: {generate: 12}\nlabels: {app: web}\n";
-    shell.write("m.yaml", format!("{}---\n{}---\n{new}", documents[0], documents[1]));
+    shell.write(
+        "m.yaml",
+        format!("{}---\n{}---\n{new}", documents[0], documents[1]),
+    );
     assert_actions(
         run(&shell, "apply -f m.yaml --prune -l app=other -o json"),
         &[
@@ -266,7 +272,13 @@ fn prune_removes_what_has_the_label_and_no_manifest_says_in_the_same_transaction
     shell.write("m.yaml", without);
     run(&shell, "apply -f m.yaml").done();
     let back = run(&shell, "get all -o json").json();
-    let of = |name: &str| back.as_array().unwrap().iter().find(|o| o["name"] == name).unwrap();
+    let of = |name: &str| {
+        back.as_array()
+            .unwrap()
+            .iter()
+            .find(|o| o["name"] == name)
+            .unwrap()
+    };
     assert_eq!(of("api")["status"]["version"], 2);
     assert_eq!(
         of("web")["manifest"]["uuid"],
@@ -310,13 +322,22 @@ fn labels_are_bounded_and_a_selector_is_needed_to_prune() {
     let many: String = (0..33).map(|n| format!("l{n}: x, ")).collect();
     for (labels, expected) in [
         ("{a b: c}", "the label's key \"a b\" is not 1 to 63 characters"),
-        ("{a: 'b c'}", "the value of the label a is neither empty nor 1 to 63"),
+        (
+            "{a: 'b c'}",
+            "the value of the label a is neither empty nor 1 to 63",
+        ),
         (&format!("{{{many}}}"), "33 labels are more than 32"),
         (&format!("{{{}: x}}", "k".repeat(64)), "is not 1 to 63 characters"),
     ] {
-        shell.write("l.yaml", format!("kind: KeySet\nname: all\nsecrets: []\nlabels: {labels}\n"));
+        shell.write(
+            "l.yaml",
+            format!("kind: KeySet\nname: all\nsecrets: []\nlabels: {labels}\n"),
+        );
         let said = run(&shell, "apply -f l.yaml").failed();
-        assert!(said.contains(expected) && said.contains("l.yaml:4:"), "{labels}: {said}");
+        assert!(
+            said.contains(expected) && said.contains("l.yaml:4:"),
+            "{labels}: {said}"
+        );
     }
     assert_eq!(run(&shell, "apply -f m.yaml --prune").code, 64);
     assert_eq!(run(&shell, "apply -f m.yaml -l app=web").code, 64);

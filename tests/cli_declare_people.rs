@@ -50,7 +50,11 @@ fn an_administrator_s_manifest_makes_owners_and_tokens_once() {
     let mut show = |shell: &Shell, line: &str, code: i32| {
         let ran = run(shell, line);
         assert_eq!(ran.code, code, "{line}: {}{}", ran.out, ran.err);
-        assert!(!ran.out.contains("kw_") && !ran.err.contains("kw_"), "{}", ran.out);
+        assert!(
+            !ran.out.contains("kw_") && !ran.err.contains("kw_"),
+            "{}",
+            ran.out
+        );
         all.push_str(&format!("$ keyward {line}\n{}{}\n", ran.out, ran.err));
     };
     shell.write("alone.yaml", documents[0]);
@@ -89,9 +93,15 @@ fn an_administrator_s_manifest_makes_owners_and_tokens_once() {
     show(&shell, "apply -f own.yaml", 0);
     shell.write("own.yaml", "kind: Owner\nname: acme\napprovals_required: 1\n");
     show(&shell, "apply -f own.yaml", 1);
-    shell.write("own.yaml", "kind: Token\nname: ci\nrole: auditor\nowner: acme\ntoken_file: ci\n");
+    shell.write(
+        "own.yaml",
+        "kind: Token\nname: ci\nrole: auditor\nowner: acme\ntoken_file: ci\n",
+    );
     show(&shell, "apply -f own.yaml", 1);
-    shell.write("own.yaml", "kind: Token\nname: ci\nrole: auditor\ntoken_file: ci\n");
+    shell.write(
+        "own.yaml",
+        "kind: Token\nname: ci\nrole: auditor\ntoken_file: ci\n",
+    );
     show(&shell, "apply -f own.yaml", 0);
     show(&shell, "delete -f own.yaml", 0);
     show(&shell, "delete token ci", 1);
@@ -107,7 +117,10 @@ fn a_signing_key_in_a_manifest_must_have_signed_the_bundle_beside_it() {
     let manifest = "kind: PolicyBundle\npath: policy\n---\nkind: SigningKey\nname: ours\npublic_key: {file: key.pem}\nlabels: {by: ci}\n";
     shell.write("k.yaml", manifest);
     let said = run(&shell, "apply -f k.yaml").failed();
-    assert!(said.contains("the bundle is not signed, but the owner has signing keys"), "{said}");
+    assert!(
+        said.contains("the bundle is not signed, but the owner has signing keys"),
+        "{said}"
+    );
     assert_eq!(run(&shell, "get all -o json").json(), serde_json::json!([]));
     run(
         &shell,
@@ -123,8 +136,14 @@ fn a_signing_key_in_a_manifest_must_have_signed_the_bundle_beside_it() {
     // The only key is not pruned: anything would become active then.
     shell.write("k.yaml", "kind: PolicyBundle\npath: bundle.tar.gz\n");
     let said = run(&shell, "apply -f k.yaml --prune -l by=ci").failed();
-    assert!(said.contains("the bundle is not signed") || said.contains("it is the only signing key"), "{said}");
+    assert!(
+        said.contains("the bundle is not signed") || said.contains("it is the only signing key"),
+        "{said}"
+    );
     let said = run(&shell, "delete signing-key ours").failed();
-    assert!(said.contains("SigningKey ours") && said.contains("it is the only signing key"), "{said}");
+    assert!(
+        said.contains("SigningKey ours") && said.contains("it is the only signing key"),
+        "{said}"
+    );
     assert!(run(&shell, "get signingkeys").done().contains("ours"));
 }

@@ -39,6 +39,7 @@ mod cli_token;
 mod cli_usage;
 mod crash;
 mod crash_holds;
+mod declare_api;
 mod example;
 mod holds;
 mod holds_two;

@@ -6,10 +6,10 @@ use keyward::domain::applied::Applied;
 use keyward::domain::decision::Decision;
 use keyward::http::{
     ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
-    DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, ObjectList, OwnerBody, OwnerList, OwnerReply,
-    ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply, RevisionList,
-    RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList, TokenReply,
-    ValidateBody, ValidateReply,
+    DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, ObjectList, OwnerBody, OwnerList,
+    OwnerReply, ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply,
+    RevisionList, RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList,
+    TokenReply, ValidateBody, ValidateReply,
 };
 use keyward::manifest::Manifest;
 use keyward::release::DecisionExplanation;

@@ -24,7 +24,11 @@ use crate::manifest::{self, Manifests, Named};
 )]
 pub(super) struct Delete {
     /// Secret, KeySet, Firmware, Workload, SigningKey or Token
-    #[arg(value_name = "KIND", required_unless_present = "files", conflicts_with = "files")]
+    #[arg(
+        value_name = "KIND",
+        required_unless_present = "files",
+        conflicts_with = "files"
+    )]
     kind: Option<AnyKind>,
     /// Names; of a workload its UUID too
     #[arg(value_name = "NAME")]
@@ -108,11 +112,7 @@ impl Delete {
     }
 
     /// What is to go; of manifests, what can't is only told.
-    fn named(
-        &self,
-        stays: &mut Vec<String>,
-        places: &mut Manifests,
-    ) -> anyhow::Result<Vec<(AnyKind, Name)>> {
+    fn named(&self, stays: &mut Vec<String>, places: &mut Manifests) -> anyhow::Result<Vec<(AnyKind, Name)>> {
         if let Some(kind) = self.kind {
             if self.names.is_empty() {
                 bail!(Misused(format!("which {}? Give one name or more", kind.as_str())));
@@ -130,7 +130,10 @@ impl Delete {
                 match (known, name) {
                     (AnyKind::Owner | AnyKind::PolicyBundle, name) => {
                         let name = name.map(|name| format!(" {name}")).unwrap_or_default();
-                        stays.push(format!("{}{name} stays: it is kept for the record", known.as_str()));
+                        stays.push(format!(
+                            "{}{name} stays: it is kept for the record",
+                            known.as_str()
+                        ));
                     }
                     (known, Some(name)) => all.push((known, name)),
                     (_, None) => {}

@@ -71,7 +71,9 @@ impl Get {
         if !self.names.is_empty() {
             items.retain(|shown| {
                 let uuid = shown.manifest.get("uuid").and_then(Value::as_str);
-                self.names.iter().any(|name| shown.name == *name || uuid == Some(name))
+                self.names
+                    .iter()
+                    .any(|name| shown.name == *name || uuid == Some(name))
             });
         }
         if let Some(selector) = &self.selector {
@@ -125,7 +127,9 @@ fn objects(client: &Client, kind: Option<&str>) -> anyhow::Result<(Vec<Shown>, V
 fn owners(client: &Client) -> anyhow::Result<Vec<Shown>> {
     if let Some(list) = client.allowed::<OwnerList>("/v1/owners")? {
         let owners = list.items.into_iter();
-        return Ok(owners.map(|owner| shown("Owner", &owner.name, [], json!({}))).collect());
+        return Ok(owners
+            .map(|owner| shown("Owner", &owner.name, [], json!({})))
+            .collect());
     }
     let ObjectList { owner, .. } = client.get("/v1/objects")?;
     let approvals: Approvals = client.get("/v1/approvals")?;

@@ -90,8 +90,14 @@ impl Plan {
     ) -> anyhow::Result<()> {
         let label = owner.label();
         let wrong = |member, message: &str| refused(manifests, &label, member, message);
-        if owner.approvals_required.is_some_and(|people| !(1..=2).contains(&people)) {
-            return Err(wrong(Some("approvals_required"), "`approvals_required` is 1 or 2"));
+        if owner
+            .approvals_required
+            .is_some_and(|people| !(1..=2).contains(&people))
+        {
+            return Err(wrong(
+                Some("approvals_required"),
+                "`approvals_required` is 1 or 2",
+            ));
         }
         let mut change = change("Owner", &owner.name, Action::Unchanged);
         let what = match caller {
@@ -123,7 +129,8 @@ impl Plan {
                 What::Nothing
             }
             Caller::Of(own) if *own != owner.name => {
-                let message = format!("the token is one of owner {own}; an administrator's makes other owners");
+                let message =
+                    format!("the token is one of owner {own}; an administrator's makes other owners");
                 return Err(wrong(Some("name"), &message));
             }
             Caller::Of(_) => match owner.approvals_required {
@@ -178,7 +185,10 @@ impl Plan {
         } else if let Some(other) = called.next() {
             let (member, has) = if other.role == token.role {
                 let expires = other.expires;
-                ("expires", expires.map_or("no end".to_owned(), |time| format!("the end {time}")))
+                (
+                    "expires",
+                    expires.map_or("no end".to_owned(), |time| format!("the end {time}")),
+                )
             } else {
                 ("role", format!("the role {}", other.role))
             };
@@ -238,7 +248,9 @@ impl Plan {
         }
         // Once the second person's token is there, and in the new owner's name.
         for (label, token, people) in asking {
-            let done = connection.client_of(&token).and_then(|client| ask_for(&client, people));
+            let done = connection
+                .client_of(&token)
+                .and_then(|client| ask_for(&client, people));
             let done = done.map(|_| ());
             done.with_context(|| format!("{label} was made, and its `approvals_required` is 1"))?;
         }

@@ -127,7 +127,12 @@ fn walk(path: &str, before: Option<&Value>, after: Option<&Value>, found: &mut V
         }
         (Some(Value::Array(old)), Some(Value::Array(new))) => {
             for number in 0..old.len().max(new.len()) {
-                walk(&format!("{path}[{number}]"), old.get(number), new.get(number), found);
+                walk(
+                    &format!("{path}[{number}]"),
+                    old.get(number),
+                    new.get(number),
+                    found,
+                );
             }
         }
         _ => found.push(path.to_owned()),

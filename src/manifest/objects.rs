@@ -230,7 +230,12 @@ impl Document {
     }
 
     /// The SHA-256 of a file, or the one that is named instead.
-    fn hash(&self, member: &str, file: Option<PathBuf>, hash: Option<FlexDigest>) -> Result<Option<FlexDigest>> {
+    fn hash(
+        &self,
+        member: &str,
+        file: Option<PathBuf>,
+        hash: Option<FlexDigest>,
+    ) -> Result<Option<FlexDigest>> {
         match (file, hash) {
             (Some(_), Some(_)) => {
                 let why = format!("an image has both `{member}` and `{member}_hash`; leave one out");

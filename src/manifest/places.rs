@@ -85,12 +85,7 @@ impl Manifests {
     ///
     /// Nothing, if no manifest says such an object.
     #[must_use]
-    pub fn shown(
-        &self,
-        object: &str,
-        member: Option<&str>,
-        complaint: &Diagnostic,
-    ) -> Option<Diagnostic> {
+    pub fn shown(&self, object: &str, member: Option<&str>, complaint: &Diagnostic) -> Option<Diagnostic> {
         let written = self.written(object)?;
         let object = &written.label;
         if !complaint.file.is_empty() {

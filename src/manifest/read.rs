@@ -88,7 +88,9 @@ pub fn named(path: &Path) -> Result<(Vec<Named>, Manifests)> {
             if name.is_none() && kind != "PolicyBundle" {
                 return Err(document.wrong("", "missing member `name`".to_owned()));
             }
-            let label = name.as_ref().map_or(kind.clone(), |name| format!("{kind} {name}"));
+            let label = name
+                .as_ref()
+                .map_or(kind.clone(), |name| format!("{kind} {name}"));
             places.note(label, document.text);
             all.push(Named { kind, name });
         }
@@ -212,7 +214,10 @@ impl Document {
                 "one of `file`, `env`, `base64` and `generate`, such as `generate: 32`",
             )
             .replace("struct ImageManifest", "an image's members")
-            .replace("struct PublicKeyManifest", "`file` or `pem`, such as `file: key.pem`")
+            .replace(
+                "struct PublicKeyManifest",
+                "`file` or `pem`, such as `file: key.pem`",
+            )
             .replace("expected u32", "expected a whole number")
             .replace("expected a sequence", "expected a list");
         // Of what a type of ours refuses, the library knows no better place than the document's first line.

@@ -149,10 +149,7 @@ impl Story {
 
         let client = Client::new(&base, token, None)?;
         let objects = manifest::read(&folder.join("example/manifests.yaml"))?.objects;
-        let applied: Applied = client.post(
-            "/v1/apply",
-            &ApplyBody::new(objects),
-        )?;
+        let applied: Applied = client.post("/v1/apply", &ApplyBody::new(objects))?;
         for change in applied.changes {
             let name = change
                 .name

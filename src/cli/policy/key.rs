@@ -9,8 +9,8 @@ use crate::cli::Ended;
 use crate::cli::client::Connection;
 use crate::cli::decision_text::printable;
 use crate::cli::output::{self, Format};
-use crate::domain::{Labels, Name};
 use crate::domain::object::Applied;
+use crate::domain::{Labels, Name};
 use crate::http::{SigningKeyBody, SigningKeyList};
 use crate::policy::opa::SignatureAlgorithm;
 

@@ -170,13 +170,10 @@ struct Policies<'a> {
 
 impl Policies<'_> {
     fn resolve_all(&self, label: &str, policies: &[String]) -> Result<(), RegisterError> {
-        policies
-            .iter()
-            .enumerate()
-            .try_for_each(|(number, policy)| {
-                let at = format!("policies[{number}]");
-                self.resolve(label, &at, policy).map(|_| ())
-            })
+        policies.iter().enumerate().try_for_each(|(number, policy)| {
+            let at = format!("policies[{number}]");
+            self.resolve(label, &at, policy).map(|_| ())
+        })
     }
 
     fn resolve(&self, label: &str, at: &str, policy: &str) -> Result<PolicyFacts, RegisterError> {

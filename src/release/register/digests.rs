@@ -3,6 +3,7 @@
 use super::RegisterError;
 use super::draft::Draft;
 use crate::domain::HexDigest;
+use crate::domain::state::Kind;
 use crate::domain::workload::{Candidate, Image, ImageFacts, Workload};
 use crate::sev::launch_digest::{CpuModel, Firmware, KernelHashes, Measurer, VmsaVariant};
 use crate::sev::policy::Scheme;
@@ -65,10 +66,14 @@ fn of_image(
         .firmware_bytes(&image.firmware)?
         .filter(|_| draft.firmware.contains_key(&image.firmware))
         .ok_or_else(|| {
-            invalid(format!(
-                "there is no firmware {}; register it first",
-                image.firmware
-            ))
+            let name = image.firmware.as_str();
+            let mut removed = draft.removed.iter();
+            invalid(
+                match removed.any(|(kind, gone)| *kind == Kind::Firmware && gone == name) {
+                    true => format!("needs Firmware {name}, which would be removed"),
+                    false => format!("there is no firmware {name}; register it first"),
+                },
+            )
             .because_of(&format!("images[{number}].firmware"), &image.firmware, None)
         })?;
     let firmware = Firmware::parse(bytes).map_err(|e| invalid(e.to_string()))?;

@@ -192,7 +192,10 @@ impl Service {
             if set.is_empty() || dry_run {
                 return Ok(registered);
             }
-            let uuids = set.workloads.iter().map(|w| (w.workload.uuid, w.workload.name.clone()));
+            let uuids = set
+                .workloads
+                .iter()
+                .map(|w| (w.workload.uuid, w.workload.name.clone()));
             let uuids: HashMap<_, _> = uuids.collect();
             let records = self.records(caller, before.events(&set));
             let recorded = Recorded {

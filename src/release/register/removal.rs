@@ -40,7 +40,11 @@ impl Draft<'_> {
                 let why = "needs a label: without one, everything that is not said would be removed";
                 return Err(RegisterError::invalid("prune", why));
             }
-            let said: HashSet<_> = wish.objects.iter().map(crate::domain::object::Object::label).collect();
+            let said: HashSet<_> = wish
+                .objects
+                .iter()
+                .map(crate::domain::object::Object::label)
+                .collect();
             for (object, labels) in self.labelled() {
                 if labels.have(selector) && !said.contains(&object.label()) && !gone.contains(&object) {
                     gone.push(object);
@@ -160,7 +164,10 @@ impl Draft<'_> {
             self.remove(*kind, name.as_str())?;
             return Ok(None);
         }
-        let uuid = self.workloads.get(name).map(|registered| registered.workload.uuid);
+        let uuid = self
+            .workloads
+            .get(name)
+            .map(|registered| registered.workload.uuid);
         let uuid = uuid.ok_or(RegisterError::NotFound)?;
         self.remove(*kind, &uuid.to_string())?;
         Ok(Some(format!("uuid {uuid}")))

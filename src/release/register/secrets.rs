@@ -129,7 +129,10 @@ impl Draft<'_> {
                 // A passphrase has no NUL byte, which other bytes may have.
                 Some(old) if old.kind != new.kind => Err(RegisterError::invalid(
                     label,
-                    format!("is of type {} with its present value; another type needs a `value`", old.kind.as_str()),
+                    format!(
+                        "is of type {} with its present value; another type needs a `value`",
+                        old.kind.as_str()
+                    ),
                 )
                 .at("type")),
                 _ => Ok(None),

@@ -62,12 +62,7 @@ impl Shown {
         let document = json!({"digest": digest, "policies": policies});
         Self {
             status: json!({"revision": revision}),
-            ..Self::new(
-                "PolicyBundle",
-                &digest.to_string(),
-                &Labels::default(),
-                &document,
-            )
+            ..Self::new("PolicyBundle", &digest.to_string(), &Labels::default(), &document)
         }
     }
 
@@ -131,7 +126,10 @@ impl Shown {
 impl Draft<'_> {
     /// Says of each object that would change how it is and how it would be.
     pub(super) fn explain(&self, changes: &mut [Change]) -> Result<(), RegisterError> {
-        for change in changes.iter_mut().filter(|change| change.action != Action::Unchanged) {
+        for change in changes
+            .iter_mut()
+            .filter(|change| change.action != Action::Unchanged)
+        {
             let (before, after) = if change.kind == "PolicyBundle" {
                 self.bundles()?
             } else {

@@ -186,7 +186,10 @@ fn check(label: &str, workload: &Workload) -> Result<(), RegisterError> {
     });
     for (member, count) in own.chain(of_images) {
         if count == 0 || count > MAX_VCPUS {
-            return invalid(&member, format!("a guest has 1 to {MAX_VCPUS} vCPUs, not {count}"));
+            return invalid(
+                &member,
+                format!("a guest has 1 to {MAX_VCPUS} vCPUs, not {count}"),
+            );
         }
     }
     if workload.max_releases.is_some_and(|most| most > 1 << 53) {
@@ -273,7 +276,8 @@ fn cmdline_hash(text: &str) -> HexDigest {
 
 /// The fingerprint of an OCA certificate.
 pub(super) fn oca(label: &str, bytes: &[u8]) -> Result<HexDigest, RegisterError> {
-    let invalid = |why: String| RegisterError::invalid(label, format!("`cloud_cert`: {why}")).at("cloud_cert");
+    let invalid =
+        |why: String| RegisterError::invalid(label, format!("`cloud_cert`: {why}")).at("cloud_cert");
     let certificate = Certificate::parse(bytes).map_err(|e| invalid(e.to_string()))?;
     if certificate.usage() != Usage::Oca {
         return Err(invalid(format!(
