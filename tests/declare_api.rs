@@ -70,7 +70,7 @@ fn what_is_removed_is_recorded_object_by_object_and_a_dry_run_is_not() {
             .body;
         let entries = log["items"].as_array().unwrap().iter();
         let events = entries.map(|entry| &entry["record"]["event"]);
-        let deleted = events.filter(|event| event["kind"] == "object_deleted");
+        let deleted = events.filter(|event| event["kind"] == "object-deleted");
         let named = deleted.map(|event| format!("{} {}", event["object"]["kind"], event["object"]["name"]));
         named.map(|name| name.replace('"', "")).collect()
     };
@@ -167,7 +167,7 @@ fn labels_outlive_a_registration_in_a_form_that_can_t_say_them() {
                "secrets": [{"type": "luks-passphrase", "passphrase": "sesame"}]})
     };
     let path = format!("/vm/{uuid}");
-    app.owner("POST", &path, &form(3)).ok();
+    assert_eq!(app.owner("POST", &path, &form(3)).status, 201);
     let list = || app.owner("GET", "/v1/objects", &Value::Null).ok().body["items"].clone();
     let labelled: Vec<Value> = list()
         .as_array()
