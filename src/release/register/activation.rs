@@ -282,11 +282,10 @@ impl Draft<'_> {
             }
         };
         let change = super::draft::change("SigningKey", &key.name, action, None);
-        if action == Action::Created {
-            if self.before.bundle.is_some() && self.signing_keys.is_empty() {
-                let active = "the active bundle stays so, signed or not; what becomes active from now on must be signed";
-                self.warnings.push(active.to_owned());
-            }
+        if action == Action::Created && self.before.bundle.is_some() && self.signing_keys.is_empty() {
+            let active =
+                "the active bundle stays so, signed or not; what becomes active from now on must be signed";
+            self.warnings.push(active.to_owned());
         }
         self.signing_keys.insert(key.name.clone(), key);
         Ok(change)
