@@ -65,6 +65,7 @@ const MATRIX: &[Row] = &[
     row("POST", "/vm/{uuid}", "owner", "/vm/<new-uuid>", 2, "/vm/<their-workload>"),
     row("PUT", "/vm/{uuid}", "owner", "/vm/<new-uuid>", 2, "/vm/<their-workload>"),
     row("POST", "/v1/apply", "owner secret-writer policy-author", "/v1/apply", 2, ""),
+    row("GET", "/v1/objects", "owner secret-writer policy-author auditor", "/v1/objects", 2, ""),
     row("GET", "/v1/secrets", "owner secret-writer auditor", "/v1/secrets", 2, ""),
     row("GET", "/v1/secrets/{name:.+}", "owner secret-writer auditor", "/v1/secrets/disk", 2, "/v1/secrets/theirs"),
     row("PUT", "/v1/secrets/{name:.+}", "owner secret-writer", "/v1/secrets/spare", 2, ""),

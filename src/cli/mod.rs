@@ -5,18 +5,25 @@
 mod apply;
 mod approvals;
 mod audit;
+mod changes;
 mod checkpoints;
 mod client;
 mod credential;
 mod decision;
 mod decision_text;
+mod delete;
 mod demo;
+mod diff;
+mod get;
 mod hold;
 mod init;
 mod kds;
+mod kinds;
 mod limits;
 mod output;
 mod owner;
+mod paint;
+mod people;
 mod policy;
 mod psp;
 mod serve;
@@ -51,6 +58,12 @@ enum Verb {
     Serve(serve::Serve),
     /// Register what manifests say: policies, secrets, firmware, workloads
     Apply(apply::Apply),
+    /// Show what `apply` would change. Exit code 2: something would
+    Diff(diff::Diff),
+    /// Show what is registered, as manifests too
+    Get(get::Get),
+    /// Remove objects, or all that manifests name
+    Delete(delete::Delete),
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
@@ -113,6 +126,9 @@ pub fn run() -> ExitCode {
         Verb::Token(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
+        Verb::Diff(verb) => verb.run(),
+        Verb::Get(verb) => verb.run(),
+        Verb::Delete(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
         Verb::Audit(verb) => verb.run(),
         Verb::Hold(verb) => verb.run(),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::object::SecretKind;
 use super::revision::{Revision, SigningKey};
 use super::workload::{Candidate, Workload};
-use super::{HexDigest, Name, Time};
+use super::{HexDigest, Labels, Name, Time};
 
 /// Everything registered by one owner, but values and contents.
 #[derive(Clone, Debug)]
@@ -69,6 +69,9 @@ pub struct SecretInfo {
     pub policies: Vec<String>,
     /// When this version was registered.
     pub updated: Time,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// A named group of secrets.
@@ -80,6 +83,9 @@ pub struct KeySet {
     pub secrets: Vec<Name>,
     /// Policies bound to each of them.
     pub policies: Vec<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// What is known of a firmware file besides its bytes.
@@ -91,6 +97,9 @@ pub struct FirmwareInfo {
     pub sha256: HexDigest,
     /// Length in bytes.
     pub bytes: u64,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// One workload and all that a release of its secrets depends on, read in one moment.
@@ -125,8 +134,8 @@ pub struct ChangeSet {
     pub secrets: Vec<(SecretInfo, Option<Vec<u8>>)>,
     /// Key sets created or replaced.
     pub keysets: Vec<KeySet>,
-    /// Firmware created or replaced.
-    pub firmware: Vec<(FirmwareInfo, Vec<u8>)>,
+    /// Firmware created or replaced, each with its bytes, or none where only what is around them changed.
+    pub firmware: Vec<(FirmwareInfo, Option<Vec<u8>>)>,
     /// Workloads created or replaced.
     pub workloads: Vec<RegisteredWorkload>,
     /// Objects removed: kind and name.
@@ -144,7 +153,7 @@ pub struct Activated {
 }
 
 /// The kinds of things that have a name of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Kind {
     /// A secret.
     Secret,
@@ -156,6 +165,29 @@ pub enum Kind {
     Workload,
     /// A key that signs bundles.
     SigningKey,
+}
+
+impl Kind {
+    /// All of them, in the order in which they are shown: what others refer to first.
+    pub const ALL: [Self; 5] = [
+        Self::SigningKey,
+        Self::Secret,
+        Self::KeySet,
+        Self::Firmware,
+        Self::Workload,
+    ];
+
+    /// The word, as in manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "Secret",
+            Self::KeySet => "KeySet",
+            Self::Firmware => "Firmware",
+            Self::Workload => "Workload",
+            Self::SigningKey => "SigningKey",
+        }
+    }
 }
 
 impl ChangeSet {

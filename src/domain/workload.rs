@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{HexDigest, HostName, Name};
+use super::{HexDigest, HostName, Labels, Name};
 use crate::sev::authority::Product;
 use crate::sev::launch_digest::VmsaVariant;
 use crate::sev::policy::Scheme;
@@ -53,6 +53,9 @@ pub struct Workload {
     pub secrets: Vec<Name>,
     /// The owner's policies bound to it. `keyward.workload` is bound besides, always.
     pub policies: Vec<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// Firmware and what it loads, from which launch digests are computed.

@@ -149,6 +149,7 @@ async fn push(state: web::Data<State>, request: HttpRequest, payload: web::Paylo
     activate(state, request, payload, |service, caller, body: PushBody| {
         let bundle = PolicyBundleObject {
             files: body.files,
+            digest: None,
             policies: body.policies,
         };
         let said = Said {

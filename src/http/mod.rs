@@ -13,6 +13,7 @@ mod bundles;
 mod evaluation;
 mod holds;
 mod host;
+mod objects;
 mod once;
 mod openapi;
 mod owner;
@@ -51,6 +52,7 @@ pub use holds::{
     ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
 };
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
+pub use objects::ObjectList;
 pub use openapi::openapi;
 pub use owner::DecisionList;
 pub use page::{Cursor, Page};

@@ -15,7 +15,9 @@ use super::page::{self, Cursor, Page};
 use super::problem::{Kind, Problem};
 use super::read::{listed, one, precondition};
 pub(super) use super::read::{nothing, read, read_by, read_one};
-use super::{State, apply, audit, auth, body, bundles, evaluation, holds, signing_keys, tokens};
+use super::{
+    State, apply, audit, auth, body, bundles, evaluation, holds, objects, roles, signing_keys, tokens,
+};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -64,6 +66,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .configure(signing_keys::routes)
             .configure(tokens::routes)
             .configure(audit::routes)
+            .configure(objects::routes)
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
@@ -74,15 +77,17 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 /// A page of decisions, newest first.
 pub type DecisionList = Page<Decision>;
 
-/// Registers objects, all or none: [`Service::apply`](crate::release::Service::apply).
+/// Registers and removes objects, all or none: [`Service::declare`](crate::release::Service::declare).
 async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let how = (body::OWNER_LIMIT, Answers::Kept);
     once(state, request, payload, how, |service, identity, bytes| {
         let caller = auth::of_owner(identity.clone())?;
-        let body = apply::parse(bytes)?;
-        apply::permitted(&caller, &body.objects)?;
-        let applied = service.apply(&caller, &body.objects, body.dry_run)?;
-        Ok((StatusCode::OK, applied))
+        let wish = apply::parse(bytes)?;
+        apply::permitted(&caller, &wish)?;
+        Ok((
+            StatusCode::OK,
+            service.declare(&caller, &wish, roles::may_remove)?,
+        ))
     })
     .await
 }

@@ -62,7 +62,7 @@ struct Place {
     about: Option<String>,
     /// The member that says it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    member: Option<&'static str>,
+    member: Option<String>,
     /// The file of the bundle; empty where it is in none.
     file: String,
     /// The line, from 1; 0: in none.
@@ -149,6 +149,33 @@ impl Problem {
         }
     }
 
+    /// The same, with the object that it is about, and its member.
+    pub(super) fn at(mut self, object: String, member: Option<String>, message: String) -> Self {
+        self.errors.push(Place {
+            object,
+            about: None,
+            member,
+            file: String::new(),
+            line: 0,
+            column: 0,
+            message,
+            hint: None,
+            source_line: None,
+        });
+        self
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    fn placed(self, found: Unacceptable) -> Self {
+        Self {
+            errors: vec![Place::from(found)],
+            ..self
+        }
+    }
+
     fn after(self, retry_after: Duration) -> Self {
         Self {
             retry_after: Some(retry_after),
@@ -224,16 +251,14 @@ impl From<RegisterError> for Problem {
     fn from(error: RegisterError) -> Self {
         let detail = error.to_string();
         match error {
-            RegisterError::Invalid(found) => Self {
-                errors: vec![Place::from(*found)],
-                ..Self::new(Kind::Invalid, detail)
-            },
+            RegisterError::Invalid(found) => Self::new(Kind::Invalid, detail).placed(*found),
             RegisterError::Bundle(diagnostics) => Self {
                 errors: diagnostics.into_iter().map(Place::from).collect(),
                 ..Self::new(Kind::Invalid, detail)
             },
-            RegisterError::Conflict(_) => Self::new(Kind::Conflict, detail),
-            RegisterError::Forbidden(_) => Self::new(Kind::Forbidden, detail),
+            RegisterError::Conflict(found) => Self::new(Kind::Conflict, detail).placed(*found),
+            RegisterError::Forbidden(found) => Self::new(Kind::Forbidden, detail).placed(*found),
+            RegisterError::Missing(found) => Self::new(Kind::NotFound, detail).placed(*found),
             RegisterError::Proposed(_) => Self::new(Kind::ApprovalRequired, detail),
             RegisterError::Alone(_) => Self::new(Kind::WrongState, detail),
             RegisterError::NotFound => Self::new(Kind::NotFound, detail),

@@ -4,6 +4,7 @@
 
 use crate::domain::Role;
 use crate::domain::object::Object;
+use crate::domain::state::Kind;
 
 /// One endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +62,12 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "POST",
         "/v1/apply",
         Who::Roles(&[Owner, SecretWriter, PolicyAuthor]),
+    ),
+    // Kind by kind: [`may_read`].
+    row(
+        "GET",
+        "/v1/objects",
+        Who::Roles(&[Owner, SecretWriter, PolicyAuthor, Auditor]),
     ),
     row("GET", "/v1/secrets", READS_SECRETS),
     row("GET", "/v1/secrets/{name:.+}", READS_SECRETS),
@@ -141,6 +148,24 @@ pub(super) fn who_applies(object: &Object) -> &'static [Role] {
     match object {
         Object::Secret(_) => &[Owner, SecretWriter],
         Object::PolicyBundle(_) => &[Owner, PolicyAuthor],
-        Object::KeySet(_) | Object::Firmware(_) | Object::Workload(_) => &[Owner],
+        Object::KeySet(_) | Object::Firmware(_) | Object::Workload(_) | Object::SigningKey(_) => &[Owner],
+    }
+}
+
+/// Whether this role may remove objects of this kind: as it may by themselves.
+pub(super) fn may_remove(kind: Kind, role: Role) -> bool {
+    match kind {
+        Kind::Secret => matches!(role, Owner | SecretWriter),
+        Kind::KeySet | Kind::Firmware | Kind::Workload | Kind::SigningKey => role == Owner,
+    }
+}
+
+/// Whether this role sees objects of this kind: as it may by themselves.
+pub(super) fn may_read(kind: &str, role: Role) -> bool {
+    match kind {
+        "Secret" => matches!(role, Owner | SecretWriter | Auditor),
+        "PolicyBundle" => matches!(role, Owner | PolicyAuthor | Auditor),
+        "KeySet" | "Firmware" | "Workload" => matches!(role, Owner | Auditor),
+        _ => role == Owner,
     }
 }

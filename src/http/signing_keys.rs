@@ -10,8 +10,9 @@ use super::page::{self, Page};
 use super::problem::{Kind, Problem};
 use super::read::{listed, one, precondition};
 use super::{State, auth, body};
-use crate::domain::Name;
+use crate::domain::object::SigningKeyObject;
 use crate::domain::revision::SigningKey;
+use crate::domain::{Labels, Name};
 use crate::policy::opa::SignatureAlgorithm;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -37,6 +38,9 @@ pub struct SigningKeyBody {
     /// The scope that a signature must have been made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// The keys that sign an owner's bundles, by name. None: bundles need no signature.
@@ -71,8 +75,14 @@ async fn put_signing_key(
             let name: Name = name
                 .parse()
                 .map_err(|error| Problem::new(Kind::Malformed, format!("`name`: {error}")))?;
-            let (pem, scope) = (&body.public_key, body.scope.as_deref());
-            Ok(service.put_signing_key(&caller, &name, pem, body.algorithm, scope, &precondition)?)
+            let object = SigningKeyObject {
+                name,
+                public_key: body.public_key,
+                algorithm: body.algorithm,
+                scope: body.scope,
+                labels: body.labels,
+            };
+            Ok(service.put_signing_key(&caller, &object, &precondition)?)
         });
         Ok(registered(done.await?))
     };

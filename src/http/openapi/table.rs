@@ -19,10 +19,10 @@ use crate::http::problem::Kind;
 use crate::http::roles::Endpoint;
 use crate::http::{
     ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
-    DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, OwnerBody, OwnerList, OwnerReply,
-    ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply, RevisionList,
-    RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList, TokenReply,
-    ValidateBody, ValidateReply, audit, bundles, holds, host, owner, signing_keys, tokens,
+    DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, ObjectList, OwnerBody, OwnerList,
+    OwnerReply, ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply,
+    RevisionList, RollbackBody, SignedCheckpoint, SigningKeyBody, SigningKeyList, TokenBody, TokenList,
+    TokenReply, ValidateBody, ValidateReply, audit, bundles, holds, host, owner, signing_keys, tokens,
 };
 use crate::release::{DecisionExplanation, DryRun, Evaluation};
 
@@ -132,9 +132,12 @@ fn head(summary: &'static str) -> Operation {
 fn of_objects(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
     Some(match at {
         ("POST", "/v1/apply") => t
-            .send::<ApplyBody, Applied>("Registers objects, all or none")
-            .fails(&[Kind::Invalid])
+            .send::<ApplyBody, Applied>("Registers and removes objects, all or none")
+            .fails(&[Kind::Invalid, Kind::Conflict, Kind::NotFound])
             .fails(&BY_TWO),
+        ("GET", "/v1/objects") => {
+            t.get::<ObjectList>("Shows every object as a manifest that registers it again")
+        }
         ("GET", "/v1/secrets") => t.list::<Page<SecretInfo>>("Lists secrets, never their values"),
         ("GET", "/v1/secrets/{name:.+}") => t.get::<SecretInfo>("Shows a secret, never its value").tagged(),
         ("PUT", "/v1/secrets/{name:.+}") => t.put::<SecretObject>("Registers or replaces a secret"),

@@ -26,6 +26,7 @@ impl Subject {
             Object::PolicyBundle(_) => Self::Bundle,
             Object::Secret(secret) => Self::Object(Kind::Secret, secret.name.to_string()),
             Object::KeySet(set) => Self::Object(Kind::KeySet, set.name.to_string()),
+            Object::SigningKey(key) => Self::Object(Kind::SigningKey, key.name.to_string()),
             Object::Firmware(firmware) => Self::Object(Kind::Firmware, firmware.name.to_string()),
             Object::Workload(workload) => {
                 let uuid = workload.uuid.map(|uuid| uuid.to_string());
@@ -113,22 +114,31 @@ impl Draft<'_> {
         objects: &[Object],
         activating: &Activating<'_>,
     ) -> Result<Vec<Change>, RegisterError> {
-        let mut changes = Vec::with_capacity(objects.len());
-        for object in objects {
-            changes.push(match object {
-                Object::PolicyBundle(bundle) => Some(self.put_bundle(bundle, activating)?),
-                Object::Secret(secret) => Some(self.put_secret(secret, activating.caller.role)?),
-                Object::KeySet(set) => Some(self.put_keyset(set)?),
-                Object::Firmware(firmware) => Some(self.put_firmware(firmware)?),
-                Object::Workload(_) => None,
-            });
-        }
-        for (object, change) in objects.iter().zip(&mut changes) {
-            if let Object::Workload(workload) = object {
-                *change = Some(self.put_workload_object(workload)?);
+        let mut changes: Vec<_> = objects.iter().map(|_| None).collect();
+        for late in [0, 1, 2] {
+            for (object, change) in objects.iter().zip(&mut changes) {
+                if late == order(object) {
+                    *change = Some(match object {
+                        Object::SigningKey(key) => self.put_signing_key(key)?,
+                        Object::PolicyBundle(bundle) => self.put_bundle(bundle, activating)?,
+                        Object::Secret(secret) => self.put_secret(secret, activating.caller.role)?,
+                        Object::KeySet(set) => self.put_keyset(set)?,
+                        Object::Firmware(firmware) => self.put_firmware(firmware)?,
+                        Object::Workload(workload) => self.put_workload_object(workload)?,
+                    });
+                }
             }
         }
         Ok(changes.into_iter().flatten().collect())
+    }
+}
+
+/// Keys first, as bundles are signed with them; workloads last, as they refer to the rest.
+fn order(object: &Object) -> u8 {
+    match object {
+        Object::SigningKey(_) => 0,
+        Object::Workload(_) => 2,
+        _ => 1,
     }
 }
 

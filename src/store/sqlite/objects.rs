@@ -285,7 +285,7 @@ fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowErro
     changes
         .firmware
         .iter()
-        .try_for_each(|(info, content)| put_firmware(c, owner, info, content))?;
+        .try_for_each(|(info, content)| put_firmware(c, owner, info, content.as_deref()))?;
     changes
         .workloads
         .iter()
@@ -334,8 +334,18 @@ fn put_secret(
     }
 }
 
-fn put_firmware(c: &Connection, owner: &str, info: &FirmwareInfo, content: &[u8]) -> Result<(), RowError> {
+fn put_firmware(
+    c: &Connection,
+    owner: &str,
+    info: &FirmwareInfo,
+    content: Option<&[u8]>,
+) -> Result<(), RowError> {
     let document = to_json("a firmware", info)?;
+    let Some(content) = content else {
+        let sql = "UPDATE firmware SET document = ?3 WHERE owner = ?1 AND name = ?2";
+        c.execute(sql, [owner, info.name.as_str(), &document])?;
+        return Ok(());
+    };
     c.execute(
         "INSERT INTO firmware VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (owner, name) DO UPDATE SET document = ?3, content = ?4",
