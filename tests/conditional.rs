@@ -109,6 +109,24 @@ fn a_secret_s_tag_tells_its_versions_apart_and_nothing_of_its_value() {
 }
 
 #[test]
+fn labels_are_part_of_the_state_that_was_seen() {
+    let app = App::new();
+    app.standard();
+    let path = "/v1/secrets/disk";
+    let before = etag(&app, path);
+    let mut labelled = secret("aHVudGVyMg==");
+    labelled.as_object_mut().unwrap().remove("value");
+    labelled["labels"] = json!({"app": "web"});
+    let reply = with(&app, "PUT", path, ("if-match", &before), &labelled).ok();
+    assert_ne!(reply.headers["etag"], before);
+    assert_eq!(reply.headers["etag"], etag(&app, path));
+    labelled["labels"] = json!({"app": "shop"});
+    with(&app, "PUT", path, ("if-match", &before), &labelled).expect(412, "precondition-failed");
+    let shown = app.owner("GET", path, &Value::Null).ok();
+    assert_eq!(shown.body["labels"], json!({"app": "web"}));
+}
+
+#[test]
 fn of_two_who_saw_the_same_state_one_is_refused() {
     let hook = Hook::default();
     let app = App::with(hook.options());

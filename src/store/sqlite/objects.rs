@@ -235,24 +235,16 @@ pub(super) fn apply(
 }
 
 fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowError> {
+    let named = |table: &str, name: &str| {
+        let sql = format!("DELETE FROM {table} WHERE owner = ?1 AND name = ?2");
+        c.execute(&sql, [owner, name])
+    };
     for (kind, name) in &changes.removed {
         match kind {
-            Kind::Secret => c.execute(
-                "DELETE FROM secrets WHERE owner = ?1 AND name = ?2",
-                [owner, name],
-            )?,
-            Kind::KeySet => c.execute(
-                "DELETE FROM keysets WHERE owner = ?1 AND name = ?2",
-                [owner, name],
-            )?,
-            Kind::Firmware => c.execute(
-                "DELETE FROM firmware WHERE owner = ?1 AND name = ?2",
-                [owner, name],
-            )?,
-            Kind::SigningKey => c.execute(
-                "DELETE FROM signing_keys WHERE owner = ?1 AND name = ?2",
-                [owner, name],
-            )?,
+            Kind::Secret => named("secrets", name)?,
+            Kind::KeySet => named("keysets", name)?,
+            Kind::Firmware => named("firmware", name)?,
+            Kind::SigningKey => named("signing_keys", name)?,
             Kind::Workload => {
                 let uuid: Uuid = name.parse().map_err(|e| rows::damaged("a workload's UUID", e))?;
                 let sql = "DELETE FROM workloads WHERE owner = ?1 AND uuid = ?2";
