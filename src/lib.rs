@@ -20,8 +20,8 @@
 //!
 //! What happened is a leaf of [`audit`]'s Merkle tree; its export proves itself on another machine.
 //!
-//! [`domain`] has the words as types, [`config`] every key of the configuration, [`psp`] a software
-//! PSP for trying it all without the hardware, [`cli`] one file for each verb.
+//! [`domain`] has the words as types, [`config`] every key of the configuration, [`webhook`] tells others of holds and
+//! checkpoints, [`psp`] is a software PSP for trying it all without the hardware, [`cli`] has one file for each verb.
 
 pub mod audit;
 pub mod cli;
@@ -38,3 +38,4 @@ pub mod release;
 pub mod sealing;
 pub mod sev;
 pub mod store;
+pub mod webhook;

@@ -260,6 +260,23 @@ fn refusals_that_one_decision_stands_for_are_recorded_again_only_when_there_are_
     };
     assert_eq!(first["record"]["event"]["id"], second["record"]["event"]["id"]);
     assert_ne!(first["record"]["id"], second["record"]["id"]);
+    // 3 are written; within the minute, they are again when they have doubled, or the minute is over.
+    refuse();
+    app.service.tidy().unwrap();
+    assert_eq!(recorded(), 2);
+    app.clock.advance(std::time::Duration::from_secs(60));
+    app.service.tidy().unwrap();
+    app.service.tidy().unwrap();
+    assert_eq!(recorded(), 3);
+    refuse();
+    refuse();
+    refuse();
+    refuse();
+    app.service.tidy().unwrap();
+    let before = recorded();
+    refuse();
+    app.service.tidy_for_good().unwrap();
+    assert_eq!(recorded(), before + 1);
 }
 
 /// A bundle that is not the usual one.

@@ -65,8 +65,14 @@ fn every_kind_of_event_fits_the_schema_and_an_unknown_member_does_not() {
         json!({"kind": "bundle-activated", "revision": digest, "replaced": null}),
         json!({"kind": "token-created", "id": id, "name": "ci", "role": "auditor", "expires": "2026-09-21T14:13:20.000Z"}),
         json!({"kind": "token-revoked", "id": id, "name": "ci"}),
-        json!({"kind": "hold-confirmed", "hold": id, "additional": 2, "missing": 1, "reason": "new hardware"}),
+        json!({"kind": "hold-confirmed", "hold": id, "additional": 2, "guest": null, "missing": 1,
+            "reason": "new hardware"}),
         json!({"kind": "hold-rejected", "hold": id, "reason": "unknown host"}),
+        json!({"kind": "hold-closed", "hold": id}),
+        json!({"kind": "registration-agreed", "digest": digest, "words": [{"token": id, "name": "ann"}],
+            "reason": "Workload web"}),
+        json!({"kind": "cek-imported", "fingerprint": digest, "chip": null}),
+        json!({"kind": "log-begun", "key": "log+00+key"}),
         json!({"kind": "hold-withdrawn", "hold": id, "reason": "not needed"}),
         json!({"kind": "limit-reset", "binding": {"kind": "workload", "name": id}, "secret": "db/password", "from": 9,
             "to": 0, "missing": 0, "reason": "moved"}),
@@ -75,9 +81,14 @@ fn every_kind_of_event_fits_the_schema_and_an_unknown_member_does_not() {
         json!({"kind": "registration-proposed", "digest": digest, "reason": "registers"}),
         json!({"kind": "frozen", "target": {"type": "platform", "fingerprint": digest}, "reason": "stolen"}),
         json!({"kind": "frozen", "target": {"type": "object", "object": object}, "reason": "stolen"}),
-        json!({"kind": "unfrozen", "target": {"type": "server"}, "reason": "found"}),
+        json!({"kind": "unfrozen", "target": {"type": "server"}, "missing": 1, "reason": "found"}),
+        json!({"kind": "platform-enrolled", "fingerprint": digest, "reason": "rack 7"}),
+        json!({"kind": "platform-refused", "fingerprint": digest, "reason": "sold"}),
+        json!({"kind": "platforms-accepted", "accepted": "enrolled", "reason": "a rule"}),
         json!({"kind": "frozen", "target": {"type": "product", "name": "naples"}, "reason": "stolen"}),
         json!({"kind": "key-rotated", "purpose": "key-encryption", "from": "01", "to": "02"}),
+        json!({"kind": "key-retired", "purpose": "key-encryption", "id": "01"}),
+        json!({"kind": "secret-purged", "secret": "db/password", "version": 3}),
         json!({"kind": "records-dropped", "first": 0, "last": 9}),
         json!({"kind": "rollback-accepted", "seen": 9, "accepted": 4}),
         json!({"kind": "server-started", "release": "0.1.0", "dangers": ["danger_plaintext_http"]}),
@@ -89,6 +100,7 @@ fn every_kind_of_event_fits_the_schema_and_an_unknown_member_does_not() {
         json!({"type": "host", "address": "192.0.2.7"}),
         json!({"type": "host", "address": "192.0.2.7", "identity": "token/node-7"}),
         json!({"type": "server"}),
+        json!({"type": "data-folder"}),
     ];
     let read = |value: &Value| serde_json::from_value::<AuditRecord>(value.clone());
     for (at, event) in events.iter().enumerate() {
@@ -101,7 +113,10 @@ fn every_kind_of_event_fits_the_schema_and_an_unknown_member_does_not() {
             let mut wrong = whole.clone();
             wrong.pointer_mut(place).unwrap()["value"] = json!("hunter2");
             let nothing_to_refuse_it = event["kind"] == "server-stopped" && place == "/event"
-                || whole["actor"]["type"] == "server" && place == "/actor";
+                || ["server", "data-folder"]
+                    .map(Value::from)
+                    .contains(&whole["actor"]["type"])
+                    && place == "/actor";
             assert!(nothing_to_refuse_it || read(&wrong).is_err(), "{wrong}");
             assert!(!validator.is_valid(&wrong), "{wrong}");
         }

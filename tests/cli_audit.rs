@@ -215,6 +215,55 @@ fn a_database_rolled_back_to_yesterdays_copy_is_told_by_what_was_seen_and_not_se
 }
 
 #[test]
+fn a_checkpoint_file_that_was_cut_off_is_mended_and_one_that_is_missing_is_asked_for() {
+    let (shell, server) = served();
+    assert_eq!(server.stop().0, 0);
+    shell.write(
+        "data/keyward.yaml",
+        "listen: 127.0.0.1:0\nkds: {url: ''}\naudit: {checkpoint_file: ../seen.txt}\n",
+    );
+    // It never was there, or its volume is not: a rolled-back copy would not be told.
+    let refused = shell.run(&["serve", "--data-dir", "data"]);
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.err.contains("seen.txt is missing or empty"),
+        "{}",
+        refused.err
+    );
+    shell.write(
+        "seen.txt",
+        shell.run(&["audit", "checkpoint", "--data-dir", "data"]).done(),
+    );
+    assert_eq!(shell.serve(&[]).stop().0, 0);
+
+    let whole = shell.read("seen.txt");
+    let notes = whole.matches("\n\n— ").count();
+    assert!(notes >= 3, "{whole}");
+    let last = whole.trim_end().rfind("\n\n— ").unwrap();
+    for cut in [last - 5, last + 1, last + 2, last + 20, whole.len() - 1] {
+        let mut bytes = whole.clone().into_bytes();
+        bytes.truncate(cut);
+        // Where a character was cut, what is left of it goes too.
+        shell.write(
+            "seen.txt",
+            String::from_utf8_lossy(&bytes).trim_end_matches('\u{fffd}'),
+        );
+        let (code, said) = shell.serve(&[]).stop();
+        assert_eq!(code, 0, "{cut}: {said}");
+        assert!(said.contains("was cut off while it was written"), "{cut}: {said}");
+        let mended = shell.read("seen.txt");
+        assert!(
+            mended.ends_with("\n\n") && mended.matches("\n\n— ").count() > notes,
+            "{mended}"
+        );
+        assert!(
+            mended.starts_with(whole.split("\n\n— ").next().unwrap()),
+            "{mended}"
+        );
+    }
+}
+
+#[test]
 fn checkpoints_kept_elsewhere_fit_the_log_that_goes_on() {
     let (mut shell, server) = served();
     let first = shell.run(&["audit", "checkpoint"]).done();
@@ -270,8 +319,12 @@ fn a_record_is_proved_and_another_key_does_not_prove_it() {
 fn a_data_folder_older_than_the_log_is_served_once_it_was_given_a_key() {
     let shell = Shell::initialised();
     let database = rusqlite::Connection::open(shell.path("data/keyward.db")).unwrap();
-    let gone = database.execute("DELETE FROM meta WHERE key LIKE 'audit_log_%'", []);
-    assert_eq!(gone.unwrap(), 2);
+    for sql in [
+        "DELETE FROM meta WHERE key = 'audit_log_public_key'",
+        "DELETE FROM audit_log_key",
+    ] {
+        assert_eq!(database.execute(sql, []).unwrap(), 1);
+    }
     drop(database);
     let refused = shell.run(&["serve", "--data-dir", "data"]).failed();
     assert!(
@@ -288,9 +341,13 @@ fn a_data_folder_older_than_the_log_is_served_once_it_was_given_a_key() {
 #[test]
 fn the_private_key_is_nowhere_in_the_data_folder_in_the_open() {
     let shell = Shell::initialised();
+    let database = rusqlite::Connection::open(shell.path("data/keyward.db")).unwrap();
+    let sql = "SELECT length(sealed) FROM audit_log_key";
+    let length: u32 = database.query_row(sql, [], |row| row.get(0)).unwrap();
+    assert!(length > 32, "it is there, sealed");
+    drop(database);
     let bytes = std::fs::read(shell.path("data/keyward.db")).unwrap();
     let text = String::from_utf8_lossy(&bytes);
-    assert!(text.contains("audit_log_key"), "it is there, sealed");
     assert!(!text.contains("PRIVATE+KEY"), "{}", text.len());
 }
 

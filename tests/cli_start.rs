@@ -65,7 +65,7 @@ fn a_database_of_another_schema_or_program_is_refused_and_left_as_it_was() {
     let before = make("PRAGMA journal_mode = DELETE; PRAGMA user_version = 99");
     assert_eq!(
         refused(&shell, &[]),
-        "error: data/keyward.db: the database has schema 99, this keyward knows up to 7: use the newer keyward that wrote it"
+        "error: data/keyward.db: the database has schema 99, this keyward knows up to 11: use the newer keyward that wrote it"
     );
     assert_eq!(std::fs::read(&database).unwrap(), before);
 
@@ -102,7 +102,7 @@ fn a_key_file_that_can_t_be_trusted_or_used_says_what_to_do() {
         chmod(&shell, "data/keyward.key", 0o600);
         assert_eq!(
             refused(&shell, &[]),
-            "error: data/keyward.key is not a Keyward key file (one line, `keyward-key-v1` and a key in base64)"
+            "error: data/keyward.key is not a Keyward key file (a line for each key: `keyward-key-v1` and the key in base64)"
         );
     }
 

@@ -224,6 +224,7 @@ fn an_administrator_s_token_is_made_in_the_data_folder_and_works_over_the_networ
             "expires",
             "id",
             "last_used",
+            "made_by",
             "name",
             "owner",
             "revoked",

@@ -64,26 +64,82 @@ fn two_people_are_needed_who_say_the_same() {
 }
 
 #[test]
-fn nobody_makes_the_second_persons_token() {
+fn a_token_that_its_owner_made_has_no_word() {
     let app = App::new();
-    let approver = json!({"name": "carol", "role": "approver"});
-    app.owner("POST", "/v1/tokens", &approver).expect(201, "ok");
+    let hold = held(&app);
+    let made = json!({"name": "puppet", "role": "approver"});
+    let puppet = app.owner("POST", "/v1/tokens", &made).expect(201, "ok").body;
+    let alone = require(&app, 2).expect(409, "wrong-state");
+    assert!(
+        alone
+            .detail()
+            .contains("an administrator made, and this owner has 1"),
+        "{}",
+        alone.body
+    );
+    let bob = app.person("bob");
     require(&app, 2).ok();
-    for role in ["approver", "owner"] {
-        let another = json!({"name": "dave", "role": role});
-        let refused = app.owner("POST", "/v1/tokens", &another).expect(403, "forbidden");
-        assert!(
-            refused.detail().contains("an administrator makes it"),
-            "{}",
-            refused.body
-        );
-    }
-    let auditor = json!({"name": "eve", "role": "auditor"});
-    app.owner("POST", "/v1/tokens", &auditor).expect(201, "ok");
-    let admin = app.mint(keyward::domain::Role::Admin, None, None);
-    let dave = json!({"name": "dave", "role": "approver", "owner": "acme"});
-    app.as_token(&admin.text, "POST", "/v1/tokens", &dave)
-        .expect(201, "ok");
+    let path = format!("/v1/holds/{}/confirm", hold.as_str().unwrap());
+    let word = json!({"additional": 1, "reason": "a test"});
+    let token = puppet["token"].as_str().unwrap();
+    let refused = app
+        .as_token(token, "POST", &path, &word)
+        .expect(409, "wrong-state");
+    assert!(
+        refused.detail().contains("puppet was made with another token"),
+        "{}",
+        refused.body
+    );
+    // Against it, it has one.
+    app.confirm(&hold, 1).ok();
+    let path = path.replace("confirm", "reject");
+    app.as_token(token, "POST", &path, &json!({"reason": "no"})).ok();
+    drop(bob);
+}
+
+#[test]
+fn the_word_of_a_token_that_was_revoked_counts_no_more() {
+    let app = App::new();
+    let hold = held(&app);
+    let thief = app.mint(keyward::domain::Role::Approver, Some("acme"), None);
+    app.person("bob");
+    require(&app, 2).ok();
+    let path = format!("/v1/holds/{}/confirm", hold.as_str().unwrap());
+    let word = json!({"additional": 1, "reason": "a test"});
+    app.as_token(&thief.text, "POST", &path, &word).ok();
+    let reset = reset(0);
+    app.as_token(&thief.text, "POST", "/v1/limits/reset", &reset).ok();
+    app.owner("DELETE", &format!("/v1/tokens/{}", thief.id), &Value::Null)
+        .expect(204, "ok");
+    let first = app.confirm(&hold, 1).ok().body;
+    assert_eq!(first["state"], "pending", "{first}");
+    assert_eq!(first["approvals"].as_array().unwrap().len(), 1);
+    let again = app.owner("POST", "/v1/limits/reset", &reset).ok().body;
+    assert_eq!(again["reset"], Value::Null, "{again}");
+    // A word counts for a day.
+    app.clock.advance(Duration::from_secs(24 * 3600));
+    let late = app.person("carol").confirm(&hold, 1).ok().body;
+    assert_eq!(
+        (&late["state"], late["approvals"].as_array().unwrap().len()),
+        (&json!("pending"), 1)
+    );
+}
+
+#[test]
+fn once_one_person_is_enough_again_a_hold_is_not_stuck() {
+    let app = App::new();
+    let hold = held(&app);
+    let bob = app.person("bob");
+    require(&app, 2).ok();
+    app.confirm(&hold, 3).ok();
+    require(&app, 1).ok();
+    bob.send(
+        "PUT",
+        "/v1/approvals",
+        &json!({"approvals_required": 1, "reason": "we are few"}),
+    )
+    .ok();
+    assert_eq!(app.confirm(&hold, 1).ok().body["state"], "confirmed");
 }
 
 #[test]

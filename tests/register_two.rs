@@ -25,10 +25,11 @@ fn guarded() -> (App, String) {
     app.mint(Role::Approver, Some("acme"), None);
     let refused = require(&app, 2, true).expect(409, "wrong-state");
     assert!(
-        refused.detail().contains("owner or policy-author"),
+        refused.detail().contains("role owner with different names"),
         "{}",
         refused.body
     );
+    app.mint(Role::Owner, Some("acme"), None);
     let author = app.mint(Role::PolicyAuthor, Some("acme"), None);
     require(&app, 1, true).expect(400, "malformed");
     require(&app, 2, true).ok();
@@ -71,6 +72,20 @@ fn a_bundle_is_active_once_another_person_sent_the_same() {
     let proposed: Vec<_> = log["items"].as_array().unwrap().iter().filter(proposed).collect();
     assert_eq!(proposed.len(), 2);
     assert_eq!(proposed[0]["record"]["actor"]["name"], "init");
+    let agreed = log["items"].as_array().unwrap().iter();
+    let agreed: Vec<_> = agreed
+        .filter(|entry| entry["record"]["event"]["kind"] == "registration-agreed")
+        .collect();
+    assert_eq!(agreed.len(), 1);
+    let words = &agreed[0]["record"]["event"]["words"];
+    assert_eq!(
+        [&words[0]["name"], &words[1]["name"]],
+        ["init", "a-policy-author"]
+    );
+    assert_eq!(
+        agreed[0]["record"]["event"]["digest"],
+        proposed[0]["record"]["event"]["digest"]
+    );
     let waits = app.owner("GET", "/v1/limits", &Value::Null).ok().body["proposals"].clone();
     assert_eq!(waits.as_array().unwrap().len(), 1, "{waits}");
     assert_eq!(waits[0]["by"]["name"], "a-policy-author");
@@ -98,6 +113,7 @@ fn what_decides_over_releases_is_guarded_and_new_values_are_not() {
         with(&workload, "max_releases", json!(1000)),
         with(&workload, "launch_digests", json!(["00".repeat(32)])),
         loosened,
+        with(&secret, "guid", json!("11111111-2222-4333-8444-555555555555")),
         json!([{"kind": "KeySet", "name": "all", "secrets": ["disk"], "policies": ["release.any"]}]),
         json!([{"kind": "Workload", "name": "mine", "scheme": "amd-sev", "policy": 3,
                 "launch_digests": ["11".repeat(32)], "secrets": ["disk"], "policies": []}]),
@@ -141,15 +157,43 @@ fn only_two_people_do_away_with_the_second_person() {
 }
 
 #[test]
-fn proposals_are_bounded_and_give_way_a_day_later() {
+fn one_person_s_proposals_are_bounded_and_keep_nobody_else_s_out() {
     let (app, author) = guarded();
-    for n in 0..100 {
+    apply(&app, json!([bundle(&[("release/any.rego", ALLOW)])])).expect(403, "approval-required");
+    let waits = || {
+        let found = app.owner("GET", "/v1/limits", &Value::Null).ok().body["proposals"].clone();
+        found.as_array().unwrap().len()
+    };
+    for n in 0..15 {
         push(&app, &author, &format!("{ALLOW}\n# {n}\n")).expect(403, "approval-required");
+        app.clock.advance(std::time::Duration::from_millis(1));
     }
-    let full = push(&app, &author, &format!("{ALLOW}\n# more\n")).expect(409, "wrong-state");
-    assert!(full.detail().contains("100 proposals wait"), "{}", full.body);
+    assert_eq!(waits(), 11);
+    // The first person's is still there: the second one's word makes it so.
+    push(&app, &author, ALLOW).expect(201, "ok");
     app.clock.advance(std::time::Duration::from_secs(24 * 3600));
     push(&app, &author, &format!("{ALLOW}\n# more\n")).expect(403, "approval-required");
-    let waits = app.owner("GET", "/v1/limits", &Value::Null).ok().body["proposals"].clone();
-    assert_eq!(waits.as_array().unwrap().len(), 1);
+    assert_eq!(waits(), 1);
+}
+
+#[test]
+fn a_workload_made_again_under_a_new_uuid_is_another_proposal() {
+    let (app, _) = guarded();
+    let second = app.mint(Role::Owner, Some("acme"), None);
+    let path = format!("/v1/workloads/{}", crate::support::host::WORKLOAD);
+    app.owner("DELETE", &path, &Value::Null).expect(204, "ok");
+    let mut workload = standard(json!({}))[2].clone();
+    let fresh = {
+        let mut fresh = workload.clone();
+        fresh["uuid"] = json!(uuid::Uuid::new_v4());
+        fresh
+    };
+    workload.as_object_mut().unwrap().remove("uuid");
+    apply(&app, json!([workload])).expect(403, "approval-required");
+    app.as_token(&second.text, "POST", "/v1/apply", &json!({"objects": [fresh]}))
+        .expect(403, "approval-required");
+    app.as_token(&second.text, "POST", "/v1/apply", &json!({"objects": [workload]}))
+        .ok();
+    let made = app.owner("GET", &path, &Value::Null).ok().body;
+    assert_eq!(made["name"], "web", "{made}");
 }

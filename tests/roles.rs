@@ -70,6 +70,9 @@ const MATRIX: &[Row] = &[
     row("GET", "/v1/secrets/{name:.+}", "owner secret-writer auditor", "/v1/secrets/disk", 2, "/v1/secrets/theirs"),
     row("PUT", "/v1/secrets/{name:.+}", "owner secret-writer", "/v1/secrets/spare", 2, ""),
     row("DELETE", "/v1/secrets/{name:.+}", "owner secret-writer", "/v1/secrets/spare", 2, "/v1/secrets/theirs"),
+    row("GET", "/v1/secret-versions/{name:.+}", "owner secret-writer auditor", "/v1/secret-versions/disk", 2, "/v1/secret-versions/theirs"),
+    row("POST", "/v1/secret-versions/{name:.+}", "owner secret-writer", "/v1/secret-versions/disk", 2, "/v1/secret-versions/theirs"),
+    row("DELETE", "/v1/secret-versions/{name:.+}", "owner secret-writer", "/v1/secret-versions/disk?version=1", 409, "/v1/secret-versions/theirs?version=1"),
     row("GET", "/v1/keysets", "owner auditor", "/v1/keysets", 2, ""),
     row("GET", "/v1/keysets/{name:.+}", "owner auditor", "/v1/keysets/spare", 2, "/v1/keysets/theirs"),
     row("PUT", "/v1/keysets/{name:.+}", "owner", "/v1/keysets/spare", 2, ""),
@@ -104,10 +107,20 @@ const MATRIX: &[Row] = &[
     row("POST", "/v1/holds/{id}/confirm", "owner approver", "/v1/holds/<hold>/confirm", 2, "/v1/holds/<their-hold>/confirm"),
     row("POST", "/v1/holds/{id}/reject", "owner approver", "/v1/holds/<hold>/reject", 2, "/v1/holds/<their-hold>/reject"),
     row("POST", "/v1/holds/{id}/withdraw", "owner approver", "/v1/holds/<confirmed-hold>/withdraw", 2, "/v1/holds/<their-hold>/withdraw"),
-    row("GET", "/v1/limits", "owner approver auditor", "/v1/limits", 2, ""),
+    row("GET", "/v1/limits", "owner policy-author approver auditor", "/v1/limits", 2, ""),
     row("POST", "/v1/limits/reset", "owner approver", "/v1/limits/reset", 2, ""),
-    row("GET", "/v1/approvals", "owner approver auditor", "/v1/approvals", 2, ""),
+    row("GET", "/v1/approvals", "owner policy-author approver auditor", "/v1/approvals", 2, ""),
     row("PUT", "/v1/approvals", "owner approver", "/v1/approvals", 2, ""),
+    row("GET", "/v1/freezes", "admin owner approver auditor", "/v1/freezes", 2, ""),
+    row("POST", "/v1/freezes", "admin owner approver", "/v1/freezes", 2, ""),
+    row("GET", "/v1/freezes/{id}", "admin owner approver auditor", "/v1/freezes/<freeze>", 2, "/v1/freezes/<their-freeze>"),
+    row("POST", "/v1/freezes/{id}/lift", "admin owner", "/v1/freezes/<freeze>/lift", 2, "/v1/freezes/<their-freeze>/lift"),
+    row("GET", "/v1/platforms", "owner approver auditor", "/v1/platforms", 2, ""),
+    row("PUT", "/v1/platforms/accepted", "owner", "/v1/platforms/accepted", 2, ""),
+    row("GET", "/v1/platforms/{cek}", "owner approver auditor", "/v1/platforms/<platform>", 2, "/v1/platforms/<their-platform>"),
+    row("POST", "/v1/platforms/{cek}/enrol", "owner", "/v1/platforms/<platform>/enrol", 2, ""),
+    row("POST", "/v1/platforms/{cek}/refuse", "owner approver", "/v1/platforms/<nobodys-platform>/refuse", 2, ""),
+    row("GET", "/v1/impact", "owner policy-author auditor", "/v1/impact?secret=disk", 2, ""),
     row("GET", "/v1/audit/entries", "admin owner auditor", "/v1/audit/entries", 2, ""),
     row("GET", "/v1/audit/checkpoint", "admin owner auditor", "/v1/audit/checkpoint", 2, ""),
     row("GET", "/v1/audit/checkpoints", "admin owner auditor", "/v1/audit/checkpoints", 2, ""),
@@ -128,6 +141,8 @@ struct House {
     decision: String,
     their_decision: String,
     their_hold: String,
+    their_freeze: String,
+    their_platform: String,
     bundle: String,
     their_bundle: String,
 }
@@ -177,6 +192,11 @@ impl House {
         let decision = id(run(&app, WORKLOAD).1.ok());
         let their_decision = id(run(&app, OTHERS_WORKLOAD).1.ok());
         let their_hold = held(&app, OTHERS_WORKLOAD);
+        let their_freeze = frozen(other.send("POST", "/v1/freezes", &naples()));
+        let their_platform = other.items("/v1/platforms")[0]["cek"]
+            .as_str()
+            .unwrap()
+            .to_owned();
         let active = |reply: Reply| reply.ok().body["active"].as_str().unwrap().to_owned();
         let bundle = active(app.owner("GET", "/v1/bundles", &Value::Null));
         let their_bundle = active(other.get("/v1/bundles"));
@@ -192,6 +212,8 @@ impl House {
             decision,
             their_decision,
             their_hold,
+            their_freeze,
+            their_platform,
             bundle,
             their_bundle,
         }
@@ -218,6 +240,11 @@ impl House {
                 hold.as_str().unwrap().to_owned()
             }
             "their-hold" => self.their_hold.clone(),
+            "freeze" => frozen(self.app.owner("POST", "/v1/freezes", &naples())),
+            "their-freeze" => self.their_freeze.clone(),
+            "platform" => cek(&self.app, &self.decision),
+            "their-platform" => self.their_platform.clone(),
+            "nobodys-platform" => "00".repeat(32),
             "bundle" => self.bundle.clone(),
             "their-bundle" => self.their_bundle.clone(),
             "their-revision" => "50".to_owned(),
@@ -240,6 +267,7 @@ impl House {
                 "secrets": [{"type": "luks-passphrase", "passphrase": "sesame"}],
             }),
             ("PUT", "/v1/secrets/{name:.+}") => secret,
+            ("POST", "/v1/secret-versions/{name:.+}") => json!({"version": 1}),
             ("PUT", "/v1/keysets/{name:.+}") => {
                 json!({"name": "spare", "secrets": ["disk"], "policies": ["release.any"]})
             }
@@ -257,6 +285,12 @@ impl House {
                 json!({"policy": "release.any", "decision": self.decision, "secret": "disk"})
             }
             ("PUT", "/v1/approvals") => json!({"approvals_required": 1, "reason": "a test"}),
+            ("POST", "/v1/freezes") => naples(),
+            ("PUT", "/v1/platforms/accepted") => json!({"accepted": "any", "reason": "a test"}),
+            (
+                "POST",
+                "/v1/freezes/{id}/lift" | "/v1/platforms/{cek}/enrol" | "/v1/platforms/{cek}/refuse",
+            ) => json!({"reason": "a test"}),
             ("POST", "/v1/tokens") => json!({"name": "new", "role": "auditor", "owner": "acme"}),
             ("POST", "/v1/owners") => json!({"name": "nova"}),
             ("GET" | "HEAD" | "DELETE", _) => Value::Null,
@@ -273,6 +307,24 @@ impl House {
                 .request(row.method, &path, &[], body.to_string().as_bytes()),
         }
     }
+}
+
+/// A freeze that is in no test's way.
+fn naples() -> Value {
+    json!({"target": {"type": "product", "name": "naples"}, "reason": "a test"})
+}
+
+/// The id of what was frozen, now or before.
+fn frozen(reply: Reply) -> String {
+    assert!([200, 201].contains(&reply.status), "{}", reply.body);
+    reply.body["id"].as_str().unwrap().to_owned()
+}
+
+/// The platform that a decision was about.
+fn cek(app: &App, decision: &str) -> String {
+    let decision = app.decision(&json!(decision));
+    let cek = &decision["input"]["platform"]["fingerprints"]["cek"];
+    cek.as_str().unwrap().to_owned()
 }
 
 /// The hold of a launch of this workload: the count is used up first, and what was confirmed beyond it.
@@ -321,8 +373,13 @@ fn does_what_the_matrix_says(house: &House) {
                 held(&house.app, WORKLOAD);
             }
             let own = house.send(row, row.own, Some(token));
-            // Objects of owners are not an administrator's own, nor are the records about them.
-            let nobodys = *role == "admin" && row.pattern == "/v1/audit/proof/{id}";
+            // Objects of owners are not an administrator's own, nor are the records about them, nor owners' freezes.
+            let owners = [
+                "/v1/audit/proof/{id}",
+                "/v1/freezes/{id}",
+                "/v1/freezes/{id}/lift",
+            ];
+            let nobodys = *role == "admin" && owners.contains(&row.pattern);
             let expected = match may {
                 true if nobodys => 404,
                 true => row.status,

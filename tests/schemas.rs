@@ -3,6 +3,7 @@
 use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
+use keyward::domain::notice::Notice;
 use keyward::manifest::Manifest;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
@@ -42,6 +43,7 @@ fn they_are_the_ones_checked_in() {
         ("config", schema::<Config>()),
         ("decision", schema::<Decision>()),
         ("audit-record", schema::<AuditRecord>()),
+        ("webhook", schema::<Notice>()),
     ] {
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         golden(&format!("schemas/{name}.schema.json"), &text);
@@ -152,6 +154,8 @@ fn real_bodies_replies_and_decisions_fit() {
     let wish = json!({"name": "ci", "role": "auditor", "expires": "2030-01-01T00:00:00Z"});
     assert_valid(&part("TokenBody"), &wish);
     assert_valid(&part("TokenReply"), &owner("POST", "/v1/tokens", &wish));
+    let versions = owner("GET", "/v1/secret-versions/disk", &Value::Null);
+    assert_valid(&part("SecretVersionInfoList"), &versions);
     assert_valid(&part("TokenEntryList"), &owner("GET", "/v1/tokens", &Value::Null));
 
     let mut vm = app.start(&platform);

@@ -26,7 +26,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 /// Every file below, with its content.
-fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn files(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -149,7 +149,7 @@ fn a_key_file_that_is_missing_open_another_s_or_no_key_is_not_served_with() {
 }
 
 /// The ways in which these bytes could lie in a file.
-fn spellings(bytes: &[u8]) -> Vec<Vec<u8>> {
+pub(crate) fn spellings(bytes: &[u8]) -> Vec<Vec<u8>> {
     let mut texts = vec![hex::encode(bytes), hex::encode_upper(bytes)];
     // In base64 of something longer they look different by where they begin; the edges mix with what is beside.
     for offset in 0..3 {
@@ -171,7 +171,7 @@ fn spellings(bytes: &[u8]) -> Vec<Vec<u8>> {
     spelled
 }
 
-fn lies_in(files: &[(PathBuf, Vec<u8>)], bytes: &[u8]) -> bool {
+pub(crate) fn lies_in(files: &[(PathBuf, Vec<u8>)], bytes: &[u8]) -> bool {
     let spelled = spellings(bytes);
     let holds = |content: &[u8]| {
         let found = |part: &Vec<u8>| {

@@ -4,6 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
+use crate::sealing::spellings;
 use crate::support::cli::Server;
 use crate::support::host::{ALLOW, IMAGE, WORKLOAD, digest, launch_request};
 use crate::support::{Reply, Shell, Vm, platform};
@@ -26,6 +27,9 @@ impl Secrets {
             format!("{bytes:#?}").into_bytes(),
         ];
         self.0.extend(forms.map(|form| (what, form)));
+        // Base64 at every alignment, and all of it in UTF-16.
+        self.0
+            .extend(spellings(bytes).into_iter().map(|form| (what, form)));
     }
 
     #[track_caller]
@@ -54,9 +58,7 @@ fn served() -> (Shell, Server, Secrets) {
     let mut secrets = Secrets(Vec::new());
     secrets.add("the secret", SECRET.as_bytes());
     secrets.add("the token", shell.read("token").trim().as_bytes());
-    let key = shell.read("data/keyward.key");
-    let key = STANDARD.decode(key.trim().rsplit(' ').next().unwrap()).unwrap();
-    secrets.add("the key file's key", &key);
+    secrets.add("the key file's key", &key_in(&shell, "data/keyward.key"));
 
     let server = shell.served();
     shell.write("policy/release/any.rego", ALLOW);
@@ -87,7 +89,19 @@ fn served() -> (Shell, Server, Secrets) {
     secrets.assert_absent("a refusal", refused.as_bytes());
     let listed = shell.run(&["token", "list", "-o", "json"]).done();
     secrets.assert_absent("the list of tokens", listed.as_bytes());
+    // A key takes over meanwhile, and a value of the secret is another's by now.
+    let rotate = ["keys", "rotate", "--data-dir", "data", "--old-key-out", "old.key"];
+    let rotated = shell.run(&rotate).done();
+    secrets.add("the new key", &key_in(&shell, "data/keyward.key"));
+    secrets.assert_absent("what keys rotate prints", rotated.as_bytes());
+    let checked = shell.run(&["keys", "check", "--data-dir", "data"]).done();
+    secrets.assert_absent("what keys check prints", checked.as_bytes());
     (shell, server, secrets)
+}
+
+fn key_in(shell: &Shell, file: &str) -> Vec<u8> {
+    let text = shell.read(file);
+    STANDARD.decode(text.trim().rsplit(' ').next().unwrap()).unwrap()
 }
 
 fn reply((status, text): (u16, String)) -> Reply {

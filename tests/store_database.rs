@@ -164,7 +164,7 @@ fn launches_without_number_are_swept_a_part_at_a_time_until_none_is_left() {
         let database = Connection::open(app.folder.path().join(FILE)).unwrap();
         let many = "INSERT INTO launches
             SELECT randomblob(16), owner, workload, state, policy, bucket, randomblob(32), cek, facts, keys, created,
-                   expires, tries_left, answer_key, answer_request, answer
+                   expires, tries_left, answer_key, answer_request, answer, 0
             FROM launches, generate_series";
         let series = "WITH RECURSIVE generate_series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM generate_series LIMIT 1200)";
         database.execute_batch(&format!("{series} {many}")).unwrap();
@@ -197,7 +197,7 @@ fn of_launches_that_ended_before_their_time_only_so_many_are_remembered() {
     // As many as are remembered besides, each a little younger, and none expired.
     let many = "INSERT INTO launches
         SELECT randomblob(16), owner, workload, CASE n % 2 WHEN 0 THEN 'used' ELSE 'exhausted' END, policy, bucket,
-               pdh, cek, '{}', x'', created, expires + n, tries_left, NULL, NULL, NULL
+               pdh, cek, '{}', x'', created, expires + n, tries_left, NULL, NULL, NULL, 0
         FROM launches, generate_series WHERE state = 'used'";
     let series = "WITH RECURSIVE generate_series(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM generate_series LIMIT 200000)";
     assert_eq!(app.sql(&format!("{series} {many}")), 200_000);
@@ -244,7 +244,7 @@ fn a_database_that_is_not_this_program_s_is_not_opened_and_not_changed() {
                 drop(SqliteStore::open(path.parent().unwrap(), true).unwrap());
                 alter(path, "PRAGMA user_version = 99");
             },
-            "schema 99, this keyward knows up to 7",
+            "schema 99, this keyward knows up to 11",
         ),
         (
             "another program's",
@@ -308,7 +308,7 @@ fn what_is_damaged_is_said_to_be_and_never_read_as_absent() {
         ),
         (
             "a count",
-            "INSERT INTO counts SELECT owner, 'secret', 'disk', 'disk', 0, NULL FROM tokens; PRAGMA ignore_check_constraints = ON; UPDATE counts SET released = -1",
+            "INSERT INTO counts SELECT owner, 'secret', 'disk', 'disk', 0, NULL, 0 FROM tokens; PRAGMA ignore_check_constraints = ON; UPDATE counts SET released = -1",
             "DELETE FROM counts",
         ),
         (

@@ -21,7 +21,18 @@ pub struct Act {
 }
 
 impl Act {
-    /// By the server of its own accord, or by whoever can write its data folder.
+    /// By whoever can read and write the data folder.
+    #[must_use]
+    pub fn of_data_folder(time: Time) -> Self {
+        let actor = Actor::DataFolder;
+        Self {
+            actor,
+            time,
+            once: None,
+        }
+    }
+
+    /// By the server of its own accord.
     #[must_use]
     pub fn of_server(time: Time) -> Self {
         let actor = Actor::Server;
@@ -120,6 +131,8 @@ pub enum Actor {
     },
     /// The server, of its own accord.
     Server,
+    /// Whoever can read and write the data folder, by a command there.
+    DataFolder,
 }
 
 impl From<&Caller> for Actor {

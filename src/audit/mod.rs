@@ -15,6 +15,7 @@ pub mod export;
 mod fault;
 pub mod key;
 pub mod note;
+mod object;
 pub mod proof;
 pub mod record;
 pub mod tree;

@@ -17,9 +17,14 @@ use uuid::Uuid;
 use super::actor::Actor;
 use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
+use crate::domain::hold::Guest;
 use crate::domain::launch::Binding;
 use crate::domain::once::Once;
+use crate::domain::platform::Accepted;
+use crate::domain::revision::By;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
+
+pub use super::object::{KeyPurpose, ObjectKind, ObjectRef, Target};
 
 /// Version of the record's shape.
 pub const RECORD_VERSION: u32 = 1;
@@ -80,6 +85,13 @@ pub enum Event {
         /// The object as it was.
         object: ObjectRef,
     },
+    /// The value of one version of a secret was destroyed.
+    SecretPurged {
+        /// The secret.
+        secret: Name,
+        /// The version.
+        version: u64,
+    },
     /// A policy bundle became the active one.
     BundleActivated {
         /// Its revision.
@@ -93,6 +105,27 @@ pub enum Event {
         digest: HexDigest,
         /// What the person gave as the reason.
         reason: String,
+    },
+    /// What was proposed is registered, with this record: another person wanted the same.
+    RegistrationAgreed {
+        /// Of what is registered.
+        digest: HexDigest,
+        /// Who wanted it, the first of them first.
+        words: Vec<By>,
+        /// What the last one gave as the reason.
+        reason: String,
+    },
+    /// A key of a chip was imported by whoever has the data folder.
+    CekImported {
+        /// Fingerprint of the CEK.
+        fingerprint: HexDigest,
+        /// The chip, where it was named or the file's name says it.
+        chip: Option<String>,
+    },
+    /// The log was begun, on a data folder that is older than it.
+    LogBegun {
+        /// The log's public key.
+        key: String,
     },
     /// A token was made.
     TokenCreated {
@@ -118,6 +151,8 @@ pub enum Event {
         hold: Uuid,
         /// How many more releases it allows.
         additional: u64,
+        /// For which guest; null: for any of the workload.
+        guest: Option<Guest>,
         /// How many confirmations are still needed.
         missing: u32,
         /// What the person gave as the reason.
@@ -129,6 +164,11 @@ pub enum Event {
         hold: Uuid,
         /// What the person gave as the reason.
         reason: String,
+    },
+    /// A hold closed by itself: there was room again.
+    HoldClosed {
+        /// The hold.
+        hold: Uuid,
     },
     /// What was left of a hold's confirmation was taken back.
     HoldWithdrawn {
@@ -170,10 +210,33 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// They were let go on.
+    /// A person wanted them to go on.
     Unfrozen {
         /// What.
         target: Target,
+        /// How many other people must want the same; 0: it is done.
+        missing: u32,
+        /// Why.
+        reason: String,
+    },
+    /// An owner wanted a platform to get releases where only enrolled ones do.
+    PlatformEnrolled {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
+    /// An owner wanted a platform to get no releases.
+    PlatformRefused {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
+    /// An owner said which platforms get releases.
+    PlatformsAccepted {
+        /// Which.
+        accepted: Accepted,
         /// Why.
         reason: String,
     },
@@ -186,6 +249,13 @@ pub enum Event {
         /// Public id of the new one.
         to: String,
     },
+    /// A key of the server's that was replaced opens nothing any more: nothing is left under it.
+    KeyRetired {
+        /// What the key was for.
+        purpose: KeyPurpose,
+        /// Its public id.
+        id: String,
+    },
     /// Records were forgotten by the rule of retention: their leaf hashes stay.
     RecordsDropped {
         /// Index of the first one.
@@ -193,9 +263,16 @@ pub enum Event {
         /// Index of the last one.
         last: u64,
     },
+    /// Decisions were forgotten by the rule of retention: their records stay, with the digests of their documents.
+    DecisionsDropped {
+        /// How many.
+        count: u64,
+        /// All of them are from before that.
+        before: Time,
+    },
     /// A store that is older than what was seen outside was accepted.
     RollbackAccepted {
-        /// Size of the tree that was seen outside.
+        /// Size of the tree that was seen outside; 0: none was.
         seen: u64,
         /// Size of the tree that is served.
         accepted: u64,
@@ -209,68 +286,6 @@ pub enum Event {
     },
     /// The server ended in order.
     ServerStopped,
-}
-
-/// An object of an owner's by name.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ObjectRef {
-    /// What it is.
-    pub kind: ObjectKind,
-    /// Its name.
-    pub name: Name,
-    /// Its version, where it has one.
-    pub version: Option<u64>,
-}
-
-/// What an object is, as manifests write it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[allow(missing_docs, reason = "the names of manifests' kinds say it")]
-pub enum ObjectKind {
-    Owner,
-    Token,
-    Secret,
-    KeySet,
-    Firmware,
-    Workload,
-    PolicyBundle,
-    SigningKey,
-    Trust,
-}
-
-/// What can be frozen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Target {
-    /// Every release.
-    Server,
-    /// Those of one object: an owner, a workload, a secret.
-    Object {
-        /// Which.
-        object: ObjectRef,
-    },
-    /// Those to platforms with this key.
-    Platform {
-        /// Fingerprint of a CEK or OCA.
-        fingerprint: HexDigest,
-    },
-    /// Those to platforms of this product.
-    Product {
-        /// As in `input.platform.product`.
-        name: String,
-    },
-}
-
-/// What a key of the server's is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyPurpose {
-    /// Sealing secrets at rest.
-    KeyEncryption,
-    /// Signing checkpoints.
-    AuditLog,
-    /// Signing calls to webhooks.
-    Webhook,
 }
 
 /// Why a record was not written, or can't be read.

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 
 use crate::audit::record::Event;
 use crate::config::Config;
-use crate::release::Service;
+use crate::release::{Service, Standing};
 
 /// Signs what the log says, and hands it outside.
 pub(super) struct Checkpoints {
@@ -35,21 +35,64 @@ pub(super) struct Timer {
 }
 
 impl Checkpoints {
-    /// Records that the server begins, on a log that continues what was seen outside.
+    /// Records that the server begins, on a log that continues what was seen outside, or on an older copy of it that
+    /// is accepted with `accept_rollback`.
     ///
     /// # Errors
-    /// When it does not, or that can't be recorded or signed.
-    pub(super) fn begin(service: Arc<Service>, config: &Config) -> anyhow::Result<Self> {
+    /// When it does neither, or that can't be recorded or signed.
+    pub(super) fn begin(
+        service: Arc<Service>,
+        config: &Config,
+        accept_rollback: bool,
+    ) -> anyhow::Result<Self> {
         let file = config.audit.checkpoint_file.clone();
-        if let Some(file) = &file
-            && let Some(note) = last_note(file)?
+        let seen = match &file {
+            Some(file) => outside(file)?,
+            None => Vec::new(),
+        };
+        if let (Some(file), true, false) = (&file, seen.is_empty(), accept_rollback)
+            && let Some(newest) = service.store().log_checkpoint()?
         {
-            service.continues(&note).with_context(|| {
-                format!(
-                    "the database is not the one that the last checkpoint in {} is of, or was rolled back",
-                    file.display()
-                )
-            })?;
+            bail!(
+                "checkpoint file {} is missing or empty, and the audit log has a checkpoint of {} records: put the file back, or its volume; if there never was one, begin it with `keyward audit checkpoint --data-dir DIR > {0}`",
+                file.display(),
+                newest.size
+            );
+        }
+        let standing = service.standing(&seen).with_context(|| {
+            format!(
+                "the database is not the one that the checkpoints in {} are of, or its log was rewritten; no option lets it be served",
+                shown(file.as_deref())
+            )
+        })?;
+        let mut outside = Outside {
+            file,
+            unwritten: String::new(),
+        };
+        match (standing, accept_rollback) {
+            (Standing::Continues | Standing::Unseen, false) => {}
+            (Standing::Behind { seen, size }, false) => bail!(
+                "the database was rolled back: its audit log has {size} records, and a checkpoint of {seen} records is in {}; a log never shrinks. Put the newest copy of the database in place. If there is none, `keyward serve --accept-rollback` serves this one once, and holds every release that has a limit until a person resets its count",
+                shown(outside.file.as_deref())
+            ),
+            (Standing::Continues, true) => bail!(
+                "there is no rollback to accept: the audit log continues the last checkpoint in {}; start the server without --accept-rollback",
+                shown(outside.file.as_deref())
+            ),
+            (Standing::Behind { .. } | Standing::Unseen, true) => {
+                let seen = match standing {
+                    Standing::Behind { seen, .. } => seen,
+                    Standing::Continues | Standing::Unseen => 0,
+                };
+                let accepted = service
+                    .accept_rollback(seen)
+                    .context("the rollback could not be accepted")?;
+                log::warn!(
+                    "an older copy of the database was accepted: every release that has a limit is held until its count is reset"
+                );
+                // Only now: a note outside of what was not accepted would let it be served.
+                outside.take(Some(accepted))?;
+            }
         }
         let mut dangers = Vec::new();
         if config.danger_plaintext_http {
@@ -65,10 +108,7 @@ impl Checkpoints {
         let checkpoints = Self {
             service,
             every: Duration::from_secs(config.audit.checkpoint_seconds.into()),
-            outside: Arc::new(Mutex::new(Outside {
-                file,
-                unwritten: String::new(),
-            })),
+            outside: Arc::new(Mutex::new(outside)),
         };
         checkpoints.now()?;
         Ok(checkpoints)
@@ -110,7 +150,10 @@ impl Checkpoints {
     fn now(&self) -> anyhow::Result<()> {
         let note = self.service.checkpoint().context("the audit log")?;
         let mut outside = self.outside.lock().unwrap_or_else(PoisonError::into_inner);
-        outside.take(note)
+        let taken = outside.take(note);
+        let fault = taken.as_ref().err().map(|error| format!("{error:#}"));
+        self.service.checkpoint_left(fault);
+        taken
     }
 }
 
@@ -129,8 +172,14 @@ impl Outside {
         let opened = options.append(true).create(true).open(file);
         opened
             .and_then(|mut file| {
-                file.write_all(self.unwritten.as_bytes())?;
-                file.sync_all()
+                let before = file.metadata()?.len();
+                let written = file.write_all(self.unwritten.as_bytes());
+                written.and_then(|()| file.sync_all()).inspect_err(|_| {
+                    // What is there by half would be read as the beginning of the next note.
+                    if let Err(error) = file.set_len(before) {
+                        log::error!("the checkpoint file can't be cut back: {error}");
+                    }
+                })
             })
             .with_context(|| format!("checkpoint file {}", file.display()))?;
         self.unwritten.clear();
@@ -138,14 +187,44 @@ impl Outside {
     }
 }
 
-/// The last whole note of a file of notes; none: there is no file, or it is empty.
-fn last_note(file: &Path) -> anyhow::Result<Option<String>> {
+/// The whole notes of a file; none: there is no file, or it is empty.
+fn outside(file: &Path) -> anyhow::Result<Vec<String>> {
     let what = || format!("checkpoint file {}", file.display());
     if !file.exists() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let text = fs::read_to_string(file).with_context(what)?;
-    Ok(notes(&text).with_context(what)?.pop())
+    let whole = whole(&text);
+    if whole.len() < text.len() {
+        log::warn!(
+            "checkpoint file {}: the last note was cut off while it was written, and is taken out",
+            file.display()
+        );
+        let opened = OpenOptions::new().write(true).open(file);
+        let cut = opened.and_then(|opened| {
+            opened.set_len(whole.len().try_into().unwrap_or(u64::MAX))?;
+            opened.sync_all()
+        });
+        cut.with_context(what)?;
+    }
+    notes(whole).with_context(what)
+}
+
+/// The notes that were written whole: of the server's own, each ends with an empty line. A note that somebody put
+/// there alone needs none.
+fn whole(text: &str) -> &str {
+    const END: &str = "\n\n";
+    let ends: Vec<usize> = text.match_indices(END).map(|(at, _)| at + END.len()).collect();
+    // An empty line ends the body, another the signatures.
+    let last = ends.chunks_exact(2).next_back().and_then(|pair| pair.last());
+    match last {
+        Some(end) => text.get(..*end).unwrap_or(text),
+        None => text,
+    }
+}
+
+fn shown(file: Option<&Path>) -> String {
+    file.map_or_else(|| "no file".to_owned(), |file| file.display().to_string())
 }
 
 /// The notes of a file that checkpoints were appended to, or one note alone.

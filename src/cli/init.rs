@@ -4,21 +4,24 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::Ended;
 use super::audit::log_key;
 use super::output::{self, Format};
+use super::{Ended, keys};
 use crate::audit::actor::Act;
 use crate::audit::key::{KeyName, VerifierKey};
+use crate::domain::sealed::KeyLocation;
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, Role, SystemClock};
 use crate::release::tokens::NewToken;
-use crate::sealing::{Sealer, key_file, new_key};
+use crate::sealing::{key_file, key_id, new_key};
 use crate::sev::SystemRandom;
+use crate::store::keys::Keys as _;
 use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{OwnerCreated, Tokens as _};
 
@@ -36,6 +39,10 @@ pub(super) struct Init {
     /// Where to put the key file; best on another disk than the data. Default: in the data folder
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Where to put the key in place of a file in the data folder: '{pkcs11: {module: PATH, token: LABEL, label: LABEL,
+    /// pin_file: PATH}}'. A key of that label that the token has is taken; else one is made
+    #[arg(long, value_name = "PROVIDER", value_parser = keys::location, conflicts_with = "key_file")]
+    key_provider: Option<KeyLocation>,
     /// Name of the audit log, in its checkpoints and key: a name of yours, such as example.com/keyward. Default: a random one
     #[arg(long, value_name = "NAME")]
     log_name: Option<KeyName>,
@@ -56,7 +63,10 @@ struct Answer<'a> {
     owner: &'a Name,
     token: &'a str,
     data_dir: &'a Path,
-    key_file: &'a Path,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_file: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_provider: Option<&'a KeyLocation>,
     log_key: String,
 }
 
@@ -66,10 +76,11 @@ impl Init {
             .owner
             .parse()
             .with_context(|| format!("--owner {:?}", self.owner))?;
-        let (token, key_path, log_key) = create(
+        let named = self.key_file.map(KeyLocation::File).or(self.key_provider);
+        let (token, key, log_key) = create(
             &self.data_dir,
             &owner,
-            self.key_file.as_deref(),
+            named.as_ref(),
             self.log_name,
             self.token_file.as_deref(),
             self.admin_token_file.as_deref(),
@@ -78,16 +89,24 @@ impl Init {
             owner: &owner,
             token: token.expose(),
             data_dir: &self.data_dir,
-            key_file: &key_path,
+            key_file: match &key {
+                KeyLocation::File(path) => Some(path),
+                KeyLocation::Pkcs11(_) => None,
+            },
+            key_provider: matches!(key, KeyLocation::Pkcs11(_)).then_some(&key),
             log_key: log_key.to_string(),
         };
         if !output::structured(self.output, &made)? {
+            let (what, keep) = match &key {
+                KeyLocation::File(_) => ("Key file   ", "Keep a copy of the key file elsewhere"),
+                KeyLocation::Pkcs11(_) => ("Key        ", "Back up the token as its maker says"),
+            };
             output::line(&format!(
-                "Data folder  {}\nKey file     {}\nOwner        {}\nToken        {}\nLog key      {}\n\n\
-                 The token is shown once. Keep a copy of the key file elsewhere: without it no secret can be opened.\n\
+                "Data folder  {}\n{what}  {}\nOwner        {}\nToken        {}\nLog key      {}\n\n\
+                 The token is shown once. {keep}: without it no secret can be opened.\n\
                  Next: keyward serve --data-dir {}",
                 self.data_dir.display(),
-                key_path.display(),
+                key,
                 owner,
                 token.expose(),
                 made.log_key,
@@ -98,17 +117,17 @@ impl Init {
     }
 }
 
-/// Makes a data folder with everything in it; the owner's token and the key file's path.
+/// Makes a data folder with everything in it; the owner's token, and where the key is.
 ///
 /// All or nothing: what was made before something failed is removed, so that the next try finds its place.
 pub(super) fn create(
     folder: &Path,
     owner: &Name,
-    key_file: Option<&Path>,
+    key: Option<&KeyLocation>,
     log_name: Option<KeyName>,
     token_file: Option<&Path>,
     admin_token_file: Option<&Path>,
-) -> anyhow::Result<(Token, PathBuf, VerifierKey)> {
+) -> anyhow::Result<(Token, KeyLocation, VerifierKey)> {
     let database = folder.join(sqlite::FILE);
     if database.exists() {
         bail!("{} is initialised already; nothing was changed", folder.display());
@@ -126,10 +145,20 @@ pub(super) fn create(
         made.private_file(path, &format!("{}\n", admin.expose()))
             .with_context(|| format!("administrator's token file {}", path.display()))?;
     }
-    let key = new_key(&SystemRandom)?;
-    let key_path = std::path::absolute(key_file.map_or_else(|| folder.join(KEY_FILE), Path::to_owned))?;
-    key_file::create(&key_path, &key)?;
-    made.0.push(Made::File(key_path.clone()));
+    let (id, location) = match key {
+        Some(location @ KeyLocation::Pkcs11(_)) => (keys::make_key(location, &[])?, location.clone()),
+        file => {
+            let named = match file {
+                Some(KeyLocation::File(path)) => path.clone(),
+                _ => folder.join(KEY_FILE),
+            };
+            let path = std::path::absolute(named)?;
+            let key = new_key(&SystemRandom)?;
+            key_file::create(&path, &key)?;
+            made.0.push(Made::File(path.clone()));
+            (key_id(&key), KeyLocation::File(path))
+        }
+    };
     // Made here, as SQLite would let everybody read it; two that run at once can't both make it.
     made.private_file(&database, "")
         .with_context(|| database.display().to_string())?;
@@ -137,14 +166,13 @@ pub(super) fn create(
         made.0
             .push(Made::File(folder.join(format!("{}{companion}", sqlite::FILE))));
     }
-    let store = SqliteStore::open(folder, true)?;
-    let sealer = Sealer::new(key);
-    store.set_meta("key_id", &hex::encode(sealer.key_id()))?;
-    let log_key = log_key::make(&store, &sealer, log_name)?;
+    let store = Arc::new(SqliteStore::open(folder, true)?);
+    let act = Act::of_data_folder(SystemClock.now());
     // The usual place moves with the folder.
-    let recorded = key_file.map_or(Path::new(KEY_FILE), |_| &key_path);
-    store.set_meta("key_file", &recorded.to_string_lossy())?;
-    let act = Act::of_server(SystemClock.now());
+    let usual = KeyLocation::File(KEY_FILE.into());
+    store.activate(id, key.map_or(&usual, |_| &location), &act)?;
+    let sealer = keys::sealer(&store, folder, Some(&location))?;
+    let log_key = log_key::make(&store, &sealer, log_name)?;
     if store.create_owner(owner, token.hash(), &act)? == OwnerCreated::Exists {
         bail!("the data folder has an owner {owner} already");
     }
@@ -158,7 +186,7 @@ pub(super) fn create(
         store.create_token(&new.entry(Role::Admin, None, act.time)?, admin.hash(), &act)?;
     }
     made.keep();
-    Ok((token, key_path, log_key))
+    Ok((token, location, log_key))
 }
 
 /// What was made so far, removed on the way out unless it is forgotten.

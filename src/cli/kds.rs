@@ -6,10 +6,15 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
 use super::{Ended, output, serve};
+use uuid::Uuid;
+
+use crate::audit::actor::Act;
+use crate::audit::record::Event;
 use crate::domain::bytes::Flex;
+use crate::domain::{Clock as _, SystemClock};
 use crate::sev::chain::verify_cek;
 use crate::sev::{Certificate, TrustedRoots};
-use crate::store::Store as _;
+use crate::store::{AuditLog as _, Store as _};
 
 #[derive(Subcommand)]
 pub(super) enum KdsVerb {
@@ -59,7 +64,15 @@ impl KdsVerb {
         }
         for (file, certificate, product, id) in certificates {
             let chip = id.map(|id| id.0);
-            store.remember_cek(chip.as_ref(), &certificate.fingerprint(), certificate.as_bytes())?;
+            let fingerprint = certificate.fingerprint();
+            // Before it is remembered: what is in the log may not have been done, and not the other way round.
+            let event = Event::CekImported {
+                fingerprint: fingerprint.into(),
+                chip: id.map(|id| id.to_string()),
+            };
+            let act = Act::of_data_folder(SystemClock.now());
+            store.record(act.record(Uuid::new_v4(), None, event))?;
+            store.remember_cek(chip.as_ref(), &fingerprint, certificate.as_bytes())?;
             let of = id.map_or_else(|| "known by its key alone".to_owned(), |id| format!("chip {id}"));
             output::line(&format!("{}: CEK of a {product}, {of}", file.display()))?;
         }

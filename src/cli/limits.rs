@@ -9,6 +9,7 @@ use super::decision_text::printable;
 use super::output::{self, Format, Misused};
 use crate::domain::Name;
 use crate::domain::approval::{Change, Proposal, Reset};
+use crate::domain::decision::NO_LIMIT;
 use crate::domain::launch::{Binding, BindingKind};
 use crate::http::{LimitList, ResetBody, ResetReply};
 
@@ -37,7 +38,7 @@ pub(super) struct ResetVerb {
     /// The secret
     #[arg(long, value_name = "NAME")]
     secret: Name,
-    /// The new count, lower than it is
+    /// The new count, lower than it is; of a count that is not known after a rollback, what a person knows it to be
     #[arg(long, value_name = "N", default_value_t = 0)]
     to: u64,
     /// Why, for who reads the record later
@@ -78,11 +79,14 @@ impl List {
         let mut table = output::table(&["secret", "counted in", "released", "limit", "confirmed"]);
         for count in &list.items {
             // The highest limit is that of `keyward.workload`, which says so that there is none.
-            let limit = count.limit.filter(|limit| *limit < 1 << 53);
+            let limit = count.limit.filter(|limit| *limit < NO_LIMIT);
             table.add_row([
                 count.secret.to_string(),
                 written(&count.binding),
-                count.released.to_string(),
+                match count.unknown {
+                    false => count.released.to_string(),
+                    true => format!("{} or more", count.released),
+                },
                 limit.map_or_else(|| "none".to_owned(), |limit| limit.to_string()),
                 count.confirmed.to_string(),
             ]);
@@ -162,6 +166,7 @@ pub(super) fn waits(proposal: &Proposal) -> anyhow::Result<()> {
             }
         ),
         Change::Register { digest } => format!("to register what has the digest {digest}"),
+        Change::Unfreeze { freeze } => format!("to lift the freeze {freeze}"),
     };
     output::line(&format!(
         "{}  {} proposed {what}; another person makes it so with the same command until {}",

@@ -5,6 +5,7 @@
 mod apply;
 mod approvals;
 mod audit;
+mod backup;
 mod changes;
 mod checkpoints;
 mod client;
@@ -14,21 +15,27 @@ mod decision_text;
 mod delete;
 mod demo;
 mod diff;
+mod freeze;
 mod get;
 mod hold;
+mod impact;
 mod init;
 mod kds;
+mod keys;
 mod kinds;
 mod limits;
 mod output;
 mod owner;
 mod paint;
 mod people;
+mod platform;
 mod policy;
 mod psp;
+mod secret;
 mod serve;
 mod sev;
 mod token;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -54,8 +61,15 @@ enum Verb {
     /// Make, list and revoke tokens: who may do what
     #[command(subcommand)]
     Token(token::TokenVerb),
+    /// The keys that stored values are sealed under: rotate and check them
+    #[command(subcommand)]
+    Keys(keys::KeysVerb),
     /// Run the server on a data folder that `init` made
     Serve(serve::Serve),
+    /// Copy a data folder into one file while the server serves
+    Backup(backup::Backup),
+    /// Make a data folder from a backup, or only verify the backup
+    Restore(backup::restore::Restore),
     /// Register what manifests say: policies, secrets, firmware, workloads
     Apply(apply::Apply),
     /// Show what `apply` would change. Exit code 2: something would
@@ -64,18 +78,34 @@ enum Verb {
     Get(get::Get),
     /// Remove objects, or all that manifests name
     Delete(delete::Delete),
+    /// Versions of a secret: list them, go back to one, destroy one
+    #[command(subcommand)]
+    Secret(secret::SecretVerb),
     /// List and show what was decided, and why
     #[command(subcommand)]
     Decision(decision::DecisionVerb),
     /// The audit log: export it, prove records, verify an export offline
     #[command(subcommand)]
     Audit(audit::AuditVerb),
+    /// Who is told of new holds and checkpoints
+    #[command(subcommand)]
+    Webhook(webhook::WebhookVerb),
     /// Releases that wait for a person's word: confirm or reject them
     #[command(subcommand)]
     Hold(hold::HoldVerb),
     /// How often secrets were released, and the only way to lower a count
     #[command(subcommand)]
     Limits(limits::LimitsVerb),
+    /// Stop releases at once: of a workload, a secret, a platform, a product, an owner, the server
+    #[command(subcommand)]
+    Freeze(freeze::FreezeVerb),
+    /// Let releases go on that a freeze stops
+    Unfreeze(freeze::Unfreeze),
+    /// Which launches something that went wrong has touched, and which secrets must be replaced
+    Impact(impact::Impact),
+    /// Platforms on which guests were measured: list, enrol and refuse them
+    #[command(subcommand)]
+    Platform(platform::PlatformVerb),
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
@@ -124,15 +154,24 @@ pub fn run() -> ExitCode {
         Verb::Init(verb) => verb.run(),
         Verb::Owner(verb) => verb.run(),
         Verb::Token(verb) => verb.run(),
+        Verb::Keys(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),
+        Verb::Backup(verb) => verb.run(),
+        Verb::Restore(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
         Verb::Diff(verb) => verb.run(),
         Verb::Get(verb) => verb.run(),
         Verb::Delete(verb) => verb.run(),
+        Verb::Secret(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
         Verb::Audit(verb) => verb.run(),
+        Verb::Webhook(verb) => verb.run(),
         Verb::Hold(verb) => verb.run(),
         Verb::Limits(verb) => verb.run(),
+        Verb::Freeze(verb) => verb.run(),
+        Verb::Unfreeze(verb) => verb.run(),
+        Verb::Impact(verb) => verb.run(),
+        Verb::Platform(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),

@@ -91,7 +91,7 @@ impl Create {
             made.private_file(path, &format!("{}\n", token.expose()))
                 .with_context(|| format!("token file {}", path.display()))?;
         }
-        if store.create_owner(&owner, token.hash(), &Act::of_server(SystemClock.now()))?
+        if store.create_owner(&owner, token.hash(), &Act::of_data_folder(SystemClock.now()))?
             == OwnerCreated::Exists
         {
             bail!("there is an owner {owner} already; nothing was changed");

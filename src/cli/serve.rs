@@ -14,7 +14,8 @@ use clap::Args;
 
 use super::audit::log_key;
 use super::checkpoints::Checkpoints;
-use super::{Ended, output};
+use super::webhook::{self, Webhooks};
+use super::{Ended, keys, output};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
 use crate::http;
@@ -22,8 +23,7 @@ use crate::identity::Identities;
 use crate::isolation::{Launcher, Workers};
 use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
 use crate::policy::Limits;
-use crate::release::{Parts, Service, Settings};
-use crate::sealing::{Sealer, key_file};
+use crate::release::{Kept, Parts, Service, Settings};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 
@@ -46,6 +46,10 @@ pub(super) struct Serve {
     /// The key file, where it is not the one that `init` was told
     #[arg(long, value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Serve a database that is older than the checkpoints outside (`audit.checkpoint_file`), this once: every release
+    /// that has a limit is held until a person resets its count
+    #[arg(long)]
+    accept_rollback: bool,
 }
 
 /// An address, or a host's name, with a port.
@@ -60,9 +64,11 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 
 impl Serve {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let mut config = self.configuration()?;
+        let mut config = configuration(&self.data_dir, self.config.as_deref())?;
         config.listen = self.listen.unwrap_or(config.listen);
-        config.key_file = self.key_file.or(config.key_file);
+        if self.key_file.is_some() {
+            (config.key_file, config.key_provider) = (self.key_file, None);
+        }
         env_logger::Builder::new()
             .parse_filters(&config.log)
             .try_init()
@@ -79,10 +85,13 @@ impl Serve {
         let address = listener.local_addr()?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
 
-        let mut checkpoints = Checkpoints::begin(service.clone(), &config)?;
+        // Before the first checkpoint, which they are told of.
+        let webhooks = webhook::configured(&service, &config)?;
+        let mut checkpoints = Checkpoints::begin(service.clone(), &config, self.accept_rollback)?;
         let (stop, stopped) = channel::<()>();
+        let webhooks = Webhooks::start(&service, webhooks)?;
         let timer = checkpoints.timer()?;
-        let tidy = tidier(service.clone(), stopped)?;
+        let tidy = tidier(service.clone(), kept(&config), stopped)?;
         let state = http::State {
             service: service.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
@@ -97,26 +106,26 @@ impl Serve {
         })?;
         drop(stop);
         let _ = tidy.join();
-        service.tidy()?;
+        service.tidy_for_good()?;
+        service.forget(kept(&config))?;
         drop(timer);
         checkpoints.end()?;
+        drop(webhooks);
         Ok(Ended::Done)
     }
+}
 
-    fn configuration(&self) -> anyhow::Result<Config> {
-        if !self.data_dir.is_dir() {
-            let folder = self.data_dir.display();
-            bail!(
-                "there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first"
-            );
-        }
-        let default = self.data_dir.join(CONFIG);
-        let file = self
-            .config
-            .clone()
-            .or_else(|| default.exists().then_some(default));
-        Ok(Config::load(file.as_deref(), std::env::vars())?)
+/// The configuration that is named, or else the one in the data folder, with what the environment says.
+pub(super) fn configuration(folder: &Path, named: Option<&Path>) -> anyhow::Result<Config> {
+    if !folder.is_dir() {
+        let folder = folder.display();
+        bail!("there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first");
     }
+    let default = folder.join(CONFIG);
+    let file = named
+        .map(Path::to_owned)
+        .or_else(|| default.exists().then_some(default));
+    Ok(Config::load(file.as_deref(), std::env::vars())?)
 }
 
 /// The signals by which a terminal and a service manager end a program.
@@ -150,16 +159,26 @@ fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
     }
 }
 
-/// Calls [`Service::tidy`] every few seconds until the channel closes.
+/// What is kept, and for how long.
+fn kept(config: &Config) -> Kept {
+    let days = |days: u32| (days > 0).then_some(days);
+    Kept {
+        records: days(config.audit.retention_days),
+        decisions: days(config.decisions.retention_days),
+    }
+}
+
+/// Calls [`Service::tidy`] and [`Service::forget`] every few seconds until the channel closes.
 fn tidier(
     service: Arc<Service>,
+    kept: Kept,
     stopped: std::sync::mpsc::Receiver<()>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     std::thread::Builder::new()
         .name("tidy".to_owned())
         .spawn(move || {
             while stopped.recv_timeout(TIDY) == Err(RecvTimeoutError::Timeout) {
-                if let Err(error) = service.tidy() {
+                if let Err(error) = service.tidy().and_then(|()| service.forget(kept)) {
                     log::error!("tidying: {error}");
                 }
             }
@@ -174,32 +193,17 @@ pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
     })
 }
 
-/// The key-encryption key of a data folder: the one that is named, or that `init` was told.
-pub(super) fn open_sealer(
-    store: &SqliteStore,
-    folder: &Path,
-    named: Option<&Path>,
-) -> anyhow::Result<Sealer> {
-    // Relative: in the data folder, wherever that has moved to.
-    let recorded = store.meta("key_file")?.map(|path| folder.join(path));
-    let key_path = named
-        .map(Path::to_owned)
-        .or(recorded)
-        .context("no key file is named; use --key-file")?;
-    let sealer = Sealer::new(key_file::read(&key_path)?);
-    if store.meta("key_id")?.as_deref() != Some(hex::encode(sealer.key_id()).as_str()) {
-        bail!(
-            "{} is not the key that this data folder was made with; name the right one with --key-file",
-            key_path.display()
-        );
-    }
-    Ok(sealer)
-}
-
 /// The use cases on a data folder, as the configuration says.
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
-    let store = open_store(folder)?;
-    let sealer = open_sealer(&store, folder, config.key_file.as_deref())?;
+    let store = Arc::new(open_store(folder)?);
+    if let Some(taken) = store.restored_from()?
+        && config.audit.checkpoint_file.is_none()
+    {
+        log::warn!(
+            "this data folder was restored from a backup of {taken}, and no checkpoint outside (audit.checkpoint_file) says whether secrets were released since: if they may have been, start once with --accept-rollback"
+        );
+    }
+    let sealer = keys::sealer(&store, folder, keys::configured(config, None).as_ref())?;
     let Some(log_key) = log_key::load(&store, &sealer)? else {
         bail!(
             "this data folder is older than the audit log: run `keyward audit init --data-dir {}` first, which makes the key that signs it",
@@ -235,7 +239,7 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
     let clients = config.tls.as_ref().map_or(&[][..], |tls| &tls.clients);
     let identities = Identities::start(&config.identity_providers, clients, SystemClock.now())?;
     let parts = Parts {
-        store: Arc::new(store),
+        store,
         evaluator: Arc::new(Workers::new(launcher, workers, limits)),
         sealer,
         roots,
@@ -261,6 +265,7 @@ fn settings(config: &Config, root_owners: Vec<(String, Vec<String>)>) -> Setting
         failed_searches_per_minute: config.launch.failed_searches_per_minute,
         hold_retry: Duration::from_secs(config.launch.hold_retry_seconds.into()),
         cek_miss: Duration::from_secs(config.kds.miss_seconds.into()),
+        kept_versions: usize::try_from(config.secrets.kept_versions).unwrap_or(usize::MAX),
         cached_bundles: usize::try_from(config.policy.cached_bundles).unwrap_or(usize::MAX),
         root_owners,
     }

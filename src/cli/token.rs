@@ -40,7 +40,7 @@ pub(super) enum TokenVerb {
         owner          everything of its owner\n  \
         secret-writer  registers and removes secrets, and sees what they are\n  \
         policy-author  makes policies the active ones, and reads what they decided\n  \
-        approver       confirms holds\n  \
+        approver       confirms and rejects holds, lowers counts, has a word where two people are asked for\n  \
         auditor        reads decisions, policies and lists, never values, and changes nothing\n  \
         host           a hypervisor, which says who it is when it launches a workload; nothing else\n  \
         admin          the server's: makes owners, and tokens of any owner; sees no owner's objects")]
@@ -201,7 +201,7 @@ impl Create {
             owner: self.owner.clone(),
             expires: self.expires,
         };
-        let act = Act::of_server(SystemClock.now());
+        let act = Act::of_data_folder(SystemClock.now());
         let entry = new.entry(Role::Admin, None, act.time)?;
         let token = Token::from_random(&new_key(&SystemRandom)?);
         match store.create_token(&entry, token.hash(), &act)? {

@@ -12,6 +12,12 @@ impl Config {
             audit,
             ..
         } = self;
+        if self.key_file.is_some() && self.key_provider.is_some() {
+            return Err(ConfigError::Value {
+                key: "key_provider",
+                message: "says where the keys are, and so does `key_file`: leave one of them".to_owned(),
+            });
+        }
         let within = [
             ("launch.lifetime_seconds", launch.lifetime_seconds, 1, 86_400),
             ("launch.max_tries", launch.max_tries, 1, u32::MAX),
@@ -41,8 +47,16 @@ impl Config {
             ("kds.chips_per_address", kds.chips_per_address, 1, u32::MAX),
             ("policy.time_limit_ms", policy.time_limit_ms, 1, 10_000),
             ("policy.cached_bundles", policy.cached_bundles, 1, u32::MAX),
+            ("secrets.kept_versions", self.secrets.kept_versions, 1, 1000),
             ("policy.workers", policy.workers, 0, 1024),
             ("audit.checkpoint_seconds", audit.checkpoint_seconds, 1, 3600),
+            ("audit.retention_days", audit.retention_days, 0, 36_500),
+            (
+                "decisions.retention_days",
+                self.decisions.retention_days,
+                0,
+                36_500,
+            ),
             ("policy.worker_memory_mib", policy.worker_memory_mib, 192, 65_536),
         ];
         for (key, value, least, most) in within {
@@ -60,6 +74,7 @@ impl Config {
                 message: "must be https://…; http:// is for a loopback address only".to_owned(),
             });
         }
+        super::webhooks::check(&self.webhooks)?;
         self.check_identities()?;
         self.check_log()
     }

@@ -125,9 +125,16 @@ impl Config {
         let keys = self.identity_providers.iter_mut();
         let keys = keys.filter_map(|provider| provider.jwks.file.as_mut());
         let roots = self.danger_extra_roots.iter_mut().map(|root| &mut root.file);
+        if let Some(location) = &mut self.key_provider {
+            *location = location.below(folder);
+        }
         let log = self.audit.checkpoint_file.iter_mut();
+        let webhooks = self
+            .webhooks
+            .iter_mut()
+            .flat_map(|webhook| webhook.ca_file.iter_mut().chain([&mut webhook.secret_file]));
         let all = self.key_file.iter_mut().chain(tls).chain(roots);
-        for path in all.chain(keys).chain(log) {
+        for path in all.chain(keys).chain(log).chain(webhooks) {
             *path = folder.join(&*path);
         }
     }

@@ -8,6 +8,7 @@
 mod check;
 mod identity;
 mod load;
+mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -17,9 +18,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::launch::LaunchBounds;
+use crate::domain::sealed::KeyLocation;
 
 pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
 pub use load::ConfigError;
+pub use webhooks::{WebhookConfig, WebhookEvent};
 
 /// The server's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -29,6 +32,9 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The key-encryption key's file, where it is not the one that `init` was told.
     pub key_file: Option<PathBuf>,
+    /// Where key-encryption keys are, in place of `key_file`: `file: PATH`, or `pkcs11:` for a token that they never
+    /// leave.
+    pub key_provider: Option<KeyLocation>,
     /// Certificate and key for HTTPS.
     pub tls: Option<Tls>,
     /// Lets the server listen without TLS on an address that is not loopback.
@@ -46,8 +52,14 @@ pub struct Config {
     pub kds: KdsConfig,
     /// Evaluation of policies.
     pub policy: PolicyConfig,
+    /// Secrets.
+    pub secrets: SecretsConfig,
     /// The audit log.
     pub audit: AuditConfig,
+    /// Decisions.
+    pub decisions: DecisionsConfig,
+    /// Who is told of new holds and checkpoints.
+    pub webhooks: Vec<WebhookConfig>,
     /// What is logged, in `env_logger`'s syntax: `info`, `keyward=debug`, …
     pub log: String,
 }
@@ -106,6 +118,15 @@ pub struct LaunchConfig {
     pub hold_retry_seconds: u32,
 }
 
+/// Secrets.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SecretsConfig {
+    /// Versions of a secret whose values are kept, with the current one; values of older versions that nothing holds
+    /// fast are destroyed when a new one is registered.
+    pub kept_versions: u32,
+}
+
 /// AMD's key distribution service, which signs chips' CEKs.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -146,9 +167,20 @@ pub struct PolicyConfig {
 pub struct AuditConfig {
     /// How often a checkpoint is signed, if the log grew.
     pub checkpoint_seconds: u32,
-    /// File that every checkpoint is appended to. Best where the server's user may append and nothing else: a log that
-    /// was rolled back and signed again is told by it, and the server does not start on one.
+    /// File that every checkpoint is appended to, on another disk: a log that was rolled back and signed again is told by
+    /// it, and the server does not start on one, nor where the file is missing though the log has checkpoints.
     pub checkpoint_file: Option<PathBuf>,
+    /// For how many days it is kept what records say, at least; 0: for ever. Their hashes stay, so that the log verifies
+    /// all the same.
+    pub retention_days: u32,
+}
+
+/// Decisions.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DecisionsConfig {
+    /// For how many days decisions are kept, at least; 0: for ever. What the audit log says of them stays.
+    pub retention_days: u32,
 }
 
 impl Default for AuditConfig {
@@ -156,6 +188,7 @@ impl Default for AuditConfig {
         Self {
             checkpoint_seconds: 5,
             checkpoint_file: None,
+            retention_days: 0,
         }
     }
 }
@@ -165,6 +198,7 @@ impl Default for Config {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
             key_file: None,
+            key_provider: None,
             tls: None,
             danger_plaintext_http: false,
             trusted_proxies: Vec::new(),
@@ -173,7 +207,10 @@ impl Default for Config {
             launch: LaunchConfig::default(),
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),
+            secrets: SecretsConfig::default(),
             audit: AuditConfig::default(),
+            decisions: DecisionsConfig::default(),
+            webhooks: Vec::new(),
             log: "warn,keyward=info".to_owned(),
         }
     }
@@ -190,6 +227,12 @@ impl Default for LaunchConfig {
             failed_searches_per_minute: 60,
             hold_retry_seconds: 30,
         }
+    }
+}
+
+impl Default for SecretsConfig {
+    fn default() -> Self {
+        Self { kept_versions: 10 }
     }
 }
 

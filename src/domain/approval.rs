@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::launch::Binding;
 use super::revision::By;
@@ -35,7 +36,7 @@ impl By {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// To lower a count.
+    /// To lower a count, or to say what one is that is not known.
     ResetLimit {
         /// What it counts in.
         binding: Binding,
@@ -56,6 +57,11 @@ pub enum Change {
     Register {
         /// Of what is to be registered.
         digest: HexDigest,
+    },
+    /// To let releases go on that a freeze stops.
+    Unfreeze {
+        /// The freeze.
+        freeze: Uuid,
     },
 }
 
@@ -128,4 +134,8 @@ pub struct Count {
     pub limit: Option<u64>,
     /// Confirmed releases beyond the limit that were not made yet.
     pub confirmed: u64,
+    /// More may have been released than were counted, as an older copy of the database was accepted: every release is
+    /// held until the count is reset.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }

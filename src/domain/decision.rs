@@ -67,6 +67,10 @@ pub struct CountSeen {
     /// Confirmed releases beyond the limit that this launch could use, of those not made yet.
     #[serde(default, skip_serializing_if = "is_none_left")]
     pub confirmed: u64,
+    /// More may have been released than were counted, as an older copy of the database was accepted: no release is
+    /// within the limit.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it so")]
@@ -74,11 +78,16 @@ fn is_none_left(confirmed: &u64) -> bool {
     *confirmed == 0
 }
 
+/// From here on a limit is none: `keyward.workload` says so that there is no other, and a count never gets there.
+pub const NO_LIMIT: u64 = 1 << 53;
+
 impl CountSeen {
     /// Whether another release would be within the limit.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.limit.is_none_or(|limit| self.released < limit)
+        let unknown = |limit: u64| self.unknown && limit < NO_LIMIT;
+        self.limit
+            .is_none_or(|limit| self.released < limit && !unknown(limit))
     }
 
     /// A sentence, if there is no room for another release, and none was confirmed beyond the limit.
@@ -94,6 +103,12 @@ impl CountSeen {
         } else {
             format!("{kind} {name}")
         };
+        if self.unknown {
+            return Some(format!(
+                "how often {} was released within {of} is not known since an older copy of the database was accepted, where {limit} are allowed",
+                self.secret
+            ));
+        }
         Some(format!(
             "{} was released {released} times within {of}, where {limit} are allowed",
             self.secret

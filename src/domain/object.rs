@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use super::secret_version::SecretRef;
 use super::{Base64Bytes, FlexDigest, HexDigest, HostName, Labels, Name};
 use crate::policy::opa::SignatureAlgorithm;
 use crate::sev::authority::Product;
@@ -160,8 +161,8 @@ impl JsonSchema for SecretBytes {
 pub struct KeySetObject {
     /// Its name.
     pub name: Name,
-    /// The secrets in it.
-    pub secrets: Vec<Name>,
+    /// The secrets in it; `name@3` holds that version fast.
+    pub secrets: Vec<SecretRef>,
     /// Policies bound to each of them.
     #[serde(default)]
     pub policies: Vec<String>,
@@ -231,8 +232,8 @@ pub struct WorkloadObject {
     /// The only hosts that may launch it: `token/NAME`, `certificate/NAME` or `PROVIDER/SUBJECT`. Empty: any host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostName>,
-    /// Its secrets, in order.
-    pub secrets: Vec<Name>,
+    /// Its secrets, in order; `name@3` holds that version fast.
+    pub secrets: Vec<SecretRef>,
     /// Policies bound to it.
     #[serde(default)]
     pub policies: Vec<String>,

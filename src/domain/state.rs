@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::object::SecretKind;
-use super::revision::{Revision, SigningKey};
+use super::revision::{By, Revision, SigningKey};
+use super::secret_version::{Pins, Purge};
 use super::workload::{Candidate, Workload};
 use super::{HexDigest, Labels, Name, Time};
 
@@ -72,6 +73,12 @@ pub struct SecretInfo {
     /// What the owner sorts it by.
     #[serde(default, skip_serializing_if = "Labels::is_empty")]
     pub labels: Labels,
+    /// Whose token registered this version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<By>,
+    /// The version whose value it has, where it was gone back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<u64>,
 }
 
 /// A named group of secrets.
@@ -81,6 +88,9 @@ pub struct KeySet {
     pub name: Name,
     /// The secrets in it.
     pub secrets: Vec<Name>,
+    /// Versions of them that it holds fast; without, the current one.
+    #[serde(default, skip_serializing_if = "Pins::is_empty")]
+    pub pins: Pins,
     /// Policies bound to each of them.
     pub policies: Vec<String>,
     /// What the owner sorts it by.
@@ -140,6 +150,10 @@ pub struct ChangeSet {
     pub workloads: Vec<RegisteredWorkload>,
     /// Objects removed: kind and name.
     pub removed: Vec<(Kind, String)>,
+    /// UUIDs of workloads that were drawn, as none was named and none had been.
+    pub drawn: Vec<Uuid>,
+    /// Versions of secrets whose values are destroyed.
+    pub purged: Vec<Purge>,
 }
 
 /// A bundle that becomes the active one.
@@ -202,5 +216,6 @@ impl ChangeSet {
             && self.firmware.is_empty()
             && self.workloads.is_empty()
             && self.removed.is_empty()
+            && self.purged.is_empty()
     }
 }

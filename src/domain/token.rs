@@ -123,6 +123,10 @@ pub struct TokenEntry {
     pub role: Role,
     /// Whose it is; null for the server's administrators.
     pub owner: Option<Name>,
+    /// The token of its owner's that it was made with; null: an administrator made it, or whoever has the data folder.
+    /// Where two people are asked for, only those that an administrator made have a word.
+    #[serde(default)]
+    pub made_by: Option<Uuid>,
     /// When it was made.
     pub created: Time,
     /// From when on it is refused; null: never.

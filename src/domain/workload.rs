@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::secret_version::Pins;
 use super::{HexDigest, HostName, Labels, Name};
 use crate::sev::authority::Product;
 use crate::sev::launch_digest::VmsaVariant;
@@ -51,6 +52,9 @@ pub struct Workload {
     pub hosts: Vec<HostName>,
     /// Its secrets, in the order in which the guest finds them.
     pub secrets: Vec<Name>,
+    /// Versions of them that it holds fast; without, what a key set says, or the current one.
+    #[serde(default, skip_serializing_if = "Pins::is_empty")]
+    pub pins: Pins,
     /// The owner's policies bound to it. `keyward.workload` is bound besides, always.
     pub policies: Vec<String>,
     /// What the owner sorts it by.

@@ -92,7 +92,7 @@ pub struct ResetBody {
     pub binding: Binding,
     /// The secret.
     pub secret: Name,
-    /// The new count, below what it is. Left out: 0.
+    /// The new count, below what it is; any number where the count is not known. Left out: 0.
     #[serde(default)]
     pub to: u64,
     /// Why, at most 4096 bytes.
@@ -141,7 +141,7 @@ impl From<WordError> for Problem {
 }
 
 /// Takes a person's word in a body.
-async fn say<B: DeserializeOwned, T: Serialize + Send + 'static>(
+pub(super) async fn say<B: DeserializeOwned, T: Serialize + Send + 'static>(
     state: web::Data<State>,
     request: HttpRequest,
     payload: web::Payload,
@@ -157,7 +157,7 @@ async fn say<B: DeserializeOwned, T: Serialize + Send + 'static>(
 }
 
 /// What was done, or what waits for another person.
-fn taken<T>(taken: Taken<T>) -> Result<(Option<T>, Option<Proposal>), Problem> {
+pub(super) fn taken<T>(taken: Taken<T>) -> Result<(Option<T>, Option<Proposal>), Problem> {
     match taken {
         Taken::Done(done) => Ok((Some(done), None)),
         Taken::Pending(proposal) => Ok((None, Some(proposal))),

@@ -11,18 +11,22 @@ mod auth;
 mod body;
 mod bundles;
 mod evaluation;
+mod freezes;
 mod holds;
 mod host;
+mod impact;
 mod objects;
 mod once;
 mod openapi;
 mod owner;
 mod page;
 mod peer;
+mod platforms;
 mod problem;
 mod problem_kind;
 mod read;
 mod roles;
+mod secret_versions;
 mod signing_keys;
 mod tls;
 mod tokens;
@@ -48,15 +52,19 @@ pub use audit::{
     CheckpointList, ConsistencyReply, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
 };
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
+pub use freezes::{FreezeBody, FreezeList, FreezeReply, FreezeTarget, LiftReply};
 pub use holds::{
     ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
 };
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
+pub use impact::ImpactReply;
 pub use objects::ObjectList;
 pub use openapi::openapi;
 pub use owner::DecisionList;
 pub use page::{Cursor, Page};
+pub use platforms::{AcceptedBody, AcceptedReply, PlatformsReply};
 pub use roles::{ENDPOINTS, Endpoint, Who};
+pub use secret_versions::{SecretRollback, SecretVersionList};
 pub use signing_keys::{SigningKeyBody, SigningKeyList};
 pub use tls::TlsError;
 pub use tokens::{OwnerBody, OwnerEntry, OwnerList, OwnerReply, TokenBody, TokenList, TokenReply};

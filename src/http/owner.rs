@@ -15,9 +15,8 @@ use super::page::{self, Cursor, Page};
 use super::problem::{Kind, Problem};
 use super::read::{listed, one, precondition};
 pub(super) use super::read::{nothing, read, read_by, read_one};
-use super::{
-    State, apply, audit, auth, body, bundles, evaluation, holds, objects, roles, signing_keys, tokens,
-};
+use super::{State, apply, audit, auth, body, bundles, evaluation, freezes, holds, objects, roles};
+use super::{secret_versions, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -61,6 +60,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
                     .route(web::get().to(workload))
                     .route(web::delete().to(delete_workload)),
             )
+            .configure(secret_versions::routes)
             .configure(bundles::routes)
             .configure(evaluation::routes)
             .configure(signing_keys::routes)
@@ -70,7 +70,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
-            .configure(holds::routes),
+            .configure(holds::routes)
+            .configure(freezes::routes),
     );
 }
 

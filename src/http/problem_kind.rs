@@ -120,7 +120,7 @@ impl Kind {
                 "wrong-state",
                 409,
                 "As things stand this can't be done",
-                "The hold was decided before, or by the same person; nothing is left to withdraw; the count is no higher than what it was to be lowered to. `detail` says which. Nothing was written.",
+                "The hold was decided before, or by the same person; nothing is left to withdraw; the count is no higher than what it was to be lowered to; the token has no word where two people are asked for; the freeze was lifted before, or is an administrator's, or waits for another person. `detail` says which. Nothing was written.",
             ),
             Self::KeyUsed => (
                 "idempotency-key-used",

@@ -37,10 +37,16 @@ const WRITES_SECRETS: Who = Who::Roles(&[Owner, SecretWriter]);
 const READS_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor, Auditor]);
 const WRITES_POLICIES: Who = Who::Roles(&[Owner, PolicyAuthor]);
 const READS_HOLDS: Who = Who::Roles(&[Owner, Approver, Auditor]);
+// Who registers policies sees what waits for a second person.
+const READS_PROPOSALS: Who = Who::Roles(&[Owner, PolicyAuthor, Approver, Auditor]);
 const APPROVES: Who = Who::Roles(&[Owner, Approver]);
 const READS_LOG: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const READS_TOKENS: Who = Who::Roles(&[Admin, Owner, Auditor]);
 const WRITES_TOKENS: Who = Who::Roles(&[Admin, Owner]);
+const READS_FREEZES: Who = Who::Roles(&[Admin, Owner, Approver, Auditor]);
+// To stop is safe, to let go on is not.
+const FREEZES: Who = Who::Roles(&[Admin, Owner, Approver]);
+const UNFREEZES: Who = Who::Roles(&[Admin, Owner]);
 const ADMIN: Who = Who::Roles(&[Admin]);
 
 /// The table.
@@ -73,6 +79,9 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("GET", "/v1/secrets/{name:.+}", READS_SECRETS),
     row("PUT", "/v1/secrets/{name:.+}", WRITES_SECRETS),
     row("DELETE", "/v1/secrets/{name:.+}", WRITES_SECRETS),
+    row("GET", "/v1/secret-versions/{name:.+}", READS_SECRETS),
+    row("POST", "/v1/secret-versions/{name:.+}", WRITES_SECRETS),
+    row("DELETE", "/v1/secret-versions/{name:.+}", WRITES_SECRETS),
     row("GET", "/v1/keysets", READS),
     row("GET", "/v1/keysets/{name:.+}", READS),
     row("PUT", "/v1/keysets/{name:.+}", OWNER),
@@ -109,10 +118,20 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("POST", "/v1/holds/{id}/confirm", APPROVES),
     row("POST", "/v1/holds/{id}/reject", APPROVES),
     row("POST", "/v1/holds/{id}/withdraw", APPROVES),
-    row("GET", "/v1/limits", READS_HOLDS),
+    row("GET", "/v1/limits", READS_PROPOSALS),
     row("POST", "/v1/limits/reset", APPROVES),
-    row("GET", "/v1/approvals", READS_HOLDS),
+    row("GET", "/v1/approvals", READS_PROPOSALS),
     row("PUT", "/v1/approvals", APPROVES),
+    row("GET", "/v1/freezes", READS_FREEZES),
+    row("POST", "/v1/freezes", FREEZES),
+    row("GET", "/v1/freezes/{id}", READS_FREEZES),
+    row("POST", "/v1/freezes/{id}/lift", UNFREEZES),
+    row("GET", "/v1/platforms", READS_HOLDS),
+    row("PUT", "/v1/platforms/accepted", OWNER),
+    row("GET", "/v1/platforms/{cek}", READS_HOLDS),
+    row("POST", "/v1/platforms/{cek}/enrol", OWNER),
+    row("POST", "/v1/platforms/{cek}/refuse", APPROVES),
+    row("GET", "/v1/impact", READS_POLICIES),
     row("GET", "/v1/audit/entries", READS_LOG),
     row("GET", "/v1/audit/checkpoint", READS_LOG),
     row("GET", "/v1/audit/checkpoints", READS_LOG),

@@ -96,7 +96,7 @@ impl From<TokenError> for Problem {
     fn from(error: TokenError) -> Self {
         let detail = error.to_string();
         match error {
-            TokenError::TooMuch { .. } | TokenError::TwoPeople(_) => Self::new(Kind::Forbidden, detail),
+            TokenError::TooMuch { .. } => Self::new(Kind::Forbidden, detail),
             TokenError::Malformed { .. } => Self::new(Kind::Malformed, detail),
             TokenError::NoOwner | TokenError::NoToken => Self::new(Kind::NotFound, detail),
             TokenError::Exists(_) | TokenError::Last | TokenError::Full(_) => {

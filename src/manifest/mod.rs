@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::object::{SecretBytes, SecretKind};
+use crate::domain::secret_version::SecretRef;
 use crate::domain::{FlexDigest, HexDigest, HostName, Labels, Name, Role, Time};
 use crate::policy::opa::SignatureAlgorithm;
 use crate::sev::authority::Product;
@@ -124,8 +125,8 @@ pub struct KeySetManifest {
     _kind: String,
     /// Its name.
     name: Name,
-    /// The secrets in it.
-    secrets: Vec<Name>,
+    /// The secrets in it; `name@3` holds that version fast.
+    secrets: Vec<SecretRef>,
     /// Policies bound to each of them.
     #[serde(default)]
     policies: Vec<String>,
@@ -203,8 +204,8 @@ pub struct WorkloadManifest {
     /// The only hosts that may launch it: `token/NAME`, `certificate/NAME` or `PROVIDER/SUBJECT`. Left out: any host.
     #[serde(default)]
     hosts: Vec<HostName>,
-    /// Its secrets, in order.
-    secrets: Vec<Name>,
+    /// Its secrets, in order; `name@3` holds that version fast.
+    secrets: Vec<SecretRef>,
     /// Policies bound to it.
     #[serde(default)]
     policies: Vec<String>,

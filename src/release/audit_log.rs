@@ -25,6 +25,8 @@ pub(super) struct Signing {
     key: Option<SignerKey>,
     /// Why the log could not be signed the last time.
     fault: Mutex<Option<String>>,
+    /// Why the last checkpoint did not get where it is kept outside.
+    outside: Mutex<Option<String>>,
 }
 
 /// Why no checkpoint was signed.
@@ -81,8 +83,24 @@ impl Service {
     /// Why the log could not be signed the last time; none: it could.
     #[must_use]
     pub fn log_fault(&self) -> Option<String> {
-        let fault = self.log.fault.lock();
-        fault.unwrap_or_else(PoisonError::into_inner).clone()
+        let own = self
+            .log
+            .fault
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        own.or_else(|| {
+            self.log
+                .outside
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        })
+    }
+
+    /// Says whether the last checkpoint got where it is kept outside; if not, why.
+    pub fn checkpoint_left(&self, fault: Option<String>) {
+        *self.log.outside.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     /// Signs and keeps a checkpoint, if the log grew since the last one: the signed note.
@@ -112,11 +130,13 @@ impl Service {
     /// # Errors
     /// When the store fails; then it must not be done.
     pub fn record(&self, event: Event) -> Result<(), LogError> {
+        Ok(self.store().record(self.server_record(event)?)?)
+    }
+
+    /// The record of what the server does of its own accord.
+    pub(super) fn server_record(&self, event: Event) -> Result<AuditRecord, StoreError> {
         let id = self.record_id().map_err(|e| StoreError::Engine(e.to_string()))?;
-        let now = self.parts.clock.now();
-        Ok(self
-            .store()
-            .record(AuditRecord::of_server(id, now, None, event))?)
+        Ok(AuditRecord::of_server(id, self.parts.clock.now(), None, event))
     }
 
     /// Records of what a caller does to the caller's owner's objects.

@@ -1,13 +1,13 @@
 //! One decision about one launch: measure, evaluate, count and record, and only then release.
 
 use uuid::Uuid;
-use zeroize::Zeroizing;
 
 use super::binding;
-use super::facts::{Attested, Facts, Source};
+use super::facts::{Attested, Facts};
 use super::floor;
 use super::host::{Host, ReleaseAnswer, ValidateRequest};
 use super::launch::Releases;
+use super::table::Unpacked;
 use super::turns::Turn;
 use super::validate::candidates;
 use super::{Refusal, Service};
@@ -16,8 +16,7 @@ use crate::domain::launch::{BoundVerdict, Launch, LaunchState};
 use crate::domain::state::{SecretInfo, WorkloadContext};
 use crate::domain::{Name, Time};
 use crate::policy::{Input, Phase};
-use crate::sealing::Place;
-use crate::sev::{PacketError, packet, secret_table};
+use crate::sev::packet;
 use crate::store::{Committed, CountUp, ReleaseCommit, ReleaseCounts};
 
 /// The longest reason that is recorded, in bytes.
@@ -49,7 +48,8 @@ impl Service {
             .as_ref()
             .unwrap_or(&context.registered.workload.secrets);
         let trusted = self.trusts(launch.facts.platform.root(), &context.owner)?;
-        let admitted = admitted(&context, launch, trusted, &attested, names);
+        let stop = self.stopped(&context, launch, names)?;
+        let admitted = stop.map_or_else(|| admitted(&context, launch, trusted, &attested, names), Err);
         let looked = match &admitted {
             Ok((_, questions)) => self.reads_releases(&context, questions)?,
             Err(_) => false,
@@ -150,7 +150,7 @@ impl Service {
                 hold,
                 retry_after: self.settings.hold_retry,
             }),
-            Committed::Rejected(decision) => Err(Refusal::Denied { decision }),
+            Committed::Denied(decision) => Err(Refusal::Denied { decision }),
             Committed::Gone => Err(self.gone(launch.id, asked)),
         }
     }
@@ -188,63 +188,6 @@ impl Service {
                     .resolve(&question.policy)
                     .is_ok_and(|facts| facts.reads_releases)
             }))
-    }
-
-    /// The secret table; none when a secret was replaced meanwhile.
-    fn table(
-        &self,
-        context: &WorkloadContext,
-        secrets: &[&SecretInfo],
-        attested: &Attested<'_>,
-    ) -> Result<Option<Table>, Refusal> {
-        let versions: Vec<_> = secrets
-            .iter()
-            .map(|secret| (secret.name.clone(), secret.version))
-            .collect();
-        let sealed = self.store().sealed_secrets(&context.owner, &versions)?;
-        let mut entries = Vec::with_capacity(secrets.len());
-        for (secret, sealed) in secrets.iter().zip(sealed) {
-            let Some(sealed) = sealed else { return Ok(None) };
-            let place = Place::Secret {
-                owner: &context.owner,
-                name: &secret.name,
-                version: secret.version,
-            };
-            let data = self.parts.sealer.open(place, &sealed)?;
-            entries.push(secret_table::Entry {
-                guid: secret.guid,
-                data,
-            });
-        }
-        let area = match &attested.source {
-            Source::Candidate(candidate) => candidate.secret_area,
-            Source::Hint => None,
-        };
-        let area = area.map_or(secret_table::DEFAULT_AREA, |area| {
-            usize::try_from(area).unwrap_or(usize::MAX)
-        });
-        let table = secret_table::build_for_area(&entries, area.min(secret_table::MAX));
-        Ok(Some(table.map_err(|e| Unpacked::Never(e.to_string()))))
-    }
-}
-
-/// A secret table, or why there is none.
-type Table = Result<Zeroizing<Vec<u8>>, Unpacked>;
-
-/// Why secrets can't be wrapped.
-enum Unpacked {
-    /// These secrets never can: a denial.
-    Never(String),
-    /// The library or the random source failed: nobody's fault, and no denial.
-    NotNow(String),
-}
-
-impl From<PacketError> for Unpacked {
-    fn from(error: PacketError) -> Self {
-        match error {
-            PacketError::Random(_) | PacketError::Crypto(_) => Self::NotNow(error.to_string()),
-            other => Self::Never(other.to_string()),
-        }
     }
 }
 
@@ -380,7 +323,8 @@ impl Draft<'_> {
         policies: Vec<BoundVerdict>,
         counts: Vec<CountSeen>,
     ) -> Result<Refusal, Refusal> {
-        if self.service.given_before(self.asked, self.request)?.is_some() {
+        let given = self.service.given_before(self.asked, self.host, self.request)?;
+        if given.is_some() {
             // The same request was quicker by a moment, and its answer is this one's too.
             return Ok(Refusal::LaunchUsed);
         }

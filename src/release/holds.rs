@@ -137,6 +137,14 @@ impl Service {
     }
 
     fn word(&self, caller: &Caller, reason: &str) -> Result<Word, WordError> {
+        let by = By {
+            token: caller.token,
+            name: caller.name.clone(),
+        };
+        self.word_of(by, reason)
+    }
+
+    pub(super) fn word_of(&self, by: By, reason: &str) -> Result<Word, WordError> {
         let reason = reason.trim();
         let malformed = |why: String| WordError::Malformed {
             member: "reason",
@@ -152,10 +160,7 @@ impl Service {
             )));
         }
         Ok(Word {
-            by: By {
-                token: caller.token,
-                name: caller.name.clone(),
-            },
+            by,
             time: self.parts.clock.now(),
             reason: reason.to_owned(),
         })

@@ -9,6 +9,7 @@ use super::host::{Claimed, Host, LaunchAnswer, LaunchRequest};
 use super::platform::Platform;
 use super::refusals::Refused;
 use super::{Refusal, Service};
+use crate::domain::freeze::Subject;
 use crate::domain::launch::{BoundVerdict, Launch, LaunchFacts, LaunchState};
 use crate::domain::state::{SecretInfo, WorkloadContext};
 use crate::domain::{Name, Time};
@@ -102,6 +103,7 @@ impl Service {
         let names = &context.registered.workload.secrets;
         let secrets: Vec<&SecretInfo> = context.secrets.iter().collect();
         let claimed = Claimed::default();
+        let subject = Subject::of_launch(&context.owner, context.registered.workload.uuid, facts);
         let facts = Facts {
             context,
             launch: facts,
@@ -111,6 +113,11 @@ impl Service {
             secrets: names,
             now,
         };
+        if let Some(stop) = self.store().stopped(&subject)? {
+            let input = facts.input(Phase::Launch, None, ReleaseCounts::default());
+            let reason = stop.reason();
+            return Err(self.denied_launch(context, host, "stopped", reason, Some(input), Vec::new(), now));
+        }
         let releases = Releases::read(self, context, &secrets, now)?;
         let input = || facts.input(Phase::Launch, None, releases.of(None));
         let questions = match binding::questions(context, &secrets) {
@@ -171,7 +178,7 @@ impl Service {
             owner: &context.owner,
             launch: id,
         };
-        let launch = Launch {
+        let mut launch = Launch {
             id,
             owner: context.owner.clone(),
             workload: context.registered.workload.uuid,
@@ -186,7 +193,14 @@ impl Service {
             expires: now.after(self.settings.launch_lifetime),
             tries_left: self.settings.launch_tries,
         };
-        match self.store().begin_launch(&launch, self.settings.bounds)? {
+        let mut begun = self.store().begin_launch(&launch, self.settings.bounds)?;
+        if begun == LaunchBegun::OldKey {
+            let keys = session.keys.to_bytes();
+            launch.sealed_keys = self.parts.sealer.seal(place, keys.as_slice(), random)?;
+            begun = self.store().begin_launch(&launch, self.settings.bounds)?;
+        }
+        match begun {
+            LaunchBegun::OldKey => Err(Refusal::unavailable("keys are being rotated")),
             LaunchBegun::Stored => Ok(LaunchAnswer {
                 id,
                 session: session.blob,
@@ -194,6 +208,10 @@ impl Service {
                 policy,
                 expires_at: launch.expires,
             }),
+            LaunchBegun::Stopped(stop) => {
+                let reason = stop.reason();
+                Err(self.denied_launch(context, host, "stopped", reason, None, Vec::new(), now))
+            }
             LaunchBegun::Full { until } => {
                 let reason = "too many launches were waiting to be validated".to_owned();
                 self.note_refused(context, host, Phase::Launch, "full", reason, now);

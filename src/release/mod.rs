@@ -16,11 +16,15 @@ pub mod floor;
 mod holds;
 pub mod host;
 mod identities;
+mod incidents;
 mod launch;
 mod platform;
 mod refusals;
 pub mod register;
 pub mod replay;
+mod retention;
+mod rollback;
+mod table;
 pub mod tokens;
 mod turns;
 mod uses;
@@ -51,6 +55,8 @@ pub use explanation::{DecisionExplanation, ExplainedPolicy};
 pub(crate) use facts::{fingerprints, policy_bits};
 pub use holds::WordError;
 pub use host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
+pub use retention::Kept;
+pub use rollback::Standing;
 
 /// How long a decision waits for those before it about the same workload.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -70,6 +76,8 @@ pub struct Settings {
     pub hold_retry: Duration,
     /// How long it is remembered that no CEK exists for a chip.
     pub cek_miss: Duration,
+    /// Versions of a secret whose values are kept, with the current one.
+    pub kept_versions: usize,
     /// Loaded bundles kept in memory.
     pub cached_bundles: usize,
     /// For an extra trust root, the owners for whom it counts; a root that is not here counts for the only
@@ -206,11 +214,23 @@ impl Service {
     /// When the store fails.
     pub fn tidy(&self) -> Result<(), StoreError> {
         let now = self.parts.clock.now();
-        self.refusals.flush(self.store())?;
+        if let Err(error) = self.parts.sealer.refresh() {
+            log::error!("sealing: {error}");
+        }
+        self.refusals.flush(self.store(), Some(now))?;
         self.uses.flush(self.store(), now)?;
         self.parts.identities.refresh(now);
         while self.store().sweep(now)? {}
         Ok(())
+    }
+
+    /// The same when the server ends: what was counted and not written yet is.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn tidy_for_good(&self) -> Result<(), StoreError> {
+        self.refusals.flush(self.store(), None)?;
+        self.tidy()
     }
 }
 
@@ -294,7 +314,11 @@ impl From<StoreError> for Refusal {
 impl From<SealError> for Refusal {
     fn from(error: SealError) -> Self {
         log::error!("sealing: {error}");
-        Self::unavailable("stored values can't be opened or sealed")
+        Self::unavailable(if error.is_of_the_value() {
+            "stored values are damaged"
+        } else {
+            "stored values can't be opened or sealed now"
+        })
     }
 }
 

@@ -49,6 +49,8 @@ type Reason = Option<[u8; 32]>;
 
 struct Record {
     decision: Decision,
+    /// The count that was written last; 0: none.
+    written: u64,
     unwritten: bool,
 }
 
@@ -90,13 +92,20 @@ impl Refusals {
 
     /// Writes counts that rose since they were last written, and forgets past minutes.
     ///
-    /// What can't be written stays, for the next time.
-    pub(super) fn flush(&self, store: &dyn Store) -> Result<(), StoreError> {
+    /// Each count that is written is a record of the audit log, for ever, and hosts need no credential to be refused:
+    /// within its minute a count is written again when it has doubled, and once when the minute is over, or the server
+    /// ends (`now` is none). What can't be written stays, for the next time.
+    pub(super) fn flush(&self, store: &dyn Store, now: Option<Time>) -> Result<(), StoreError> {
         let changed: Vec<Decision> = {
             let records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            let all = records.groups.values().flat_map(HashMap::values);
-            let unwritten = all.filter(|record| record.unwritten);
-            unwritten.map(|record| record.decision.clone()).collect()
+            let over = |group: &Group| now.is_none_or(|now| group.minute < now.minute());
+            let due = |group: &Group, record: &Record| {
+                record.unwritten && (over(group) || record.decision.count >= record.written.saturating_mul(2))
+            };
+            let all = records.groups.iter();
+            let all = all.flat_map(|(group, reasons)| reasons.values().map(move |record| (group, record)));
+            let due = all.filter(|(group, record)| due(group, record));
+            due.map(|(_, record)| record.decision.clone()).collect()
         };
         if !changed.is_empty() {
             store.record_refusals(&changed)?;
@@ -131,6 +140,7 @@ impl Records {
             self.kept += 1;
             let record = Record {
                 decision: decision.clone(),
+                written: 0,
                 unwritten: true,
             };
             reasons.insert(reason, record);
@@ -151,6 +161,7 @@ impl Records {
                 // One that rose again meanwhile has a higher count than was written.
                 if written.get(&record.decision.id) == Some(&record.decision.count) {
                     record.unwritten = false;
+                    record.written = record.decision.count;
                 }
                 record.unwritten || group.minute >= latest
             });

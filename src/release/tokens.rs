@@ -55,11 +55,6 @@ pub enum TokenError {
         "this is the last valid token of role owner: make another first, or let an administrator revoke it; nothing was changed"
     )]
     Last,
-    /// Whoever makes the second person's token is both.
-    #[error(
-        "this owner asks for two people, and a token of role {0} is the word of one: an administrator makes it"
-    )]
-    TwoPeople(Role),
     /// There are very many already.
     #[error("there are {0} valid tokens already, the most that are kept: revoke those that nobody needs")]
     Full(u32),
@@ -105,6 +100,7 @@ impl NewToken {
             name: self.name,
             role: self.role,
             owner,
+            made_by: None,
             created: now,
             expires: self.expires,
             last_used: None,
@@ -132,13 +128,8 @@ impl Service {
     /// # Errors
     /// See [`TokenError`]; nothing was made.
     pub fn create_token(&self, by: &Identity, new: NewToken) -> Result<(Token, TokenEntry), TokenError> {
-        let entry = new.entry(by.role, by.owner.as_ref(), self.parts.clock.now())?;
-        let word = matches!(entry.role, Role::Owner | Role::Approver | Role::PolicyAuthor);
-        if let (true, Role::Owner, Some(owner)) = (word, by.role, &entry.owner)
-            && self.store().approvals(owner)?.approvals_required > 1
-        {
-            return Err(TokenError::TwoPeople(entry.role));
-        }
+        let mut entry = new.entry(by.role, by.owner.as_ref(), self.parts.clock.now())?;
+        entry.made_by = (by.role != Role::Admin).then_some(by.token);
         let token = Token::from_random(&new_key(self.parts.random.as_ref())?);
         match self.store().create_token(&entry, token.hash(), &self.act(by))? {
             TokenCreated::Created => Ok((token, entry)),

@@ -6,19 +6,25 @@ use zeroize::Zeroizing;
 use super::facts::{Attested, Source};
 use super::host::{Host, ReleaseAnswer, ValidateRequest};
 use super::{Refusal, Service};
-use crate::domain::HexDigest;
 use crate::domain::launch::{Launch, LaunchState};
 use crate::domain::state::WorkloadContext;
+use crate::domain::{HexDigest, Name};
 use crate::policy::Phase;
-use crate::sealing::Place;
+use crate::sealing::{Place, SealError};
 use crate::sev::{LaunchKeys, measurement};
+use crate::store::StoreError;
 
 /// Launches that one search tries.
 const SEARCHED_LAUNCHES: u32 = 256;
 /// MACs that one search computes.
 const SEARCHED_MACS: usize = 4096;
+/// Launches whose keys one search opens at once.
+const OPENED: usize = 16;
 /// How often a decision is taken again because what it was taken on has changed.
 const ATTEMPTS: usize = 16;
+/// An earlier answer, opened, and whose workload it was for.
+type Earlier = (Name, Zeroizing<Vec<u8>>);
+
 /// How long an expired launch still reads as expired.
 const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
@@ -33,7 +39,7 @@ impl Service {
         host: &Host,
         request: &ValidateRequest,
     ) -> Result<ReleaseAnswer, Refusal> {
-        if let Some(answer) = self.given_before(uuid, request)? {
+        if let Some(answer) = self.given_before(uuid, host, request)? {
             return Ok(answer);
         }
         self.found_and_decided(uuid, host, request).or_else(|refusal| {
@@ -43,7 +49,7 @@ impl Service {
             }
             // The same request may have been answered between the first look and the refusal: a host
             // that was too impatient must not lose its guest for it.
-            self.given_before(uuid, request)?.ok_or(refusal)
+            self.given_before(uuid, host, request)?.ok_or(refusal)
         })
     }
 
@@ -68,30 +74,46 @@ impl Service {
         Err(Refusal::unavailable("the owner's objects change too quickly"))
     }
 
-    /// The same answer to the same request: a lost answer must not cost a paused guest.
+    /// The same answer to the same request: a lost answer must not cost a paused guest. What was frozen since is not
+    /// sent again, as nobody knows whether the first answer arrived.
     pub(super) fn given_before(
         &self,
         uuid: Uuid,
+        host: &Host,
         request: &ValidateRequest,
     ) -> Result<Option<ReleaseAnswer>, Refusal> {
         let Some((key, hash)) = request.idempotency else {
             return Ok(None);
         };
         let now = self.parts.clock.now();
-        let Some((launch, owner, sealed)) = self.store().answered(uuid, key, hash, now)? else {
+        let opened = self.opened(|| self.store().answered(uuid, key, hash, now))?;
+        let Some((owner, opened)) = opened else {
             return Ok(None);
         };
-        let opened = self.parts.sealer.open(
-            Place::Answer {
+        let answer = ReleaseAnswer::from_bytes(&opened)
+            .ok_or_else(|| Refusal::unavailable("the earlier answer is damaged"))?;
+        self.not_stopped_since(&owner, answer.decision, host, now)?;
+        Ok(Some(answer))
+    }
+
+    /// The answer that `read` finds, opened, and whose it is. It is read again where its key was retired between the two.
+    fn opened(
+        &self,
+        read: impl Fn() -> Result<Option<(Uuid, Name, Vec<u8>)>, StoreError>,
+    ) -> Result<Option<Earlier>, Refusal> {
+        let open = |(launch, owner, sealed): (Uuid, Name, Vec<u8>)| {
+            let place = Place::Answer {
                 owner: &owner,
                 launch,
-            },
-            &sealed,
-        )?;
-        let answer = ReleaseAnswer::from_bytes(&opened);
-        answer
-            .map(Some)
-            .ok_or_else(|| Refusal::unavailable("the earlier answer is damaged"))
+            };
+            let opened = self.parts.sealer.open(place, &sealed)?;
+            Ok::<_, SealError>((owner, opened))
+        };
+        let mut opened = read()?.map(open);
+        if let Some(Err(SealError::Retired(_))) = opened {
+            opened = read()?.map(open);
+        }
+        Ok(opened.transpose()?)
     }
 
     /// A launch named by its own id: whether it can be validated still.
@@ -137,22 +159,30 @@ impl Service {
             .store()
             .pending_launches(uuid, policy, &bucket, now, SEARCHED_LAUNCHES + 1)?;
         let candidates = candidates(context, request);
-        let mut tried = 0;
-        let mut cut = false;
-        for (number, launch) in launches.into_iter().enumerate() {
-            if number >= SEARCHED_LAUNCHES as usize || tried + candidates.len() > SEARCHED_MACS {
-                cut = true;
-                break;
-            }
-            tried += candidates.len();
-            match self.measured(&launch, request, candidates.clone()) {
-                Ok(Some(_)) => return Ok(launch),
-                Ok(None) => {}
-                // One that is damaged is not the one that is looked for, and must not hide it.
-                Err(refusal) => log::error!("launch {} can't be tried: {refusal}", launch.id),
+        let most = SEARCHED_MACS / candidates.len().max(1);
+        let searched = launches.len().min(SEARCHED_LAUNCHES as usize).min(most);
+        let cut = searched < launches.len();
+        let (launches, _) = launches.split_at(searched);
+        for some in launches.chunks(OPENED) {
+            for (launch, keys) in some.iter().zip(self.launch_keys(some)) {
+                match keys {
+                    Ok(keys) => {
+                        let policy = launch.facts.sev_policy();
+                        let (mac, build) = (&request.measurement, request.build);
+                        if measurement::verify(&keys, mac, build, policy, candidates.clone()).is_some() {
+                            return Ok(launch.clone());
+                        }
+                    }
+                    // One that is damaged is not the one that is looked for, and must not hide it.
+                    Err(error) if error.is_of_the_value() => {
+                        log::error!("launch {} can't be tried: {error}", launch.id);
+                    }
+                    // Nothing was found out about it, so that nothing may be said.
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
-        if self.given_before(uuid, request)?.is_some() {
+        if self.given_before(uuid, host, request)?.is_some() {
             return Err(Refusal::MeasurementMismatch);
         }
         search.failed();
@@ -166,6 +196,26 @@ impl Service {
         }
     }
 
+    /// The keys of launches, in their order.
+    fn launch_keys(&self, launches: &[Launch]) -> Vec<Result<LaunchKeys, SealError>> {
+        let sealed: Vec<_> = launches
+            .iter()
+            .map(|launch| {
+                let place = Place::LaunchKeys {
+                    owner: &launch.owner,
+                    launch: launch.id,
+                };
+                (place, launch.sealed_keys.as_slice())
+            })
+            .collect();
+        let opened = self.parts.sealer.open_all(&sealed).into_iter();
+        let keys = opened.map(|opened| {
+            let bytes = <[u8; 32]>::try_from(opened?.as_slice()).map_err(|_| SealError::Damaged)?;
+            Ok(LaunchKeys::from_bytes(&Zeroizing::new(bytes)))
+        });
+        keys.collect()
+    }
+
     /// What is proved of the guest of a launch, if the MAC holds with one of these digests.
     pub(super) fn measured<'a>(
         &self,
@@ -173,16 +223,16 @@ impl Service {
         request: &ValidateRequest,
         candidates: Vec<(crate::sev::Digest, Source<'a>)>,
     ) -> Result<Option<(Attested<'a>, LaunchKeys)>, Refusal> {
-        let place = Place::LaunchKeys {
-            owner: &launch.owner,
-            launch: launch.id,
+        let opened = |launch: &Launch| self.launch_keys(std::slice::from_ref(launch)).pop();
+        let keys = match opened(launch) {
+            // It was re-wrapped since it was read.
+            Some(Err(SealError::Retired(_))) => match self.store().launch(launch.id)? {
+                Some(launch) => opened(&launch),
+                None => None,
+            },
+            keys => keys,
         };
-        let opened = self.parts.sealer.open(place, &launch.sealed_keys)?;
-        let bytes = Zeroizing::new(<[u8; 32]>::try_from(opened.as_slice()).map_err(|_| {
-            log::error!("keys of a launch are damaged");
-            Refusal::unavailable("stored values are damaged")
-        })?);
-        let keys = LaunchKeys::from_bytes(&bytes);
+        let keys = keys.unwrap_or(Err(SealError::Damaged))?;
         let policy = launch.facts.sev_policy();
         let proved = measurement::verify(&keys, &request.measurement, request.build, policy, candidates);
         Ok(proved.map(|(launch, source)| (Attested { launch, source }, keys)))

@@ -1,8 +1,12 @@
-//! The key-encryption key as a file that only the server's user may read.
+//! Key-encryption keys in a file that only the server's user may read.
+//!
+//! A line a key: `keyward-key-v1` and the key in base64. There is one but while keys are rotated; which of them is
+//! active is for the database to say. A change replaces the file as a whole, so that whoever reads it, and whatever
+//! kills the program, finds the old or the new.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -10,6 +14,11 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 const PREFIX: &str = "keyward-key-v1 ";
+/// The largest key file.
+const MAX: u64 = 64 << 10;
+
+/// A key of a file: AES-256.
+pub type FileKeyBytes = Zeroizing<[u8; 32]>;
 
 /// Why a key file can't be used; each says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +40,7 @@ pub enum KeyFileError {
         mode: u32,
     },
     /// It is not a key file.
-    #[error("{0} is not a Keyward key file (one line, `keyward-key-v1` and a key in base64)")]
+    #[error("{0} is not a Keyward key file (a line for each key: `keyward-key-v1` and the key in base64)")]
     Malformed(PathBuf),
     /// The system refused.
     #[error("key file {path}: {source}", path = .path.display())]
@@ -47,30 +56,75 @@ pub enum KeyFileError {
 ///
 /// # Errors
 /// When the file exists, or can't be written.
-pub fn create(path: &Path, key: &Zeroizing<[u8; 32]>) -> Result<(), KeyFileError> {
-    let mut file = OpenOptions::new()
+pub fn create(path: &Path, key: &FileKeyBytes) -> Result<(), KeyFileError> {
+    let file = new_file(path).map_err(|source| {
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            KeyFileError::Exists(path.to_owned())
+        } else {
+            io_error(path, source)
+        }
+    })?;
+    write(file, std::slice::from_ref(key))
+        .and_then(|()| folder_of(path)?.sync_all())
+        .map_err(|e| io_error(path, e))
+}
+
+/// Replaces the keys of a key file, all at once and durably. It stays whose it was.
+///
+/// # Errors
+/// When there is no such file, or it can't be written.
+pub fn replace(path: &Path, keys: &[FileKeyBytes]) -> Result<(), KeyFileError> {
+    // Through a link, the file that it names is replaced.
+    let path = &fs::canonicalize(path).map_err(|e| io_error(path, e))?;
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let next = path.with_file_name(name);
+    let replaced = || {
+        // What a program that was killed left there was never in use.
+        match fs::remove_file(&next) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = new_file(&next)?;
+        let old = fs::metadata(path)?;
+        let new = file.metadata()?;
+        if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+            fchown(&file, Some(old.uid()), Some(old.gid()))?;
+        }
+        write(file, keys)?;
+        fs::rename(&next, path)?;
+        folder_of(path)?.sync_all()
+    };
+    replaced().map_err(|e| io_error(path, e))
+}
+
+fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
-        .map_err(|source| {
-            if source.kind() == io::ErrorKind::AlreadyExists {
-                KeyFileError::Exists(path.to_owned())
-            } else {
-                io_error(path, source)
-            }
-        })?;
-    let text = Zeroizing::new(format!("{PREFIX}{}\n", STANDARD.encode(key.as_slice())));
-    file.write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(|e| io_error(path, e))
 }
 
-/// Reads a key file that only its owner may read or write.
+fn write(mut file: File, keys: &[FileKeyBytes]) -> io::Result<()> {
+    for key in keys {
+        let encoded = Zeroizing::new(STANDARD.encode(key.as_slice()));
+        let line = Zeroizing::new([PREFIX, encoded.as_str(), "\n"].concat());
+        file.write_all(line.as_bytes())?;
+    }
+    file.sync_all()
+}
+
+fn folder_of(path: &Path) -> io::Result<File> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))
+}
+
+/// The text of a file that only its owner may read or write.
 ///
 /// # Errors
-/// When it is missing, open to others, or not a key file.
-pub fn read(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+/// When it is missing, open to others, or no text.
+pub fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let mut file = File::open(path).map_err(|source| {
         if source.kind() == io::ErrorKind::NotFound {
             KeyFileError::Missing(path.to_owned())
@@ -78,22 +132,41 @@ pub fn read(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
             io_error(path, source)
         }
     })?;
-    let mode = file.metadata().map_err(|e| io_error(path, e))?.mode() & 0o7777;
+    let found = file.metadata().map_err(|e| io_error(path, e))?;
+    let mode = found.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(KeyFileError::Open {
             path: path.to_owned(),
             mode,
         });
     }
-    let mut text = Zeroizing::new(String::with_capacity(128));
-    let limited = (&mut file).take(128).read_to_string(&mut text);
-    limited.map_err(|_| KeyFileError::Malformed(path.to_owned()))?;
+    // Room for all of it at once: what grows leaves copies behind.
+    let room = found.len().min(MAX) + 1;
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(room).unwrap_or(0)));
+    let read = (&mut file).take(MAX).read_to_string(&mut text);
+    read.map_err(|_| KeyFileError::Malformed(path.to_owned()))?;
+    Ok(text)
+}
+
+/// The keys of a key file that only its owner may read or write; at least one.
+///
+/// # Errors
+/// When it is missing, open to others, or not a key file.
+pub fn read(path: &Path) -> Result<Vec<FileKeyBytes>, KeyFileError> {
+    let text = read_private(path)?;
     let malformed = || KeyFileError::Malformed(path.to_owned());
-    let body = text.trim_end().strip_prefix(PREFIX).ok_or_else(malformed)?;
-    let bytes = Zeroizing::new(STANDARD.decode(body).map_err(|_| malformed())?);
-    Ok(Zeroizing::new(
-        <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| malformed())?,
-    ))
+    let keys = text.lines().map(|line| {
+        let body = line.trim_end().strip_prefix(PREFIX).ok_or_else(malformed)?;
+        let bytes = Zeroizing::new(STANDARD.decode(body).map_err(|_| malformed())?);
+        let bytes = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| malformed())?;
+        Ok(Zeroizing::new(bytes))
+    });
+    let keys = keys.collect::<Result<Vec<_>, KeyFileError>>()?;
+    let twice = |(at, key)| keys.iter().take(at).any(|other| other == key);
+    if keys.is_empty() || keys.iter().enumerate().any(twice) {
+        return Err(malformed());
+    }
+    Ok(keys)
 }
 
 fn io_error(path: &Path, source: io::Error) -> KeyFileError {

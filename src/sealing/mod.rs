@@ -1,69 +1,59 @@
 //! Secrets at rest: envelope encryption under a key-encryption key that lives outside the database.
 //!
-//! Each sealed value has a data key of its own (AES-256-GCM), which the key-encryption key wraps
-//! (AES-256-GCM too). Both seals are bound to what the value is and where it belongs, so a value
-//! moved to another row, owner, name or version does not open.
+//! Each sealed value has a data key of its own (AES-256-GCM), which a key-encryption key wraps, wherever that is
+//! ([`provider`]). Both seals are bound to what the value is and where it belongs, so a value moved to another row,
+//! owner, name or version does not open.
+//!
+//! Another key takes over by wrapping the data key anew; the value's own bytes stay (`envelope`).
 
+mod aead;
+mod envelope;
+mod file;
 pub mod key_file;
+pub mod pkcs11;
+mod place;
+pub mod provider;
+mod ring;
 
-use openssl::sha::sha256;
-use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
-use uuid::Uuid;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::domain::Name;
+use crate::domain::sealed::{KeyId, KeyLocation};
 use crate::sev::{Random, RandomError};
+use envelope::Envelope;
+use provider::{DataKey, KeyError, KeyProvider, KeySource, Wrapped};
+use ring::Ring;
 
-const FORMAT: u8 = 1;
-const ID: usize = 8;
-const NONCE: usize = 12;
-const TAG: usize = 16;
+pub use envelope::sealed_under;
+pub use file::{FileKey, key_id};
+pub use place::Place;
+
 const KEY: usize = 32;
-
-/// What a sealed value is and where it belongs: the additional data of both seals.
-#[derive(Clone, Copy, Debug)]
-pub enum Place<'a> {
-    /// The value of a secret's version.
-    Secret {
-        /// The owner.
-        owner: &'a Name,
-        /// The secret.
-        name: &'a Name,
-        /// Its version.
-        version: u64,
-    },
-    /// TEK and TIK of a launch.
-    LaunchKeys {
-        /// The workload's owner.
-        owner: &'a Name,
-        /// The launch.
-        launch: Uuid,
-    },
-    /// The answer that a launch was given, kept for a host that lost it.
-    Answer {
-        /// The workload's owner.
-        owner: &'a Name,
-        /// The launch.
-        launch: Uuid,
-    },
-    /// The key that signs the audit log's checkpoints.
-    AuditLogKey,
-}
 
 /// Why a value could not be sealed or opened. Never says anything of the value.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// The value was sealed under another key-encryption key.
+    /// The value was sealed under a key that is not known here.
     #[error("sealed under another key (id {sealed}, this server's is {ours})")]
     OtherKey {
         /// Id of the key it was sealed under.
-        sealed: String,
-        /// Id of the key at hand.
-        ours: String,
+        sealed: KeyId,
+        /// Id of the active key.
+        ours: KeyId,
     },
+    /// The value was sealed under a key that was retired when everything was re-wrapped: it comes from before that.
+    #[error(
+        "sealed under the key {0}, which was retired: it is refused, and what is stored is sealed under its successor"
+    )]
+    Retired(KeyId),
     /// The bytes are not a sealed value, were changed, or belong elsewhere.
     #[error("the sealed value was changed or belongs elsewhere")]
     Damaged,
+    /// The key can't be used now; the value may be good.
+    #[error(transparent)]
+    Key(KeyError),
     /// No random bytes.
     #[error(transparent)]
     Random(#[from] RandomError),
@@ -72,155 +62,207 @@ pub enum SealError {
     Crypto(#[from] openssl::error::ErrorStack),
 }
 
-/// The key-encryption key. No `Debug`; wiped when dropped.
+impl From<KeyError> for SealError {
+    fn from(error: KeyError) -> Self {
+        match error {
+            KeyError::Damaged => Self::Damaged,
+            KeyError::Random(error) => Self::Random(error),
+            KeyError::Crypto(error) => Self::Crypto(error),
+            error => Self::Key(error),
+        }
+    }
+}
+
+impl SealError {
+    /// Whether it is the stored value that is at fault, and not what was needed to open it.
+    #[must_use]
+    pub fn is_of_the_value(&self) -> bool {
+        matches!(self, Self::OtherKey { .. } | Self::Retired(_) | Self::Damaged)
+    }
+}
+
+/// Seals and opens under the keys of its source.
 pub struct Sealer {
-    key: Zeroizing<[u8; KEY]>,
+    ring: Ring,
 }
 
 impl Sealer {
-    /// With this key.
+    /// With this one key.
     #[must_use]
     pub fn new(key: Zeroizing<[u8; KEY]>) -> Self {
-        Self { key }
+        Self::with_provider(Arc::new(FileKey::new(key)))
     }
 
-    /// A short public name of the key, by which a wrong one is told apart.
+    /// With this one provider.
     #[must_use]
-    pub fn key_id(&self) -> [u8; ID] {
-        let mut text = Zeroizing::new(b"keyward/key-id/v1".to_vec());
-        text.extend_from_slice(self.key.as_slice());
-        let mut id = [0; ID];
-        for (to, from) in id.iter_mut().zip(sha256(&text)) {
-            *to = from;
+    pub fn with_provider(provider: Arc<dyn KeyProvider>) -> Self {
+        Self {
+            ring: Ring::new(Box::new(ring::Only(provider))),
         }
-        id
     }
 
-    /// Seals `value` for `place`: format, key id, nonce and wrapped data key, nonce and ciphertext.
+    /// With the keys of `source`.
     ///
     /// # Errors
-    /// When there are no random bytes, or the library fails.
+    /// When the active key is not to be had.
+    pub fn with_source(source: Box<dyn KeySource>) -> Result<Self, KeyError> {
+        let ring = Ring::new(source);
+        ring.active()?;
+        Ok(Self { ring })
+    }
+
+    /// The id of the active key.
+    ///
+    /// # Errors
+    /// When it can't be told now.
+    pub fn key_id(&self) -> Result<KeyId, KeyError> {
+        Ok(self.ring.active()?.id())
+    }
+
+    /// Lets go of keys that were retired, and takes up the active one.
+    ///
+    /// # Errors
+    /// When the source does not answer, or the active key is not to be had.
+    pub fn refresh(&self) -> Result<(), KeyError> {
+        self.ring.active().map(drop)
+    }
+
+    /// Seals `value` for `place` under the key that is active now.
+    ///
+    /// # Errors
+    /// When the key is not to be had, there are no random bytes, or the library fails.
     pub fn seal(&self, place: Place<'_>, value: &[u8], random: &dyn Random) -> Result<Vec<u8>, SealError> {
-        let aad = place.encode();
+        let place = place.encode();
         let mut data_key = Zeroizing::new([0; KEY]);
         random.fill(data_key.as_mut_slice())?;
-        let mut out = vec![FORMAT];
-        out.extend_from_slice(&self.key_id());
-        put(
-            &mut out,
-            &self.key,
-            b"data-key",
-            &aad,
-            data_key.as_slice(),
-            random,
-        )?;
-        put(&mut out, &data_key, b"value", &aad, value, random)?;
-        Ok(out)
+        let mut nonce = [0; aead::NONCE];
+        random.fill(&mut nonce)?;
+        let value = aead::seal(&data_key, nonce, &[b"value", place.as_slice()].concat(), value)?;
+        self.envelope(&place, &data_key, &value, random)
+    }
+
+    fn envelope(
+        &self,
+        place: &[u8],
+        data_key: &DataKey,
+        value: &[u8],
+        random: &dyn Random,
+    ) -> Result<Vec<u8>, SealError> {
+        let provider = self.ring.active()?;
+        let wrapped = provider.wrap(data_key, &[b"data-key", place].concat(), random)?;
+        let too_long =
+            || KeyError::Unusable("the key provider's wrapped keys are too long to be stored".to_owned());
+        let envelope = Envelope {
+            key: provider.id(),
+            wrapped: &wrapped,
+            value,
+        };
+        Ok(envelope.to_bytes().ok_or_else(too_long)?)
     }
 
     /// Opens what was sealed for `place`.
     ///
     /// # Errors
-    /// When it was sealed under another key, for another place, or changed since.
+    /// When it was sealed under another key, for another place, or changed since; or the key is not to be had.
     pub fn open(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealError> {
-        let aad = place.encode();
-        let (format, rest) = sealed.split_first().ok_or(SealError::Damaged)?;
-        let (id, rest) = rest.split_first_chunk::<ID>().ok_or(SealError::Damaged)?;
-        if *format != FORMAT {
-            return Err(SealError::Damaged);
+        let mut opened = self.open_all(&[(place, sealed)]);
+        opened.pop().unwrap_or(Err(SealError::Damaged))
+    }
+
+    /// Opens several, in the same order, with one call to each key's provider.
+    #[must_use]
+    pub fn open_all(&self, sealed: &[(Place<'_>, &[u8])]) -> Vec<Result<Zeroizing<Vec<u8>>, SealError>> {
+        let openings: Vec<_> = sealed
+            .iter()
+            .map(|(place, sealed)| self.opening(*place, sealed))
+            .collect();
+        let mut ids: Vec<_> = openings
+            .iter()
+            .flatten()
+            .map(|opening| opening.envelope.key)
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let mut keys = BTreeMap::new();
+        for id in ids {
+            let all = openings.iter().enumerate();
+            let under = all.filter_map(|(at, opening)| Some((at, opening.as_ref().ok()?)));
+            let under: Vec<_> = under.filter(|(_, opening)| opening.envelope.key == id).collect();
+            let wrapped: Vec<_> = under.iter().map(|(_, opening)| opening.wrapped()).collect();
+            if let Some((_, first)) = under.first() {
+                let unwrapped = first.provider.unwrap_all(&wrapped);
+                keys.extend(under.iter().map(|(at, _)| *at).zip(unwrapped));
+            }
         }
-        if *id != self.key_id() {
-            return Err(SealError::OtherKey {
-                sealed: hex::encode(id),
-                ours: hex::encode(self.key_id()),
-            });
+        let opened = openings.into_iter().enumerate().map(|(at, opening)| {
+            let opening = opening?;
+            let key = keys.remove(&at).ok_or(SealError::Damaged)??;
+            let additional = [b"value", opening.place.as_slice()].concat();
+            aead::open(&key, &additional, opening.envelope.value).ok_or(SealError::Damaged)
+        });
+        opened.collect()
+    }
+
+    fn opening<'a>(&self, place: Place<'_>, sealed: &'a [u8]) -> Result<Opening<'a>, SealError> {
+        let envelope = Envelope::parse(sealed).ok_or(SealError::Damaged)?;
+        let place = place.encode();
+        Ok(Opening {
+            provider: self.ring.find(envelope.key)?,
+            additional: [b"data-key", place.as_slice()].concat(),
+            envelope,
+            place,
+        })
+    }
+
+    /// The same sealed value with its data key wrapped under the active key; none: it is that already.
+    ///
+    /// # Errors
+    /// As [`Sealer::open`], though the value itself is not looked at.
+    pub fn rewrap(
+        &self,
+        place: Place<'_>,
+        sealed: &[u8],
+        random: &dyn Random,
+    ) -> Result<Option<Vec<u8>>, SealError> {
+        let envelope = Envelope::parse(sealed).ok_or(SealError::Damaged)?;
+        if envelope.key == self.key_id()? {
+            return Ok(None);
         }
-        let (wrapped, value) = rest
-            .split_at_checked(NONCE + KEY + TAG)
-            .ok_or(SealError::Damaged)?;
-        let data_key = take(&self.key, b"data-key", &aad, wrapped)?;
-        let data_key =
-            Zeroizing::new(<[u8; KEY]>::try_from(data_key.as_slice()).map_err(|_| SealError::Damaged)?);
-        take(&data_key, b"value", &aad, value)
+        let opening = self.opening(place, sealed)?;
+        let data_key = opening.provider.unwrap(opening.wrapped())?;
+        self.envelope(&opening.place, &data_key, opening.envelope.value, random)
+            .map(Some)
     }
 }
 
-fn put(
-    out: &mut Vec<u8>,
-    key: &Zeroizing<[u8; KEY]>,
-    role: &[u8],
-    aad: &[u8],
-    value: &[u8],
-    random: &dyn Random,
-) -> Result<(), SealError> {
-    let mut nonce = [0; NONCE];
-    random.fill(&mut nonce)?;
-    let mut tag = [0; TAG];
-    let aad = [role, aad].concat();
-    let ciphertext = encrypt_aead(
-        Cipher::aes_256_gcm(),
-        key.as_slice(),
-        Some(&nonce),
-        &aad,
-        value,
-        &mut tag,
-    )?;
-    out.extend_from_slice(&nonce);
-    out.extend_from_slice(&ciphertext);
-    out.extend_from_slice(&tag);
-    Ok(())
+/// A sealed value on its way to be opened.
+struct Opening<'a> {
+    envelope: Envelope<'a>,
+    provider: Arc<dyn KeyProvider>,
+    additional: Vec<u8>,
+    place: Vec<u8>,
 }
 
-fn take(
-    key: &Zeroizing<[u8; KEY]>,
-    role: &[u8],
-    aad: &[u8],
-    sealed: &[u8],
-) -> Result<Zeroizing<Vec<u8>>, SealError> {
-    let (nonce, rest) = sealed.split_first_chunk::<NONCE>().ok_or(SealError::Damaged)?;
-    let (ciphertext, tag) = rest.split_last_chunk::<TAG>().ok_or(SealError::Damaged)?;
-    let aad = [role, aad].concat();
-    match decrypt_aead(
-        Cipher::aes_256_gcm(),
-        key.as_slice(),
-        Some(nonce),
-        &aad,
-        ciphertext,
-        tag,
-    ) {
-        Ok(value) => Ok(Zeroizing::new(value)),
-        Err(_) => Err(SealError::Damaged),
+impl Opening<'_> {
+    fn wrapped(&self) -> Wrapped<'_> {
+        Wrapped {
+            wrapped: self.envelope.wrapped,
+            additional: &self.additional,
+        }
     }
 }
 
-impl Place<'_> {
-    /// Each part with its length before it, so that no two places read the same.
-    fn encode(self) -> Vec<u8> {
-        let mut out = b"keyward/v1".to_vec();
-        let mut part = |bytes: &[u8]| {
-            out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-            out.extend_from_slice(bytes);
-        };
-        match self {
-            Self::Secret { owner, name, version } => {
-                part(b"secret");
-                part(owner.as_str().as_bytes());
-                part(name.as_str().as_bytes());
-                part(&version.to_le_bytes());
-            }
-            Self::LaunchKeys { owner, launch } => {
-                part(b"launch-keys");
-                part(owner.as_str().as_bytes());
-                part(launch.as_bytes());
-            }
-            Self::Answer { owner, launch } => {
-                part(b"answer");
-                part(owner.as_str().as_bytes());
-                part(launch.as_bytes());
-            }
-            Self::AuditLogKey => part(b"audit-log-key"),
+/// Every key that is kept at a location.
+///
+/// # Errors
+/// When it can't be used, or is not to be had now.
+pub fn keys_at(location: &KeyLocation) -> Result<Vec<Arc<dyn KeyProvider>>, KeyError> {
+    match location {
+        KeyLocation::File(path) => file::keys(path),
+        KeyLocation::Pkcs11(at) => {
+            let keys = pkcs11::keys(at)?.into_iter();
+            Ok(keys.map(|key| key as Arc<dyn KeyProvider>).collect())
         }
-        out
     }
 }
 
@@ -239,7 +281,10 @@ pub fn new_key(random: &dyn Random) -> Result<Zeroizing<[u8; KEY]>, RandomError>
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
+    use crate::domain::Name;
     use crate::sev::SystemRandom;
 
     fn sealer() -> Sealer {
@@ -312,5 +357,37 @@ mod tests {
             sealer().open(place, &sealed),
             Err(SealError::OtherKey { .. })
         ));
+    }
+
+    /// As version 1 of the format was written, by an implementation of its own.
+    fn sealed_in_format_1(key: &DataKey, place: &[u8], value: &[u8]) -> Vec<u8> {
+        let gcm = |key: &[u8], role: &[u8], value: &[u8]| {
+            let mut tag = [0; 16];
+            let (cipher, nonce) = (openssl::symm::Cipher::aes_256_gcm(), [9; 12]);
+            let additional = [role, place].concat();
+            let sealed =
+                openssl::symm::encrypt_aead(cipher, key, Some(&nonce), &additional, value, &mut tag).unwrap();
+            [nonce.as_slice(), &sealed, &tag].concat()
+        };
+        let data_key = [5; 32];
+        let wrapped = gcm(key.as_slice(), b"data-key", &data_key);
+        let value = gcm(&data_key, b"value", value);
+        [&[1], key_id(key).0.as_slice(), &wrapped, &value].concat()
+    }
+
+    #[test]
+    fn what_an_earlier_version_sealed_opens_and_is_rewrapped() {
+        let key = new_key(&SystemRandom).unwrap();
+        let owner: Name = "acme".parse().unwrap();
+        let place = Place::Secret {
+            owner: &owner,
+            name: &owner,
+            version: 7,
+        };
+        let written = b"keyward/v1\x06\0\0\0\0\0\0\0secret\x04\0\0\0\0\0\0\0acme\x04\0\0\0\0\0\0\0acme\x08\0\0\0\0\0\0\0\x07\0\0\0\0\0\0\0";
+        let old = sealed_in_format_1(&key, written, b"hunter2");
+        let sealer = Sealer::new(key.clone());
+        assert_eq!(sealer.open(place, &old).unwrap().as_slice(), b"hunter2");
+        assert!(sealer.rewrap(place, &old, &SystemRandom).unwrap().is_none());
     }
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::audit::proof::Head;
-use crate::audit::record::AuditRecord;
+use crate::audit::record::{AuditRecord, Event};
 use crate::domain::approval::{Change, Word};
 use crate::domain::{HexDigest, Name, Time};
 
@@ -33,6 +33,22 @@ pub struct Guarded {
     pub word: Word,
     /// What is recorded where that is the first.
     pub proposed: AuditRecord,
+}
+
+impl Guarded {
+    /// What is recorded where that is the last word that was needed.
+    #[must_use]
+    pub fn agreed(&self, words: &[Word]) -> AuditRecord {
+        let mut record = self.proposed.clone();
+        if let Event::RegistrationProposed { digest, reason } = record.event {
+            record.event = Event::RegistrationAgreed {
+                digest,
+                words: words.iter().map(|word| word.by.clone()).collect(),
+                reason,
+            };
+        }
+        record
+    }
 }
 
 /// A record in its place.

@@ -11,24 +11,35 @@
 
 mod ceks;
 mod holds;
+mod incidents;
+pub mod keys;
 pub mod log;
 pub mod once;
+pub mod outbox;
 mod pages;
+mod recovery;
+mod retention;
 pub mod sqlite;
 mod tokens;
 
 use uuid::Uuid;
 
 use crate::domain::decision::{CountSeen, Decision};
+use crate::domain::freeze::Stop;
 use crate::domain::launch::{Binding, Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
+use crate::domain::secret_version::SecretVersionInfo;
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
+pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Guarded, Recorded};
+pub use outbox::{Message, Outbox, Told};
 pub use pages::{DecisionPage, DecisionQuery};
+pub use recovery::Recovery;
+pub use retention::Retention;
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
 /// The store could not do what was asked.
@@ -69,6 +80,10 @@ pub enum ApplyError {
 pub enum LaunchBegun {
     /// It is remembered.
     Stored,
+    /// Its keys are sealed under a key that was retired meanwhile; nothing was written.
+    OldKey,
+    /// Somebody froze what its releases would be of or to, or its platform is refused. Nothing was written.
+    Stopped(Box<Stop>),
     /// Too many wait already; a place is free at the latest then.
     Full {
         /// When the oldest that is in the way expires.
@@ -137,8 +152,9 @@ pub enum Committed {
         /// The decision that this launch was held, the same for each of its tries.
         decision: Uuid,
     },
-    /// A count is used up and the launch's hold was rejected: this denial is recorded and took a try.
-    Rejected(Uuid),
+    /// A count is used up and the launch's hold was rejected, or somebody froze what this is a release of or to, or its
+    /// platform gets none: this denial is recorded and took a try.
+    Denied(Uuid),
     /// The launch is no longer waiting. Nothing was written.
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.
@@ -155,7 +171,9 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens + HoldStore + AuditLog + once::OnceStore {
+pub trait Store:
+    Tokens + HoldStore + IncidentStore + AuditLog + Recovery + Retention + Outbox + once::OnceStore
+{
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors
@@ -163,7 +181,9 @@ pub trait Store: Tokens + HoldStore + AuditLog + once::OnceStore {
     fn owner_state(&self, owner: &Name) -> Result<OwnerState, StoreError>;
 
     /// Writes changes that were validated on `generation`, all or none. Where they are guarded, and the owner asks for
-    /// two people who register: the first one's word is kept as a proposal, and nothing else is written.
+    /// two people who register: the first one's word is kept as a proposal, and nothing else is written. Values that
+    /// are purged, and those of secrets that are removed, are overwritten wherever the store had them: now, or with the
+    /// next [`Store::sweep`].
     ///
     /// # Errors
     /// [`ApplyError::Changed`] when the generation is another by now.
@@ -215,6 +235,12 @@ pub trait Store: Tokens + HoldStore + AuditLog + once::OnceStore {
         secrets: &[(Name, u64)],
     ) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
 
+    /// The versions of a secret, newest first, those that were purged included.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored is damaged.
+    fn secret_versions(&self, owner: &Name, name: &Name) -> Result<Vec<SecretVersionInfo>, StoreError>;
+
     /// A firmware's bytes.
     ///
     /// # Errors
@@ -224,6 +250,7 @@ pub trait Store: Tokens + HoldStore + AuditLog + once::OnceStore {
     /// Remembers a launch, within the bounds: a full bucket of a platform key evicts its own oldest;
     /// a full workload evicts the oldest of the address that holds most, if that is well above the
     /// newcomer's own, or else of the chip, or of the IPv6 /48, that does; a full address is told to wait.
+    /// One that is stopped is not remembered.
     ///
     /// # Errors
     /// When the store fails.
@@ -286,7 +313,8 @@ pub trait Store: Tokens + HoldStore + AuditLog + once::OnceStore {
     /// When the store fails.
     fn counts(&self, owner: &Name, counts: &[CountUp]) -> Result<Vec<CountSeen>, StoreError>;
 
-    /// Spends the launch, raises every count within its limit, records the decision: all or none.
+    /// Spends the launch, raises every count within its limit, records the decision: all or none. A freeze that was
+    /// answered before this began stops it.
     ///
     /// # Errors
     /// When the store fails; then the release may or may not have been counted, and must not be answered.

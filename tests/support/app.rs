@@ -77,6 +77,7 @@ impl Default for Options {
                 failed_searches_per_minute: 60,
                 hold_retry: Duration::from_secs(30),
                 cek_miss: Duration::from_secs(3600),
+                kept_versions: 4,
                 cached_bundles: 8,
                 root_owners: Vec::new(),
             },

@@ -8,20 +8,25 @@ use keyward::audit::record::AuditRecord;
 use keyward::domain::approval::{Approvals, Change, Reset, Word};
 use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::etag::Precondition;
+use keyward::domain::freeze::{Freeze, Stop, Subject, Target};
 use keyward::domain::hold::Hold;
+use keyward::domain::impact::Cause;
 use keyward::domain::launch::{Launch, LaunchBounds};
 use keyward::domain::once::Once;
+use keyward::domain::platform::{Accepted, Platform, Standing};
 use keyward::domain::revision::{Revision, Which};
+use keyward::domain::secret_version::SecretVersionInfo;
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::once::{Known, OnceStore};
 use keyward::store::{
-    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, Guarded,
-    HoldPage, HoldQuery, HoldStore, KnownCek, LaunchBegun, OwnerCreated, Recorded, ReleaseCommit,
-    ReleaseCounts, ReleaseScope, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated, Tokens,
-    Verb,
+    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage,
+    FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek,
+    LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded, Recovery, ReleaseCommit,
+    ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated,
+    Tokens, Told, Verb,
 };
 use uuid::Uuid;
 
@@ -150,6 +155,21 @@ hooked! {
 }
 
 hooked! {
+    IncidentStore:
+    freeze(owner: Option<&Name>, target: &Target, word: &Word, act: &Act) -> Result<Frozen, StoreError>;
+    unfreeze(owner: Option<&Name>, id: Uuid, word: &Word, act: &Act) -> Result<Taken<Freeze>, StoreError>;
+    freezes(owner: Option<&Name>, query: FreezeQuery) -> Result<FreezePage, StoreError>;
+    frozen(owner: Option<&Name>, id: Uuid) -> Result<Option<Freeze>, StoreError>;
+    stopped(subject: &Subject) -> Result<Option<Stop>, StoreError>;
+    platforms(owner: &Name, after: Option<HexDigest>, limit: u32) -> Result<PlatformList, StoreError>;
+    platform(owner: &Name, cek: HexDigest) -> Result<Option<Platform>, StoreError>;
+    judge_platform(owner: &Name, cek: HexDigest, standing: Standing, word: &Word, act: &Act)
+        -> Result<Platform, StoreError>;
+    accept_platforms(owner: &Name, accepted: Accepted, word: &Word, act: &Act) -> Result<(), StoreError>;
+    impact(owner: &Name, cause: &Cause, before: Option<i64>, limit: u32) -> Result<ImpactPage, StoreError>;
+}
+
+hooked! {
     Tokens:
     create_owner(owner: &Name, token: TokenHash, act: &Act) -> Result<OwnerCreated, StoreError>;
     owners() -> Result<Vec<Name>, StoreError>;
@@ -170,6 +190,7 @@ hooked! {
     revisions(owner: &Name, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError>;
     revision(owner: &Name, which: Which) -> Result<Option<StoredRevision>, StoreError>;
     sealed_secrets(owner: &Name, secrets: &[(Name, u64)]) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
+    secret_versions(owner: &Name, name: &Name) -> Result<Vec<SecretVersionInfo>, StoreError>;
     firmware(owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, StoreError>;
     begin_launch(launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, StoreError>;
     launch(id: Uuid) -> Result<Option<Launch>, StoreError>;
@@ -205,4 +226,23 @@ hooked! {
     log_checkpoints(after: u64, limit: u32) -> Result<Vec<StoredCheckpoint>, StoreError>;
     log_checkpoint() -> Result<Option<StoredCheckpoint>, StoreError>;
     keep_checkpoint(previous: u64, checkpoint: StoredCheckpoint, now: Time) -> Result<bool, StoreError>;
+}
+
+hooked! {
+    Recovery:
+    accept_rollback(seen: u64, accepted: u64, record: AuditRecord, now: Time) -> Result<(), StoreError>;
+}
+
+hooked! {
+    Retention:
+    forget_records(before: Time, now: Time) -> Result<bool, StoreError>;
+    forget_decisions(before: Time, now: Time) -> Result<bool, StoreError>;
+}
+
+hooked! {
+    Outbox:
+    set_webhooks(webhooks: &[Told]) -> Result<(), StoreError>;
+    next_message(webhook: &str, now: Time) -> Result<Option<Message>, StoreError>;
+    forget_message(id: Uuid) -> Result<(), StoreError>;
+    delay_message(id: Uuid, due: Time) -> Result<(), StoreError>;
 }

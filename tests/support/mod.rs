@@ -10,7 +10,9 @@ pub(crate) mod idp;
 pub(crate) mod kds;
 pub(crate) mod other;
 pub(crate) mod people;
+pub(crate) mod receiver;
 pub(crate) mod server;
+pub(crate) mod softhsm;
 pub(crate) mod tokens;
 pub(crate) mod vectors;
 

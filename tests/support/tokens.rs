@@ -26,6 +26,7 @@ impl App {
             name: format!("a-{role}").parse().unwrap(),
             role,
             owner: owner.map(|name| name.parse().unwrap()),
+            made_by: None,
             created: self.clock.now(),
             expires,
             last_used: None,

@@ -1,14 +1,20 @@
 //! `audit checkpoint`, `audit key` and `audit init`: what is kept elsewhere, and how it begins.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use uuid::Uuid;
 
 use super::log_key;
 use super::source::Place;
+use crate::audit::actor::Act;
 use crate::audit::key::KeyName;
+use crate::audit::record::Event;
 use crate::cli::output::{self, Format};
-use crate::cli::{Ended, serve};
+use crate::cli::{Ended, keys, serve};
+use crate::domain::{Clock as _, SystemClock};
+use crate::store::AuditLog as _;
 
 #[derive(Args)]
 #[command(
@@ -62,9 +68,14 @@ impl Key {
 
 impl Init {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let store = serve::open_store(&self.data_dir)?;
-        let sealer = serve::open_sealer(&store, &self.data_dir, self.key_file.as_deref())?;
+        let store = Arc::new(serve::open_store(&self.data_dir)?);
+        let config = serve::configuration(&self.data_dir, None)?;
+        let configured = keys::configured(&config, self.key_file.as_deref());
+        let sealer = keys::sealer(&store, &self.data_dir, configured.as_ref())?;
         let key = log_key::make(&store, &sealer, self.log_name)?;
+        let event = Event::LogBegun { key: key.to_string() };
+        let act = Act::of_data_folder(SystemClock.now());
+        store.record(act.record(Uuid::new_v4(), None, event))?;
         output::line(&format!(
             "Log key  {key}\n\nThe audit log begins here: what was done before is not in it."
         ))?;

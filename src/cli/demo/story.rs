@@ -131,7 +131,7 @@ impl Story {
             ..Config::default()
         };
         let service = Arc::new(serve::service(&data, &config)?);
-        let checkpoints = Checkpoints::begin(service.clone(), &config)?;
+        let checkpoints = Checkpoints::begin(service.clone(), &config, false)?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let base = format!("http://{}", listener.local_addr()?);
         let (sender, receiver) = std::sync::mpsc::channel();

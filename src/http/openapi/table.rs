@@ -10,13 +10,19 @@ use super::operation::Operation;
 use super::types::Types;
 use crate::domain::approval::Approvals;
 use crate::domain::decision::Decision;
+use crate::domain::freeze::Freeze;
 use crate::domain::hold::Hold;
 use crate::domain::object::{Applied, FirmwareObject, KeySetObject, PolicyBundleObject, SecretObject};
+use crate::domain::platform::Platform;
 use crate::domain::revision::{Revision, SigningKey};
 use crate::domain::state::{FirmwareInfo, KeySet, RegisteredWorkload, SecretInfo};
 use crate::http::page::{ListParameters, Page};
 use crate::http::problem::Kind;
 use crate::http::roles::Endpoint;
+use crate::http::{
+    AcceptedBody, AcceptedReply, FreezeBody, FreezeList, FreezeReply, ImpactReply, LiftReply, PlatformsReply,
+    SecretRollback, SecretVersionList, freezes, impact, secret_versions,
+};
 use crate::http::{
     ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
     DecisionList, EntryList, HoldList, LaunchBody, LaunchReply, LimitList, ObjectList, OwnerBody, OwnerList,
@@ -33,6 +39,7 @@ pub(super) fn operation(t: &mut Types, endpoint: &Endpoint) -> Option<Operation>
         .or_else(|| of_objects(t, at))
         .or_else(|| of_policies(t, at))
         .or_else(|| of_people(t, at))
+        .or_else(|| of_incidents(t, at))
         .or_else(|| of_records(t, at))
 }
 
@@ -142,6 +149,20 @@ fn of_objects(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
         ("GET", "/v1/secrets/{name:.+}") => t.get::<SecretInfo>("Shows a secret, never its value").tagged(),
         ("PUT", "/v1/secrets/{name:.+}") => t.put::<SecretObject>("Registers or replaces a secret"),
         ("DELETE", "/v1/secrets/{name:.+}") => remove("Removes a secret that nothing refers to"),
+        ("GET", "/v1/secret-versions/{name:.+}") => {
+            t.list::<SecretVersionList>("Lists the versions of a secret, newest first, never their values")
+        }
+        ("POST", "/v1/secret-versions/{name:.+}") => t
+            .send::<SecretRollback, Applied>("Makes the value of an earlier version current again")
+            .fails(&[Kind::Invalid, Kind::Conflict])
+            .fails(&BY_TWO),
+        ("DELETE", "/v1/secret-versions/{name:.+}") => {
+            Operation::new("Destroys the value of an earlier version for good")
+                .answers_with(204, "It is gone", None)
+                .query(t.parameters::<secret_versions::PurgeParameters>())
+                .fails(&[Kind::Invalid, Kind::Conflict])
+                .fails(&BY_TWO)
+        }
         ("GET", "/v1/keysets") => t.list::<Page<KeySet>>("Lists key sets"),
         ("GET", "/v1/keysets/{name:.+}") => t.get::<KeySet>("Shows a key set").tagged(),
         ("PUT", "/v1/keysets/{name:.+}") => t.put::<KeySetObject>("Registers or replaces a key set"),
@@ -255,6 +276,42 @@ fn of_people(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
             .body(t.of::<OwnerBody>())
             .answers(201, "It is made", t.of::<OwnerReply>())
             .fails(&[Kind::Conflict]),
+        _ => return None,
+    })
+}
+
+fn of_incidents(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
+    Some(match at {
+        ("GET", "/v1/freezes") => {
+            let parameters = t.parameters::<freezes::FreezeParameters>();
+            t.get::<FreezeList>("Lists freezes, newest first")
+                .query(parameters)
+        }
+        ("POST", "/v1/freezes") => t
+            .send::<FreezeBody, FreezeReply>("Stops releases at once")
+            .answers(201, "It was not frozen before", t.of::<FreezeReply>())
+            .fails(&[Kind::NotFound]),
+        ("GET", "/v1/freezes/{id}") => t.get::<Freeze>("Shows a freeze"),
+        ("POST", "/v1/freezes/{id}/lift") => t
+            .send::<ReasonBody, LiftReply>("Lets releases go on that were frozen")
+            .fails(&[Kind::WrongState]),
+        ("GET", "/v1/platforms") => t.list::<PlatformsReply>("Lists platforms on which guests were measured"),
+        ("PUT", "/v1/platforms/accepted") => {
+            t.send::<AcceptedBody, AcceptedReply>("Says which platforms get releases")
+        }
+        ("GET", "/v1/platforms/{cek}") => t.get::<Platform>("Shows a platform").tagged(),
+        ("POST", "/v1/platforms/{cek}/enrol") => {
+            t.send::<ReasonBody, Platform>("Lets a platform get releases where only enrolled ones do")
+        }
+        ("POST", "/v1/platforms/{cek}/refuse") => {
+            t.send::<ReasonBody, Platform>("Lets a platform get no releases and begin no launches")
+        }
+        ("GET", "/v1/impact") => {
+            let parameters = t.parameters::<impact::ImpactParameters>();
+            t.get::<ImpactReply>("Lists launches that something which went wrong has touched, newest first")
+                .query(parameters)
+                .fails(&[Kind::NotFound])
+        }
         _ => return None,
     })
 }

@@ -50,6 +50,7 @@ impl Draft<'_> {
             }
             warnings.extend(self.fits(&label, registered));
         }
+        self.check_pins()?;
         self.warnings.extend(warnings);
         Ok(())
     }

@@ -121,7 +121,7 @@ impl Draft<'_> {
                     *change = Some(match object {
                         Object::SigningKey(key) => self.put_signing_key(key)?,
                         Object::PolicyBundle(bundle) => self.put_bundle(bundle, activating)?,
-                        Object::Secret(secret) => self.put_secret(secret, activating.caller.role)?,
+                        Object::Secret(secret) => self.put_secret(secret, activating.caller)?,
                         Object::KeySet(set) => self.put_keyset(set)?,
                         Object::Firmware(firmware) => self.put_firmware(firmware)?,
                         Object::Workload(workload) => self.put_workload_object(workload)?,

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openssl::sha::sha256;
+use uuid::Uuid;
 
 use super::RegisterError;
 use super::activation::Activating;
 use crate::domain::object::{Action, Change, FirmwareObject, KeySetObject, PolicyBundleObject};
 use crate::domain::revision::SigningKey;
+use crate::domain::secret_version::{Purge, names_and_pins};
 use crate::domain::state::{
     Activated, ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
 };
@@ -41,6 +43,9 @@ pub(super) struct Draft<'a> {
     sealed: BTreeMap<Name, Vec<u8>>,
     contents: BTreeMap<Name, Vec<u8>>,
     pub(super) removed: Vec<(Kind, String)>,
+    /// UUIDs that were drawn for workloads.
+    pub(super) drawn: Vec<Uuid>,
+    pub(super) purged: Vec<Purge>,
 }
 
 impl<'a> Draft<'a> {
@@ -82,6 +87,8 @@ impl<'a> Draft<'a> {
             sealed: BTreeMap::new(),
             contents: BTreeMap::new(),
             removed: Vec::new(),
+            drawn: Vec::new(),
+            purged: Vec::new(),
         }
     }
 
@@ -148,17 +155,14 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn put_keyset(&mut self, object: &KeySetObject) -> Result<Change, RegisterError> {
-        let KeySetObject {
-            name,
-            secrets,
-            policies,
-            labels,
-        } = object.clone();
+        let name = object.name.clone();
+        let (secrets, pins) = names_and_pins(&object.secrets);
         let set = KeySet {
             name: name.clone(),
             secrets,
-            policies,
-            labels,
+            pins,
+            policies: object.policies.clone(),
+            labels: object.labels.clone(),
         };
         let action = action(self.keysets.get(&name), &set);
         self.keysets.insert(name.clone(), set);
@@ -209,6 +213,11 @@ impl<'a> Draft<'a> {
             Some(content) => Ok(Some(content.clone())),
             None => Ok(self.service.store().firmware(&self.before.owner, name)?),
         }
+    }
+
+    /// Secrets that get a new value.
+    pub(super) fn new_values(&self) -> impl Iterator<Item = &Name> {
+        self.sealed.keys()
     }
 
     pub(super) fn keep_sealed(&mut self, name: &Name, sealed: Vec<u8>) {
@@ -281,8 +290,11 @@ impl<'a> Draft<'a> {
 
     /// What differs from what is stored, to be written at once.
     pub(super) fn finish(mut self) -> Result<Finished, RegisterError> {
+        self.purge_old()?;
         let mut set = ChangeSet {
             removed: std::mem::take(&mut self.removed),
+            drawn: std::mem::take(&mut self.drawn),
+            purged: std::mem::take(&mut self.purged),
             ..ChangeSet::default()
         };
         let loaded = self.new_bundle;

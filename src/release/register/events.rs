@@ -79,6 +79,10 @@ impl Before {
             let object = reference(ObjectKind::Owner, &self.owner, None);
             events.push(Event::ObjectUpdated { object });
         }
+        events.extend(changes.purged.iter().map(|purge| Event::SecretPurged {
+            secret: purge.name.clone(),
+            version: purge.version,
+        }));
         events
     }
 

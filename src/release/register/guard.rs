@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{RegisterError, Registered};
 use crate::audit::record::Event;
 use crate::domain::approval::{Change, Word};
-use crate::domain::object::Action;
+use crate::domain::object::{Action, SecretKind};
 use crate::domain::revision::By;
 use crate::domain::state::{ChangeSet, KeySet, Kind, OwnerState};
 use crate::domain::token::Caller;
@@ -25,16 +25,16 @@ use crate::store;
 /// How much of what is registered is said in a proposal, in characters.
 const MAX_REASON: usize = 500;
 
-/// The policies that were bound to each secret.
-pub(super) struct Bound(BTreeMap<Name, Vec<String>>);
+/// What each secret was, but its value: bound policies, type, and GUID.
+pub(super) struct Bound(BTreeMap<Name, (Vec<String>, SecretKind, Uuid)>);
 
 #[derive(Serialize)]
 struct Guarded<'a> {
     bundle: Option<HexDigest>,
     signing_keys: BTreeMap<&'a Name, Value>,
     owner_policies: Option<&'a Vec<String>>,
-    /// Policies bound to secrets that are there, where they change.
-    secret_policies: BTreeMap<&'a Name, &'a Vec<String>>,
+    /// Secrets that are there, where what is bound to them or how a guest finds them changes.
+    secrets: BTreeMap<&'a Name, Value>,
     keysets: BTreeMap<&'a Name, &'a KeySet>,
     workloads: BTreeMap<&'a Name, Value>,
     removed: Vec<(&'static str, &'a str)>,
@@ -42,7 +42,8 @@ struct Guarded<'a> {
 
 impl Bound {
     pub(super) fn of(state: &OwnerState) -> Self {
-        let bound = state.secrets.iter().map(|s| (s.name.clone(), s.policies.clone()));
+        let bound = state.secrets.iter();
+        let bound = bound.map(|s| (s.name.clone(), (s.policies.clone(), s.kind, s.guid)));
         Self(bound.collect())
     }
 
@@ -53,7 +54,7 @@ impl Bound {
             bundle: set.bundle.as_ref().map(|activated| activated.revision.digest),
             signing_keys: BTreeMap::new(),
             owner_policies: set.owner_policies.as_ref(),
-            secret_policies: BTreeMap::new(),
+            secrets: BTreeMap::new(),
             keysets: set.keysets.iter().map(|set| (&set.name, set)).collect(),
             workloads: BTreeMap::new(),
             removed: Vec::new(),
@@ -63,15 +64,19 @@ impl Bound {
             guarded.signing_keys.insert(&key.name, value);
         }
         for (secret, _) in &set.secrets {
-            let before = self.0.get(&secret.name);
-            if before.is_some_and(|policies| *policies != secret.policies) {
-                guarded.secret_policies.insert(&secret.name, &secret.policies);
+            let now = (secret.policies.clone(), secret.kind, secret.guid);
+            if self.0.get(&secret.name).is_some_and(|before| *before != now) {
+                let value = serde_json::to_value(now).map_err(damaged)?;
+                guarded.secrets.insert(&secret.name, value);
             }
         }
         for registered in &set.workloads {
             let workload = &registered.workload;
             let mut value = serde_json::to_value(workload).map_err(damaged)?;
-            if let Some(members) = value.as_object_mut() {
+            // One that the server draws is another each time; one that is named, or was there, is what counts go by.
+            if set.drawn.contains(&workload.uuid)
+                && let Some(members) = value.as_object_mut()
+            {
                 members.remove("uuid");
             }
             let digests: Vec<_> = registered.candidates.iter().map(|c| c.digest).collect();
@@ -89,7 +94,7 @@ impl Bound {
         let nothing = guarded.bundle.is_none()
             && guarded.owner_policies.is_none()
             && guarded.signing_keys.is_empty()
-            && guarded.secret_policies.is_empty()
+            && guarded.secrets.is_empty()
             && guarded.keysets.is_empty()
             && guarded.workloads.is_empty()
             && guarded.removed.is_empty();
@@ -108,20 +113,15 @@ impl Service {
         &self,
         caller: &Caller,
         digest: HexDigest,
+        set: &ChangeSet,
         registered: &Registered,
     ) -> store::Guarded {
-        let message = registered
-            .revision
-            .as_ref()
-            .and_then(|revision| revision.message.clone());
-        let reason = message.unwrap_or_else(|| {
-            let changes = registered.applied.changes.iter();
-            let changes = changes.filter(|change| change.action != Action::Unchanged);
-            let names: Vec<_> = changes
-                .map(|change| format!("{} {}", change.kind, change.name))
-                .collect();
-            names.join(", ").chars().take(MAX_REASON).collect()
-        });
+        // What is registered first, whatever the message says of it.
+        let mut said = set_in_words(set, registered).join(", ");
+        let revision = registered.revision.as_ref();
+        let message = revision.and_then(|revision| revision.message.as_ref());
+        said.extend(message.map(|message| format!(": {message}")));
+        let reason: String = said.chars().take(MAX_REASON).collect();
         let event = Event::RegistrationProposed {
             digest,
             reason: reason.clone(),
@@ -139,4 +139,19 @@ impl Service {
             proposed,
         }
     }
+}
+
+/// Kinds and names of what changes.
+fn set_in_words(set: &ChangeSet, registered: &Registered) -> Vec<String> {
+    let changes = registered.applied.changes.iter();
+    let changes = changes.filter(|change| change.action != Action::Unchanged);
+    let mut said: Vec<_> = changes
+        .map(|change| format!("{} {}", change.kind, change.name))
+        .collect();
+    said.extend(
+        set.removed
+            .iter()
+            .map(|(kind, name)| format!("removes {kind:?} {name}")),
+    );
+    said
 }

@@ -7,6 +7,7 @@ use super::secrets::NewSecret;
 use super::workloads;
 use super::{OnConflict, RegisterError};
 use crate::domain::object::{Change, SecretKind, SecretValue};
+use crate::domain::secret_version::Pins;
 use crate::domain::workload::{Image, Workload};
 use crate::domain::{HexDigest, Name};
 use crate::release::binding::BUILT_IN;
@@ -82,6 +83,7 @@ impl Draft<'_> {
                 value: Some(&secret.value),
                 policies: &built_in,
                 labels: &labels.unwrap_or_default(),
+                by: None,
             })?);
             secrets.push(secret_name);
         }
@@ -93,12 +95,13 @@ impl Draft<'_> {
             .map(|w| &w.workload);
         let unsayable = |w: &Workload| {
             !w.policies.is_empty()
+                || !w.pins.is_empty()
                 || !w.products.is_empty()
                 || w.danger_weak_policy
                 || w.wants_host_identity()
         };
         if known.is_some_and(unsayable) {
-            let why = "was registered with what this form can't say (`policies`, `products`, `danger_weak_policy`, `require_host_identity`, `hosts`); change it with `keyward apply`";
+            let why = "was registered with what this form can't say (`policies`, `products`, `danger_weak_policy`, `require_host_identity`, `hosts`, versions of secrets); change it with `keyward apply`";
             return Err(RegisterError::invalid(label, why));
         }
         let own_name = known.map(|w| w.name.clone());
@@ -122,6 +125,7 @@ impl Draft<'_> {
                 .transpose()?,
             max_releases: new.max_releases,
             secrets,
+            pins: Pins::new(),
             policies: Vec::new(),
             labels,
         };

@@ -17,6 +17,7 @@ mod mailing;
 mod removal;
 mod secrets;
 mod shown;
+mod versions;
 mod workloads;
 
 use std::collections::{HashMap, HashSet};
@@ -220,7 +221,7 @@ impl Service {
                 return Ok(registered);
             }
             let guarded = bound.guarded(&set)?;
-            let guarded = guarded.map(|digest| self.guarded(caller, digest, &registered));
+            let guarded = guarded.map(|digest| self.guarded(caller, digest, &set, &registered));
             let uuids = set
                 .workloads
                 .iter()

@@ -6,9 +6,12 @@ use zeroize::Zeroizing;
 
 use super::RegisterError;
 use super::draft::{Draft, change};
+use super::versions;
 use super::workloads::MAX_POLICIES;
 use crate::domain::object::{Action, Change, SecretKind, SecretObject, SecretValue};
+use crate::domain::revision::By;
 use crate::domain::state::SecretInfo;
+use crate::domain::token::Caller;
 use crate::domain::{Labels, Name, Role};
 use crate::sealing::{Place, SealError};
 use crate::sev::secret_table::{self, Entry, LUKS_PASSPHRASE};
@@ -25,12 +28,18 @@ pub(super) struct NewSecret<'a> {
     pub(super) value: Option<&'a SecretValue>,
     pub(super) policies: &'a [String],
     pub(super) labels: &'a Labels,
+    pub(super) by: Option<By>,
 }
 
 impl Draft<'_> {
     /// Whoever only writes secrets does not decide who gets those that are there: one whose value the server drew
     /// would be theirs, under a policy of their own.
-    pub(super) fn put_secret(&mut self, object: &SecretObject, role: Role) -> Result<Change, RegisterError> {
+    pub(super) fn put_secret(
+        &mut self,
+        object: &SecretObject,
+        caller: &Caller,
+    ) -> Result<Change, RegisterError> {
+        let role = caller.role;
         let bound = self.secrets.get(&object.name).map(|old| &old.policies);
         if role == Role::SecretWriter && bound.is_some_and(|bound| *bound != object.policies) {
             let why = format!(
@@ -45,6 +54,7 @@ impl Draft<'_> {
             value: object.value.as_ref(),
             policies: &object.policies,
             labels: &object.labels,
+            by: Some(versions::by(caller)),
         })
     }
 
@@ -75,24 +85,35 @@ impl Draft<'_> {
             check(&label, new.kind, guid, value)?;
         }
         let last = self.before.last_versions.get(new.name).copied().unwrap_or(0);
-        let (version, bytes, updated) = match (&value, &old) {
-            (Some(value), _) => (last + 1, value.len(), self.service.parts.clock.now()),
-            (None, Some(old)) => (old.version, usize::try_from(old.bytes).unwrap_or(0), old.updated),
+        let policies = new.policies.to_vec();
+        let labels = new.labels.clone();
+        let (kind, name) = (new.kind, new.name.clone());
+        let info = match (&value, &old) {
+            (Some(value), _) => SecretInfo {
+                name,
+                kind,
+                guid,
+                version: last + 1,
+                bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
+                policies,
+                updated: self.service.parts.clock.now(),
+                labels,
+                by: new.by.clone(),
+                rollback_of: None,
+            },
+            (None, Some(old)) => SecretInfo {
+                kind,
+                guid,
+                policies,
+                labels,
+                ..old.clone()
+            },
             (None, None) => {
                 let why = "is not registered, so that it needs a `value`: from a file, or `generate: 32`";
                 return Err(RegisterError::invalid(label, why));
             }
         };
-        let info = SecretInfo {
-            name: new.name.clone(),
-            kind: new.kind,
-            guid,
-            version,
-            bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-            policies: new.policies.to_vec(),
-            updated,
-            labels: new.labels.clone(),
-        };
+        let version = info.version;
         let action = match &old {
             None => Action::Created,
             Some(old) if *old == info => Action::Unchanged,

@@ -16,7 +16,7 @@ use crate::domain::{HexDigest, Labels, Name, applied};
 use crate::policy::Bundle;
 
 /// What is known of an object and no part of its manifest.
-const STATUS: [&str; 4] = ["version", "bytes", "updated", "registered"];
+const STATUS: [&str; 6] = ["version", "bytes", "updated", "registered", "by", "rollback_of"];
 
 /// An object as it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +48,7 @@ impl Shown {
                 part.insert(member, value);
             }
         }
+        pin(&mut manifest);
         manifest.insert("kind".to_owned(), json!(kind));
         Self {
             kind: kind.to_owned(),
@@ -120,6 +121,23 @@ impl Shown {
             members.insert("value".to_owned(), json!(value));
         }
         Value::Object(members)
+    }
+}
+
+/// Writes the versions that are held fast where a manifest has them: as `name@version` in `secrets`.
+fn pin(manifest: &mut Map<String, Value>) {
+    let Some(Value::Object(pins)) = manifest.remove("pins") else {
+        return;
+    };
+    let Some(Value::Array(secrets)) = manifest.get_mut("secrets") else {
+        return;
+    };
+    for secret in secrets {
+        if let Some(name) = secret.as_str()
+            && let Some(version) = pins.get(name)
+        {
+            *secret = json!(format!("{name}@{version}"));
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use super::RegisterError;
 use super::digests;
 use super::draft::{Draft, action, change};
 use crate::domain::object::{Action, Change, ImageObject, WorkloadObject};
+use crate::domain::secret_version::names_and_pins;
 use crate::domain::state::{FirmwareInfo, RegisteredWorkload};
 use crate::domain::workload::{Image, Workload};
 use crate::domain::{Hex, HexDigest};
@@ -37,7 +38,11 @@ impl Draft<'_> {
             (Some(uuid), _) => uuid,
             (None, known) => match known.or(last) {
                 Some(uuid) => uuid,
-                None => self.service.fresh_uuid().map_err(|_| RegisterError::Busy)?,
+                None => {
+                    let drawn = self.service.fresh_uuid().map_err(|_| RegisterError::Busy)?;
+                    self.drawn.push(drawn);
+                    drawn
+                }
             },
         };
         let oca = match (&object.cloud_cert, object.oca) {
@@ -48,6 +53,7 @@ impl Draft<'_> {
             (Some(cert), None) => Some(oca(&label, &cert.0)?),
             (None, named) => named,
         };
+        let (secrets, pins) = names_and_pins(&object.secrets);
         let workload = Workload {
             uuid,
             name: object.name.clone(),
@@ -67,7 +73,8 @@ impl Draft<'_> {
             max_releases: object.max_releases,
             require_host_identity: object.require_host_identity,
             hosts: object.hosts.clone(),
-            secrets: object.secrets.clone(),
+            secrets,
+            pins,
             policies: object.policies.clone(),
             labels: object.labels.clone(),
         };

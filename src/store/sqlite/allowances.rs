@@ -52,7 +52,7 @@ pub(super) fn sorted(secrets: &[Name]) -> Result<String, RowError> {
 const USABLE: &str = "owner = ?1 AND workload = ?2 AND secrets = ?3
     AND (launch_digest IS NULL OR (launch_digest = ?4 AND cek = ?5))
     AND kind = ?6 AND name = ?7 AND secret = ?8
-    AND used + withdrawn < additional";
+    AND additional > used + withdrawn";
 
 /// Writes into each count that has no room what was confirmed for this launch and is left.
 pub(super) fn read(c: &Connection, asked: &Asked<'_>, seen: &mut [CountSeen]) -> Result<(), RowError> {

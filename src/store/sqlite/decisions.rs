@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::{DecisionPage, DecisionQuery, RowError};
-use super::{log, rows};
+use super::{impact, log, platforms, rows};
 use crate::audit::record::AuditRecord;
 use crate::domain::Name;
 use crate::domain::decision::Decision;
@@ -12,7 +12,7 @@ use crate::domain::decision::Decision;
 /// Decisions in a page, at most.
 const PAGE: u32 = 1000;
 
-/// Writes a decision, and the record of it.
+/// Writes a decision, what it is found by, the platform it was about, and the record of it.
 pub(super) fn insert(c: &Connection, decision: &Decision) -> Result<(), RowError> {
     let document = rows::to_json("a decision", decision)?;
     c.prepare_cached(
@@ -26,6 +26,8 @@ pub(super) fn insert(c: &Connection, decision: &Decision) -> Result<(), RowError
         decision.outcome.as_str(),
         document,
     ])?;
+    impact::note(c, c.last_insert_rowid(), decision)?;
+    platforms::note(c, decision)?;
     // The record has the decision's id, so that its place can be asked for with what the host was told.
     log::append(c, &AuditRecord::of_decision(decision.id, decision, &document))
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::allowances::{self, Asked};
 use super::{
     Committed, ReleaseCommit, RowError, SqliteStore, StoreError, decisions, launches, limits, log, rows,
+    words,
 };
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
@@ -37,7 +38,7 @@ impl HoldStore for SqliteStore {
         act: &Act,
     ) -> Result<Taken<Hold>, StoreError> {
         let (owner, verb, word, act) = (owner.clone(), verb.clone(), word.clone(), act.clone());
-        self.write(move |c| settle(c, &owner, id, &verb, word, &act))
+        self.write(move |c| words::settle(c, &owner, id, &verb, word, &act))
     }
 
     fn limits(&self, owner: &Name, resets: u32, now: Time) -> Result<Counts, StoreError> {
@@ -104,7 +105,7 @@ fn page(c: &Connection, owner: &Name, query: HoldQuery) -> Result<HoldPage, RowE
     Ok(HoldPage { holds, next })
 }
 
-fn find(c: &Connection, owner: &Name, id: Uuid) -> Result<Option<Hold>, RowError> {
+pub(super) fn find(c: &Connection, owner: &Name, id: Uuid) -> Result<Option<Hold>, RowError> {
     let mut statement = c.prepare_cached("SELECT document FROM holds WHERE id = ?1 AND owner = ?2")?;
     let mut found = statement.query(params![id.as_bytes().as_slice(), owner.as_str()])?;
     let Some(row) = found.next()? else { return Ok(None) };
@@ -113,57 +114,7 @@ fn find(c: &Connection, owner: &Name, id: Uuid) -> Result<Option<Hold>, RowError
     Ok(Some(hold))
 }
 
-/// Takes a person's word on a hold.
-fn settle(
-    c: &Connection,
-    owner: &Name,
-    id: Uuid,
-    verb: &Verb,
-    word: Word,
-    act: &Act,
-) -> Result<Taken<Hold>, RowError> {
-    let Some(mut hold) = find(c, owner, id)? else {
-        return Ok(Taken::Missing);
-    };
-    let reason = word.reason.clone();
-    let required = limits::approvals(c, owner)?.approvals_required;
-    let taken = match verb {
-        Verb::Confirm(_) if hold.counts.is_empty() => Err(
-            "the hold was opened by an earlier version and does not say which counts are in the way: it will once a launch asks again"
-                .to_owned(),
-        ),
-        Verb::Confirm(asked) => hold.confirm(asked, word, required),
-        Verb::Reject => hold.reject(word),
-        Verb::Withdraw => hold.withdraw(word),
-    };
-    if let Err(why) = taken {
-        return Ok(Taken::Refused(why));
-    }
-    match verb {
-        Verb::Confirm(_) if hold.state == HoldState::Confirmed => allowances::give(c, owner, &hold)?,
-        Verb::Withdraw => allowances::withdraw(c, id)?,
-        Verb::Confirm(_) | Verb::Reject => {}
-    }
-    update(c, &mut hold)?;
-    hold.allowances = allowances::of_hold(c, id)?;
-    let event = match verb {
-        Verb::Confirm(asked) => Event::HoldConfirmed {
-            hold: id,
-            additional: asked.additional,
-            missing: usize::from(required)
-                .saturating_sub(hold.approvals.len())
-                .try_into()
-                .unwrap_or(0),
-            reason,
-        },
-        Verb::Reject => Event::HoldRejected { hold: id, reason },
-        Verb::Withdraw => Event::HoldWithdrawn { hold: id, reason },
-    };
-    log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event))?;
-    Ok(Taken::Done(hold))
-}
-
-fn update(c: &Connection, hold: &mut Hold) -> Result<(), RowError> {
+pub(super) fn update(c: &Connection, hold: &mut Hold) -> Result<(), RowError> {
     // They are rows of their own.
     hold.allowances.clear();
     c.prepare_cached("UPDATE holds SET state = ?2, document = ?3 WHERE id = ?1")?
@@ -188,12 +139,17 @@ fn waiting(c: &Connection, asked: &Asked<'_>) -> Result<Option<Hold>, RowError> 
 /// Closes the hold of these secrets, if one waits: there was room.
 pub(super) fn close(c: &Connection, asked: &Asked<'_>, now: Time) -> Result<(), RowError> {
     match waiting(c, asked)? {
-        Some(hold) => close_one(c, hold, now),
+        Some(hold) => close_one(c, asked.owner, hold, now),
         None => Ok(()),
     }
 }
 
-fn close_one(c: &Connection, mut hold: Hold, now: Time) -> Result<(), RowError> {
+fn close_one(c: &Connection, owner: &Name, mut hold: Hold, now: Time) -> Result<(), RowError> {
+    let event = Event::HoldClosed { hold: hold.id };
+    log::append(
+        c,
+        &Act::of_server(now).record(Uuid::new_v4(), Some(owner.clone()), event),
+    )?;
     hold.state = HoldState::Closed;
     hold.closed = Some(now);
     update(c, &mut hold)
@@ -214,12 +170,13 @@ pub(super) fn close_with_room(c: &Connection, owner: &Name, now: Time) -> Result
             let released = super::releases::released(c, owner, &count.binding, &count.secret)?;
             room &= CountSeen {
                 released,
+                unknown: super::recovery::is_unknown(c, owner, &count.binding, &count.secret)?,
                 ..count.clone()
             }
             .has_room();
         }
         if room {
-            close_one(c, hold, now)?;
+            close_one(c, owner, hold, now)?;
         }
     }
     Ok(())
@@ -293,6 +250,9 @@ pub(super) fn open(
             rows::to_json("a hold", &hold)?
         ],
     )?;
+    if hold.requests == 1 {
+        super::outbox::hold_opened(c, asked.owner, &hold)?;
+    }
     let recorded = match again {
         Some(recorded) => recorded,
         None => {
@@ -379,19 +339,22 @@ pub(super) fn deny(
     };
     decisions::insert(c, &denied)?;
     launches::charge_try(c, release.launch)?;
-    Ok(Committed::Rejected(denied.id))
+    Ok(Committed::Denied(denied.id))
 }
 
-/// Why a release beyond the limit was made.
-pub(super) fn confirmed(c: &Connection, owner: &Name, id: Uuid) -> Result<String, RowError> {
-    let names: Vec<String> = find(c, owner, id)?
-        .map(|hold| {
-            hold.approvals
-                .into_iter()
-                .map(|approval| approval.word.by.name)
-                .collect()
-        })
-        .unwrap_or_default();
+/// Why a release beyond the limit was made: who confirmed it.
+pub(super) fn confirmed(c: &Connection, owner: &Name, holds: &[Uuid]) -> Result<String, RowError> {
+    let mut names: Vec<String> = Vec::new();
+    for id in holds {
+        let approvals = find(c, owner, *id)?
+            .map(|hold| hold.approvals)
+            .unwrap_or_default();
+        for approval in approvals {
+            if !names.contains(&approval.word.by.name) {
+                names.push(approval.word.by.name);
+            }
+        }
+    }
     Ok(format!(
         "every policy allows, and {} confirmed it beyond the limit",
         names.join(" and ")

@@ -4,8 +4,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
 use super::crowd::{self, Group, Waiting, full};
-use super::rows;
 use super::{LaunchBegun, RowError};
+use super::{freezes, keys, rows};
+use crate::domain::freeze::Subject;
 use crate::domain::launch::{Launch, LaunchBounds, LaunchState};
 use crate::domain::{HexDigest, Name, Time};
 
@@ -21,6 +22,13 @@ const SWEEP: i64 = 500;
 const COLUMNS: &str = "id, owner, workload, state, facts, bucket, keys, created, expires, tries_left";
 
 pub(super) fn begin(c: &Connection, launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, RowError> {
+    let subject = Subject::of_launch(&launch.owner, launch.workload, &launch.facts);
+    if let Some(stop) = freezes::stopped(c, &subject)? {
+        return Ok(LaunchBegun::Stopped(Box::new(stop)));
+    }
+    if keys::is_retired(c, &launch.sealed_keys)? {
+        return Ok(LaunchBegun::OldKey);
+    }
     let now = launch.created.millis();
     let pdh = launch.facts.platform.fingerprints().pdh;
     let bucket = launch.bucket.as_str();

@@ -4,18 +4,16 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::allowances::kind;
-use super::{RowError, holds, log, rows};
+use super::proposals::{Agreed, agreed};
+use super::{RowError, holds, log, recovery, rows};
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
-use crate::domain::approval::{Approvals, Change, Count, PATIENCE, Proposal, Reset, Word};
+use crate::domain::approval::{Approvals, Change, Count, Proposal, Reset, Word};
 use crate::domain::decision::CountSeen;
 use crate::domain::etag::{ETag, Precondition};
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
-use crate::store::{Counts, Guarded, Taken};
-
-/// Proposals of an owner that wait at once.
-const MOST: usize = 100;
+use crate::store::{Counts, Taken};
 
 /// Remembers the limit that was set on a count, for people to see.
 pub(super) fn seen(c: &Connection, owner: &Name, count: &CountSeen) -> Result<(), RowError> {
@@ -38,7 +36,8 @@ pub(super) fn all(c: &Connection, owner: &Name, resets: u32, now: Time) -> Resul
         "SELECT kind, name, secret, released, seen_limit,
            (SELECT coalesce(sum(additional - used - withdrawn), 0) FROM hold_allowances AS a
             WHERE a.owner = counts.owner AND a.kind = counts.kind AND a.name = counts.name
-              AND a.secret = counts.secret)
+              AND a.secret = counts.secret),
+           (SELECT coalesce(max(number), 0) FROM rolled_back AS r WHERE r.owner = counts.owner) > known_since
          FROM counts WHERE owner = ?1 ORDER BY secret, kind, name",
     )?;
     let mut found = statement.query([owner.as_str()])?;
@@ -55,6 +54,7 @@ pub(super) fn all(c: &Connection, owner: &Name, resets: u32, now: Time) -> Resul
             released: rows::natural("a count", row, 3)?,
             limit: limit.map_err(|e| rows::damaged("a limit", e))?,
             confirmed: rows::natural("an allowance", row, 5)?,
+            unknown: row.get(6)?,
         });
     }
     let newest = "SELECT document FROM limit_resets WHERE owner = ?1 ORDER BY number DESC LIMIT ?2";
@@ -75,7 +75,7 @@ pub(super) fn all(c: &Connection, owner: &Name, resets: u32, now: Time) -> Resul
     })
 }
 
-fn documents<T: serde::de::DeserializeOwned>(
+pub(super) fn documents<T: serde::de::DeserializeOwned>(
     c: &Connection,
     what: &'static str,
     sql: &str,
@@ -126,7 +126,10 @@ pub(super) fn reset(
     let Some(before) = before.transpose()? else {
         return Ok(Taken::Missing);
     };
-    if *to >= before {
+    let most = i64::try_from(*to).is_ok();
+    // A count that is not known is set to what a person says it is.
+    let unknown = recovery::is_unknown(c, owner, binding, secret)?;
+    if !most || (*to >= before && !unknown) {
         return Ok(Taken::Refused(format!(
             "the count is {before}: a reset only lowers it, and {to} is not lower"
         )));
@@ -153,7 +156,8 @@ pub(super) fn reset(
         Agreed::Refused(why) => return Ok(Taken::Refused(why)),
     };
     c.execute(
-        "UPDATE counts SET released = ?5 WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4",
+        "UPDATE counts SET released = ?5, known_since = (SELECT coalesce(max(number), 0) FROM rollbacks)
+         WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4",
         params![
             owner.as_str(),
             binding.kind.as_str(),
@@ -202,18 +206,25 @@ pub(super) fn require(
     if now.approvals_required == *people && now.policies == *policies {
         return Ok(Taken::Done(now));
     }
-    let mut roles = vec!["approver"];
-    roles.extend(policies.then_some("policy-author"));
-    for other in roles {
+    // Whom an identity provider or a certificate vouches for is not counted: nobody knows here who they are.
+    for other in [Some("approver"), policies.then_some("owner")]
+        .into_iter()
+        .flatten()
+    {
         let names: i64 = c.query_row(
             "SELECT count(DISTINCT name) FROM tokens WHERE owner = ?1 AND role IN ('owner', ?3)
-                 AND revoked IS NULL AND (expires IS NULL OR expires > ?2)",
+                 AND made_by IS NULL AND revoked IS NULL AND (expires IS NULL OR expires > ?2)",
             params![owner.as_str(), word.time.millis(), other],
             |row| row.get(0),
         )?;
         if names < i64::from(*people) {
+            let roles = if other == "owner" {
+                "owner"
+            } else {
+                "owner or approver"
+            };
             return Ok(Taken::Refused(format!(
-                "{people} people need {people} valid tokens of role owner or {other} with different names, and this owner has {names}: make another first"
+                "{people} people need {people} valid tokens of role {roles} with different names that an administrator made, and this owner has {names}"
             )));
         }
     }
@@ -248,125 +259,6 @@ pub(super) fn require(
     let document = rows::to_json("a setting", &changed)?;
     record(c, owner, "approvals_required", changed.number, &document)?;
     Ok(Taken::Done(changed))
-}
-
-/// Whether as many people as are asked for said the same.
-enum Agreed {
-    By(Vec<Word>),
-    Pending(Proposal),
-    Refused(String),
-}
-
-impl Agreed {
-    /// How many words are still needed, where one was taken. At most two people are asked for.
-    fn missing(&self) -> Option<u32> {
-        match self {
-            Self::By(_) => Some(0),
-            Self::Pending(_) => Some(1),
-            Self::Refused(_) => None,
-        }
-    }
-}
-
-fn agreed(
-    c: &Connection,
-    owner: &Name,
-    change: &Change,
-    word: Word,
-    required: u8,
-) -> Result<Agreed, RowError> {
-    let text = rows::to_json("a change", change)?;
-    let first: Option<Proposal> = c
-        .prepare_cached("SELECT document FROM proposals WHERE owner = ?1 AND act = ?2")?
-        .query_row([owner.as_str(), &text], |row| {
-            Ok(rows::json("a proposal", row, 0))
-        })
-        .optional()?
-        .transpose()?;
-    let first = first.filter(|proposal| proposal.expires > word.time);
-    if required > 1 {
-        match &first {
-            None => {
-                let waiting = forget_expired(c, owner, word.time)?;
-                if waiting >= MOST {
-                    return Ok(Agreed::Refused(format!(
-                        "{waiting} proposals wait for a second person already: they expire a day after they were made"
-                    )));
-                }
-                let proposal = Proposal {
-                    change: change.clone(),
-                    expires: word.time.after(PATIENCE),
-                    word,
-                };
-                c.execute(
-                    "INSERT INTO proposals VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET document = ?3",
-                    params![owner.as_str(), text, rows::to_json("a proposal", &proposal)?],
-                )?;
-                return Ok(Agreed::Pending(proposal));
-            }
-            Some(first) if first.word.by.is_same_person(&word.by) => {
-                return Ok(Agreed::Refused(format!(
-                    "{} proposed this at {}: {required} different people must say the same, each with a token of a name of its own",
-                    first.word.by.name, first.word.time
-                )));
-            }
-            Some(_) => {}
-        }
-    }
-    c.execute(
-        "DELETE FROM proposals WHERE owner = ?1 AND act = ?2",
-        [owner.as_str(), &text],
-    )?;
-    let first = first.map(|proposal| proposal.word).filter(|_| required > 1);
-    Ok(Agreed::By(first.into_iter().chain([word]).collect()))
-}
-
-/// Why a registration waits, or is refused; none: it may be made.
-pub(super) fn second_person(
-    c: &Connection,
-    owner: &Name,
-    generation: i64,
-    guarded: Guarded,
-) -> Result<Option<Taken<()>>, RowError> {
-    let known = "SELECT EXISTS (SELECT 1 FROM owners WHERE name = ?1 AND generation = ?2)";
-    let current: bool = c.query_row(known, params![owner.as_str(), generation], |row| row.get(0))?;
-    let asked = approvals(c, owner)?;
-    // On what has changed since, it is found out anew what is to be registered.
-    if !current || !asked.policies {
-        return Ok(None);
-    }
-    match agreed(c, owner, &guarded.change, guarded.word, asked.approvals_required)? {
-        Agreed::By(_) => Ok(None),
-        Agreed::Refused(why) => Ok(Some(Taken::Refused(why))),
-        Agreed::Pending(proposal) => {
-            log::append(c, &guarded.proposed)?;
-            Ok(Some(Taken::Pending(proposal)))
-        }
-    }
-}
-
-/// How many proposals of this owner are left without those that have expired.
-fn forget_expired(c: &Connection, owner: &Name, now: Time) -> Result<usize, RowError> {
-    let all: Vec<Proposal> = documents(
-        c,
-        "a proposal",
-        "SELECT document FROM proposals WHERE owner = ?1 ORDER BY act LIMIT ?2",
-        owner,
-        u32::MAX,
-    )?;
-    let mut left = 0;
-    for proposal in all {
-        if proposal.expires > now {
-            left += 1;
-            continue;
-        }
-        let change = rows::to_json("a change", &proposal.change)?;
-        c.execute(
-            "DELETE FROM proposals WHERE owner = ?1 AND act = ?2",
-            [owner.as_str(), &change],
-        )?;
-    }
-    Ok(left)
 }
 
 fn next(c: &Connection, owner: &Name, table: &str) -> Result<u64, RowError> {

@@ -217,6 +217,7 @@ fn keep(c: &Connection, previous: u64, checkpoint: &StoredCheckpoint, now: Time)
         "INSERT INTO audit_checkpoints VALUES (?1, ?2, ?3)",
         params![number(checkpoint.size)?, now.millis(), checkpoint.note],
     )?;
+    super::outbox::checkpoint_signed(c, checkpoint, now)?;
     Ok(true)
 }
 

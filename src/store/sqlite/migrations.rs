@@ -12,7 +12,11 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_4_audit.sql"),
     include_str!("schema_5_holds.sql"),
     include_str!("schema_6_host_tokens.sql"),
-    include_str!("schema_7_once.sql"),
+    include_str!("schema_7_recovery.sql"),
+    include_str!("schema_8_incidents.sql"),
+    include_str!("schema_9_keys.sql"),
+    include_str!("schema_10_secret_versions.sql"),
+    include_str!("schema_11_once.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

@@ -5,23 +5,37 @@
 
 mod allowances;
 mod ceks;
+mod copy;
 mod crowd;
 mod decisions;
+mod freezes;
 mod holds;
+mod impact;
+mod keys;
 mod launches;
 mod limits;
 mod log;
 mod migrations;
 mod objects;
 mod once;
+mod open_error;
+mod outbox;
 mod owners;
+mod platforms;
+mod proposals;
+mod recovery;
 mod releases;
+mod retention;
 mod revisions;
 mod rows;
 mod tokens;
+mod versions;
+mod wal;
+mod words;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,9 +49,13 @@ use super::{
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::launch::{Launch, LaunchBounds};
 use crate::domain::revision::{Revision, Which};
+use crate::domain::secret_version::SecretVersionInfo;
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{Clock as _, HexDigest, Name, SystemClock, Time};
 use writer::Writer;
+
+pub use copy::{CopyError, snapshot};
+pub use open_error::OpenError;
 
 /// The database's file in the data folder.
 pub const FILE: &str = "keyward.db";
@@ -48,48 +66,14 @@ const IDLE_READERS: usize = 16;
 /// How long a successful ping stands for the next: anybody may ask.
 const PING: Duration = Duration::from_secs(1);
 
-/// Why a database can't be used; each says what to do.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is none.
-    #[error("there is no database in {folder}: run `keyward init --data-dir {folder} --owner NAME` first", folder = .0.display())]
-    Missing(PathBuf),
-    /// A newer Keyward wrote it.
-    #[error(
-        "the database has schema {found}, this keyward knows up to {known}: use the newer keyward that wrote it"
-    )]
-    Newer {
-        /// The file's.
-        found: i64,
-        /// This program's.
-        known: i64,
-    },
-    /// It is some other program's.
-    #[error("the database is not Keyward's: give another --data-dir")]
-    Foreign,
-    /// The engine failed.
-    #[error("the database can't be opened: {0}")]
-    Engine(rusqlite::Error),
-    /// The system gave no thread.
-    #[error("the database's writer can't be started: {0}")]
-    Thread(#[from] std::io::Error),
-}
-
-impl From<rusqlite::Error> for OpenError {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::NotADatabase) => Self::Foreign,
-            _ => Self::Engine(error),
-        }
-    }
-}
-
 /// The store on SQLite.
 pub struct SqliteStore {
     path: PathBuf,
     readers: Mutex<Vec<Connection>>,
     writer: Writer,
     pinged: Mutex<Option<Instant>>,
+    /// Whether what was destroyed may lie in the write-ahead log still.
+    log_due: AtomicBool,
 }
 
 impl SqliteStore {
@@ -126,6 +110,7 @@ impl SqliteStore {
             readers: Mutex::new(Vec::new()),
             writer: Writer::start(connection)?,
             pinged: Mutex::new(None),
+            log_due: AtomicBool::new(true),
         })
     }
 
@@ -232,8 +217,14 @@ impl Store for SqliteStore {
         guarded: Option<Guarded>,
     ) -> Result<Taken<()>, ApplyError> {
         let owner = owner.clone();
+        let removes = !changes.what.purged.is_empty() || !changes.what.removed.is_empty();
         self.writer
             .run(move |c| objects::apply(c, &owner, generation, &changes, guarded))
+            .inspect(|taken| {
+                if removes && matches!(taken, Taken::Done(())) {
+                    self.empty_log_soon();
+                }
+            })
     }
 
     fn workload(&self, uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError> {
@@ -262,6 +253,10 @@ impl Store for SqliteStore {
         secrets: &[(Name, u64)],
     ) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
         self.read(|c| objects::sealed_secrets(c, owner, secrets))
+    }
+
+    fn secret_versions(&self, owner: &Name, name: &Name) -> Result<Vec<SecretVersionInfo>, StoreError> {
+        self.read(|c| versions::list(c, owner, name))
     }
 
     fn firmware(&self, owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, StoreError> {
@@ -375,6 +370,7 @@ impl Store for SqliteStore {
     }
 
     fn sweep(&self, now: Time) -> Result<bool, StoreError> {
+        self.empty_log_if_due();
         self.write(move |c| Ok(once::sweep(c, now)? | launches::sweep(c, now)?))
     }
 

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::rows::{self, to_json};
 use super::{ApplyError, Guarded, Recorded, RowError, StoreError, Taken};
-use super::{limits, log, revisions};
+use super::{log, proposals, revisions, versions};
+use crate::domain::secret_version::pinned;
 use crate::domain::state::{
     ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo, WorkloadContext,
 };
@@ -46,7 +47,7 @@ pub(super) fn owner_state(c: &Connection, owner: &Name) -> Result<OwnerState, Ro
             owner,
         )?,
         workloads: workloads(c, owner)?,
-        last_versions: last_versions(c, owner)?,
+        last_versions: versions::last(c, owner)?,
         last_uuids: last_uuids(c, owner)?,
     })
 }
@@ -109,15 +110,6 @@ pub(super) fn workload_context(c: &Connection, uuid: Uuid) -> Result<Option<Work
     };
     let owner = rows::name("a workload's owner", row, 2)?;
     let head = head(c, &owner)?.ok_or_else(|| rows::damaged("a workload's owner", "no such owner"))?;
-    let mut secrets: Vec<SecretInfo> = Vec::new();
-    for name in &registered.workload.secrets {
-        let mut statement =
-            c.prepare_cached("SELECT document FROM secrets WHERE owner = ?1 AND name = ?2")?;
-        let mut found = statement.query([owner.as_str(), name.as_str()])?;
-        if let Some(row) = found.next()? {
-            secrets.push(rows::json("a secret", row, 0)?);
-        }
-    }
     let mut keysets: Vec<KeySet> = documents(
         c,
         "a key set",
@@ -129,6 +121,21 @@ pub(super) fn workload_context(c: &Connection, uuid: Uuid) -> Result<Option<Work
             .iter()
             .any(|name| registered.workload.secrets.contains(name))
     });
+    let mut secrets: Vec<SecretInfo> = Vec::new();
+    for name in &registered.workload.secrets {
+        let mut statement =
+            c.prepare_cached("SELECT document FROM secrets WHERE owner = ?1 AND name = ?2")?;
+        let mut found = statement.query([owner.as_str(), name.as_str()])?;
+        let Some(row) = found.next()? else { continue };
+        let current: SecretInfo = rows::json("a secret", row, 0)?;
+        let holding = keysets.iter().filter(|set| set.secrets.contains(name));
+        let found = match pinned(&registered.workload, holding, name) {
+            Ok(None) => Some(current),
+            Ok(Some(version)) => versions::find(c, &owner, current, version)?,
+            Err(_) => None,
+        };
+        secrets.extend(found);
+    }
     Ok(Some(WorkloadContext {
         owner,
         generation: head.generation,
@@ -168,17 +175,10 @@ pub(super) fn sealed_secrets(
     owner: &Name,
     secrets: &[(Name, u64)],
 ) -> Result<Vec<Option<Vec<u8>>>, RowError> {
-    let mut statement =
-        c.prepare_cached("SELECT sealed FROM secrets WHERE owner = ?1 AND name = ?2 AND version = ?3")?;
-    let mut sealed = Vec::with_capacity(secrets.len());
-    for (name, version) in secrets {
-        let version = i64::try_from(*version).map_err(|e| rows::damaged("a secret's version", e))?;
-        let found = statement
-            .query_row(params![owner.as_str(), name.as_str(), version], |row| row.get(0))
-            .optional()?;
-        sealed.push(found);
-    }
-    Ok(sealed)
+    let sealed = secrets
+        .iter()
+        .map(|(name, version)| versions::sealed(c, owner, name, *version));
+    sealed.collect()
 }
 
 pub(super) fn firmware(c: &Connection, owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, RowError> {
@@ -201,7 +201,8 @@ pub(super) fn apply(
         records,
     } = changes;
     if let Some(guarded) = guarded
-        && let Some(waits) = limits::second_person(c, owner, generation, guarded).map_err(StoreError::from)?
+        && let Some(waits) =
+            proposals::second_person(c, owner, generation, guarded).map_err(StoreError::from)?
     {
         return Ok(waits);
     }
@@ -213,6 +214,11 @@ pub(super) fn apply(
         .map_err(|e| super::engine(&e))?;
     if raised != 1 {
         return Err(ApplyError::Changed);
+    }
+    for sealed in changes.secrets.iter().filter_map(|(_, sealed)| sealed.as_deref()) {
+        if super::keys::is_retired(c, sealed).map_err(StoreError::from)? {
+            return Err(ApplyError::Changed);
+        }
     }
     for registered in &changes.workloads {
         let uuid = registered.workload.uuid;
@@ -241,7 +247,10 @@ fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowErro
     };
     for (kind, name) in &changes.removed {
         match kind {
-            Kind::Secret => named("secrets", name)?,
+            Kind::Secret => {
+                versions::delete(c, owner, name)?;
+                named("secrets", name)?
+            }
             Kind::KeySet => named("keysets", name)?,
             Kind::Firmware => named("firmware", name)?,
             Kind::SigningKey => named("signing_keys", name)?,
@@ -269,7 +278,11 @@ fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowErro
     changes
         .secrets
         .iter()
-        .try_for_each(|(secret, sealed)| put_secret(c, owner, secret, sealed.as_deref()))?;
+        .try_for_each(|(secret, sealed)| versions::put(c, owner, secret, sealed.as_deref()))?;
+    changes
+        .purged
+        .iter()
+        .try_for_each(|purge| versions::purge(c, owner, purge))?;
     changes.keysets.iter().try_for_each(|set| {
         let document = to_json("a key set", set)?;
         put(c, "keysets", owner, set.name.as_str(), &document)
@@ -291,39 +304,6 @@ fn put(c: &Connection, table: &str, owner: &str, name: &str, document: &str) -> 
     );
     c.execute(&sql, [owner, name, document])?;
     Ok(())
-}
-
-fn put_secret(
-    c: &Connection,
-    owner: &str,
-    secret: &SecretInfo,
-    sealed: Option<&[u8]>,
-) -> Result<(), RowError> {
-    let document = to_json("a secret", secret)?;
-    let version = i64::try_from(secret.version).map_err(|e| rows::damaged("a secret's version", e))?;
-    let name = secret.name.as_str();
-    let Some(sealed) = sealed else {
-        c.execute(
-            "UPDATE secrets SET document = ?3 WHERE owner = ?1 AND name = ?2 AND version = ?4",
-            params![owner, name, document, version],
-        )?;
-        return Ok(());
-    };
-    c.execute(
-        "INSERT INTO secrets VALUES (?1, ?2, ?3, ?4, ?5)
-         ON CONFLICT (owner, name) DO UPDATE SET version = ?3, document = ?4, sealed = ?5",
-        params![owner, name, version, document, sealed],
-    )?;
-    let raised = c.execute(
-        "INSERT INTO secret_versions VALUES (?1, ?2, ?3)
-         ON CONFLICT (owner, name) DO UPDATE SET last = ?3 WHERE last < ?3",
-        params![owner, name, version],
-    )?;
-    if raised == 1 {
-        Ok(())
-    } else {
-        Err(rows::damaged("a secret's version", "it was used before"))
-    }
 }
 
 fn put_firmware(
@@ -366,19 +346,6 @@ fn put_workload(c: &Connection, owner: &str, registered: &RegisteredWorkload) ->
         params![owner, workload.name.as_str(), workload.uuid.as_bytes().as_slice()],
     )?;
     Ok(())
-}
-
-fn last_versions(c: &Connection, owner: &Name) -> Result<BTreeMap<Name, u64>, RowError> {
-    let mut statement = c.prepare_cached("SELECT name, last FROM secret_versions WHERE owner = ?1")?;
-    let mut found = statement.query([owner.as_str()])?;
-    let mut versions = BTreeMap::new();
-    while let Some(row) = found.next()? {
-        versions.insert(
-            rows::name("a secret's name", row, 0)?,
-            rows::natural("a secret's version", row, 1)?,
-        );
-    }
-    Ok(versions)
 }
 
 fn last_uuids(c: &Connection, owner: &Name) -> Result<BTreeMap<Name, Uuid>, RowError> {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::allowances::{self, Asked};
 use super::{Committed, ReleaseCommit, ReleaseCounts, ReleaseScope, RowError};
-use super::{decisions, holds, launches, limits, rows};
+use super::{decisions, freezes, holds, keys, launches, limits, recovery, rows};
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
@@ -68,6 +68,14 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
     if generation != Some(release.generation) {
         return Ok(Committed::Changed);
     }
+    if let Some((_, _, answer)) = &release.answer
+        && keys::is_retired(c, answer)?
+    {
+        return Ok(Committed::Changed);
+    }
+    if let Some(stop) = freezes::of_release(c, decision)? {
+        return freezes::deny(c, release, &stop);
+    }
     for (scope, seen) in &release.seen {
         if total(c, &decision.owner, scope)? != *seen {
             return Ok(Committed::Changed);
@@ -90,9 +98,9 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
     }
     let confirmed = if within {
         holds::close(c, &asked, decision.time)?;
-        None
+        Vec::new()
     } else {
-        allowances::use_up(c, &asked, &seen)?.into_iter().next()
+        allowances::use_up(c, &asked, &seen)?
     };
     for count in &seen {
         raise(c, &decision.owner, count)?;
@@ -113,11 +121,11 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
     }
     let mut recorded = Decision {
         counts: seen,
-        hold: confirmed,
+        hold: confirmed.first().copied(),
         ..decision.clone()
     };
-    if let Some(hold) = confirmed {
-        recorded.reason = holds::confirmed(c, &decision.owner, hold)?;
+    if !confirmed.is_empty() {
+        recorded.reason = holds::confirmed(c, &decision.owner, &confirmed)?;
     }
     decisions::insert(c, &recorded)?;
     Ok(Committed::Released)
@@ -132,6 +140,7 @@ pub(super) fn seen(c: &Connection, owner: &Name, counts: &[CountUp]) -> Result<V
             released: released(c, owner, &count.binding, &count.secret)?,
             limit: count.limit,
             confirmed: 0,
+            unknown: recovery::is_unknown(c, owner, &count.binding, &count.secret)?,
         })
     });
     seen.collect()

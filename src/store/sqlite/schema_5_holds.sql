@@ -1,4 +1,4 @@
--- Version 3: holds that are confirmed or rejected, limits that are reset, acts that need two people.
+-- Version 5: holds that are confirmed or rejected, limits that are reset, acts that need two people.
 
 CREATE TABLE holds_3 (
     seq      INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -53,7 +53,8 @@ CREATE TABLE hold_allowances (
     PRIMARY KEY (hold, kind, name, secret)
 ) STRICT;
 
-CREATE INDEX hold_allowances_left ON hold_allowances (owner, workload, secrets) WHERE used + withdrawn < additional;
+CREATE INDEX hold_allowances_left ON hold_allowances (owner, workload, secrets, kind, name, secret)
+    WHERE additional > used + withdrawn;
 CREATE INDEX hold_allowances_by_count ON hold_allowances (owner, kind, name, secret);
 
 -- The limit that policies last set on a count, for people to see; nothing is decided by it.

@@ -11,6 +11,8 @@ CREATE TABLE tokens_with_hosts (
     expires   INTEGER,
     last_used INTEGER,
     revoked   INTEGER,
+    -- The token of its owner's that it was made with; none: an administrator made it, or whoever has the data folder.
+    made_by   BLOB,
     CHECK ((role = 'admin') = (owner IS NULL))
 ) STRICT, WITHOUT ROWID;
 

@@ -7,11 +7,15 @@ use super::super::{OwnerCreated, Revoked, StoreError, TokenCreated, Tokens};
 use super::{RowError, SqliteStore, log, owners, rows};
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
+use crate::domain::revision::By;
 use crate::domain::token::{Identity, Proof, TokenEntry, TokenHash};
 use crate::domain::{Name, Role, Time};
 
 /// Tokens that are kept for an owner, the ended among them.
 const MOST: u32 = 1000;
+
+/// Version of the UUIDs of those who have no token: [`Identity::vouched`].
+const VOUCHED: usize = 8;
 
 impl Tokens for SqliteStore {
     fn create_owner(&self, owner: &Name, token: TokenHash, act: &Act) -> Result<OwnerCreated, StoreError> {
@@ -97,7 +101,8 @@ fn create(c: &Connection, entry: &TokenEntry, hash: TokenHash, act: &Act) -> Res
         }
     }
     c.execute(
-        "INSERT INTO tokens (hash, id, owner, name, role, created, expires) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        "INSERT INTO tokens (hash, id, owner, name, role, created, expires, made_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             hash.0.as_slice(),
             entry.id.as_bytes().as_slice(),
@@ -106,6 +111,7 @@ fn create(c: &Connection, entry: &TokenEntry, hash: TokenHash, act: &Act) -> Res
             entry.role.as_str(),
             entry.created.millis(),
             entry.expires.map(Time::millis),
+            entry.made_by.map(|id| id.as_bytes().to_vec()),
         ],
     )?;
     let event = Event::TokenCreated {
@@ -120,7 +126,7 @@ fn create(c: &Connection, entry: &TokenEntry, hash: TokenHash, act: &Act) -> Res
 
 fn list(c: &Connection, of: Option<&Name>) -> Result<Vec<TokenEntry>, RowError> {
     let mut statement = c.prepare_cached(
-        "SELECT owner, id, name, role, created, expires, last_used, revoked FROM tokens
+        "SELECT owner, id, name, role, created, expires, last_used, revoked, made_by FROM tokens
          WHERE ?1 IS NULL OR owner = ?1 ORDER BY created, id",
     )?;
     let mut found = statement.query([of.map(Name::as_str)])?;
@@ -136,6 +142,7 @@ fn list(c: &Connection, of: Option<&Name>) -> Result<Vec<TokenEntry>, RowError> 
             expires: time(5)?,
             last_used: time(6)?,
             revoked: time(7)?,
+            made_by: made_by(row, 8)?,
         });
     }
     Ok(tokens)
@@ -202,6 +209,45 @@ fn owner(row: &Row<'_>, column: usize) -> Result<Option<Name>, RowError> {
         rusqlite::types::ValueRef::Null => Ok(None),
         _ => rows::name("a token's owner", row, column).map(Some),
     }
+}
+
+fn made_by(row: &Row<'_>, column: usize) -> Result<Option<Uuid>, RowError> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => rows::uuid("a token's maker", row, column).map(Some),
+    }
+}
+
+/// Why this one has no word where two people are asked for; none: it has.
+pub(super) fn without_word(
+    c: &Connection,
+    owner: &Name,
+    by: &By,
+    now: Time,
+) -> Result<Option<String>, RowError> {
+    // Whom an identity provider or a certificate vouches for has no row here, and is no token's to make.
+    if by.token.get_version_num() == VOUCHED {
+        return Ok(None);
+    }
+    let found: Option<(bool, bool)> = c
+        .prepare_cached(
+            "SELECT revoked IS NULL AND (expires IS NULL OR expires > ?3), made_by IS NOT NULL FROM tokens
+             WHERE id = ?1 AND owner = ?2",
+        )?
+        .query_row(
+            params![by.token.as_bytes().as_slice(), owner.as_str(), now.millis()],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    Ok(match found {
+        Some((true, false)) => None,
+        Some((true, true)) => Some(format!(
+            "the token {} was made with another token of this owner: where two people are asked for, an administrator \
+             makes the tokens of those who have a word",
+            by.name
+        )),
+        Some((false, _)) | None => Some(format!("the token {} is no longer valid", by.name)),
+    })
 }
 
 fn role(row: &Row<'_>, column: usize) -> Result<Role, RowError> {

@@ -1,0 +1,187 @@
+//! The inventory of platforms, written in the transaction of the decision that measured a guest there.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use uuid::Uuid;
+
+use super::{RowError, log, rows};
+use crate::audit::actor::Act;
+use crate::audit::record::Event;
+use crate::domain::approval::Word;
+use crate::domain::decision::{Decision, Outcome};
+use crate::domain::freeze::{Stop, Subject};
+use crate::domain::platform::{Accepted, Platform, Standing};
+use crate::domain::{HexDigest, Name, Time};
+use crate::store::PlatformList;
+
+/// Platforms in a page, at most.
+const PAGE: u32 = 1000;
+/// Platforms of an owner that were only seen, at most: beyond it the one not seen for longest is forgotten.
+const MOST: i64 = 10_000;
+
+/// Whether the owner's lists stop a release or, where nothing is measured yet, a launch.
+pub(super) fn stopped(c: &Connection, subject: &Subject) -> Result<Option<Stop>, RowError> {
+    let cek = subject.cek;
+    let known = find(c, &subject.owner, cek)?;
+    if let Some(Platform {
+        standing: Standing::Refused,
+        word: Some(word),
+        ..
+    }) = known
+    {
+        return Ok(Some(Stop::Refused { cek, word }));
+    }
+    let enrolled = known.is_some_and(|known| known.standing == Standing::Enrolled);
+    // Not at launch: a platform that nobody saw yet is listed once it is measured, to be enrolled.
+    let needed = subject.measured && accepted(c, &subject.owner)? == Accepted::Enrolled;
+    Ok((needed && !enrolled).then_some(Stop::NotEnrolled { cek }))
+}
+
+fn accepted(c: &Connection, owner: &Name) -> Result<Accepted, RowError> {
+    let text: Option<String> = c
+        .prepare_cached("SELECT platforms FROM owners WHERE name = ?1")?
+        .query_row([owner.as_str()], |row| row.get(0))
+        .optional()?;
+    let text = text.ok_or_else(|| rows::damaged("an owner", "no such owner"))?;
+    text.parse()
+        .map_err(|()| rows::damaged("which platforms are accepted", text))
+}
+
+pub(super) fn find(c: &Connection, owner: &Name, cek: HexDigest) -> Result<Option<Platform>, RowError> {
+    c.prepare_cached("SELECT document FROM platforms WHERE owner = ?1 AND cek = ?2")?
+        .query_row(params![owner.as_str(), cek.0.as_slice()], |row| {
+            Ok(rows::json("a platform", row, 0))
+        })
+        .optional()?
+        .transpose()
+}
+
+fn write(c: &Connection, owner: &Name, platform: &Platform, time: Time) -> Result<(), RowError> {
+    c.prepare_cached(
+        "INSERT INTO platforms VALUES (?1, ?2, ?3, ?4, ?5)
+         ON CONFLICT DO UPDATE SET standing = ?3, last = ?4, document = ?5",
+    )?
+    .execute(params![
+        owner.as_str(),
+        platform.cek.0.as_slice(),
+        platform.standing.as_str(),
+        time.millis(),
+        rows::to_json("a platform", platform)?
+    ])?;
+    Ok(())
+}
+
+/// Notes the platform of a decision in which something is attested.
+pub(super) fn note(c: &Connection, decision: &Decision) -> Result<(), RowError> {
+    let Some(input) = decision
+        .input
+        .as_ref()
+        .filter(|input| input.attested.launch_digest.is_some())
+    else {
+        return Ok(());
+    };
+    let cek = &input.platform.fingerprints.cek;
+    let cek: HexDigest = cek.parse().map_err(|e| rows::damaged("a fingerprint", e))?;
+    let new_launch = match decision.launch {
+        Some(launch) => {
+            c.prepare_cached("UPDATE launches SET measured = 1 WHERE id = ?1 AND measured = 0")?
+                .execute([launch.as_bytes().as_slice()])?
+                == 1
+        }
+        None => false,
+    };
+    let known = find(c, &decision.owner, cek)?;
+    let is_new = known.is_none();
+    let mut platform = known.unwrap_or_else(|| Platform::new(cek));
+    let released = decision.outcome == Outcome::Released;
+    platform.note(input, decision.time, new_launch, released);
+    write(c, &decision.owner, &platform, decision.time)?;
+    if is_new {
+        forget(c, &decision.owner)?;
+    }
+    Ok(())
+}
+
+/// Forgets what was seen longest ago, beyond [`MOST`]; never what the owner said something of.
+fn forget(c: &Connection, owner: &Name) -> Result<(), RowError> {
+    // INVARIANT: the condition is that of the index platforms_to_forget, to the letter.
+    c.prepare_cached(
+        "DELETE FROM platforms WHERE owner = ?1 AND cek IN (SELECT cek FROM platforms
+           WHERE owner = ?1 AND standing = 'seen' ORDER BY last DESC LIMIT -1 OFFSET ?2)",
+    )?
+    .execute(params![owner.as_str(), MOST])?;
+    Ok(())
+}
+
+pub(super) fn page(
+    c: &Connection,
+    owner: &Name,
+    after: Option<HexDigest>,
+    limit: u32,
+) -> Result<PlatformList, RowError> {
+    let limit = limit.clamp(1, PAGE);
+    let mut statement = c.prepare_cached(
+        "SELECT document FROM platforms WHERE owner = ?1 AND cek > ?2 ORDER BY cek LIMIT ?3",
+    )?;
+    let after = after.map(|after| after.0.to_vec()).unwrap_or_default();
+    let mut found = statement.query(params![owner.as_str(), after, limit + 1])?;
+    let (mut platforms, mut next) = (Vec::<Platform>::new(), None);
+    while let Some(row) = found.next()? {
+        if platforms.len() == usize::try_from(limit).unwrap_or(usize::MAX) {
+            next = platforms.last().map(|platform| platform.cek);
+            break;
+        }
+        platforms.push(rows::json("a platform", row, 0)?);
+    }
+    Ok(PlatformList {
+        platforms,
+        next,
+        accepted: accepted(c, owner)?,
+    })
+}
+
+pub(super) fn judge(
+    c: &Connection,
+    owner: &Name,
+    cek: HexDigest,
+    standing: Standing,
+    word: Word,
+    act: &Act,
+) -> Result<Platform, RowError> {
+    let mut platform = find(c, owner, cek)?.unwrap_or_else(|| Platform::new(cek));
+    let reason = word.reason.clone();
+    let event = match standing {
+        Standing::Refused => Event::PlatformRefused {
+            fingerprint: cek,
+            reason,
+        },
+        Standing::Enrolled => Event::PlatformEnrolled {
+            fingerprint: cek,
+            reason,
+        },
+        Standing::Seen => return Err(rows::damaged("a word on a platform", "it says nothing")),
+    };
+    let time = word.time;
+    platform.standing = standing;
+    platform.word = Some(word);
+    write(c, owner, &platform, time)?;
+    log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event))?;
+    Ok(platform)
+}
+
+pub(super) fn accept(
+    c: &Connection,
+    owner: &Name,
+    accepted: Accepted,
+    word: &Word,
+    act: &Act,
+) -> Result<(), RowError> {
+    c.execute(
+        "UPDATE owners SET platforms = ?2 WHERE name = ?1",
+        params![owner.as_str(), accepted.as_str()],
+    )?;
+    let event = Event::PlatformsAccepted {
+        accepted,
+        reason: word.reason.clone(),
+    };
+    log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event))
+}

@@ -1,0 +1,101 @@
+//! Databases that went back to an older copy: which counts are not known since, and what ends then.
+
+use rusqlite::{Connection, params};
+
+use super::{RowError, SqliteStore, StoreError, log, rows};
+use crate::audit::record::AuditRecord;
+use crate::domain::launch::Binding;
+use crate::domain::{Name, Time};
+use crate::store::Recovery;
+
+/// Fact of the database: the moment of the backup that it was restored from, until a rollback was accepted.
+const RESTORED: &str = "restored_from";
+
+/// Whether a count is not known: an older copy was accepted, and nobody has set the count since.
+pub(super) fn is_unknown(
+    c: &Connection,
+    owner: &Name,
+    binding: &Binding,
+    secret: &Name,
+) -> Result<bool, RowError> {
+    let mut statement = c.prepare_cached(
+        "SELECT 1 FROM rolled_back WHERE owner = ?1 AND number > coalesce(
+           (SELECT known_since FROM counts WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4), 0)",
+    )?;
+    Ok(statement.exists(params![
+        owner.as_str(),
+        binding.kind.as_str(),
+        binding.name,
+        secret.as_str()
+    ])?)
+}
+
+/// No launch waits, and no answer is kept: what was begun or answered may have been used in what is lost.
+fn end_launches(c: &Connection) -> Result<(), RowError> {
+    c.execute(
+        "UPDATE launches SET state = CASE state WHEN 'pending' THEN 'evicted' ELSE state END,
+           keys = x'', answer = NULL, answer_key = NULL, answer_request = NULL
+         WHERE state = 'pending' OR length(keys) > 0 OR answer_key IS NOT NULL",
+        [],
+    )?;
+    Ok(())
+}
+
+fn accept(c: &Connection, seen: u64, accepted: u64, record: &AuditRecord, now: Time) -> Result<(), RowError> {
+    let size = |n: u64| i64::try_from(n).map_err(|e| rows::damaged("a checkpoint's size", e));
+    c.execute(
+        "INSERT INTO rollbacks (time, seen, accepted) VALUES (?1, ?2, ?3)",
+        params![now.millis(), size(seen)?, size(accepted)?],
+    )?;
+    c.execute(
+        "INSERT INTO rolled_back SELECT name, (SELECT max(number) FROM rollbacks) FROM owners WHERE true
+         ON CONFLICT DO UPDATE SET number = excluded.number",
+        [],
+    )?;
+    c.execute(
+        "UPDATE hold_allowances SET withdrawn = additional - used WHERE used + withdrawn < additional",
+        [],
+    )?;
+    c.execute("DELETE FROM proposals", [])?;
+    c.execute("DELETE FROM meta WHERE key = ?1", [RESTORED])?;
+    end_launches(c)?;
+    log::append(c, record)
+}
+
+impl Recovery for SqliteStore {
+    fn accept_rollback(
+        &self,
+        seen: u64,
+        accepted: u64,
+        record: AuditRecord,
+        now: Time,
+    ) -> Result<(), StoreError> {
+        self.write(move |c| accept(c, seen, accepted, &record, now))
+    }
+}
+
+impl SqliteStore {
+    /// Notes that this is a copy of that moment: what was begun in it may have been used since.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn mark_restored(&self, taken: &str) -> Result<(), StoreError> {
+        let taken = taken.to_owned();
+        self.write(move |c| {
+            end_launches(c)?;
+            c.execute(
+                "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2",
+                params![RESTORED, taken],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The moment of the backup that this is restored from, until a rollback was accepted.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn restored_from(&self) -> Result<Option<String>, StoreError> {
+        self.meta(RESTORED)
+    }
+}
