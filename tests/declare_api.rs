@@ -186,3 +186,42 @@ fn labels_outlive_a_registration_in_a_form_that_can_t_say_them() {
         assert_eq!(shown["labels"], json!({"app": "web"}), "{shown}");
     }
 }
+
+#[test]
+fn a_version_that_is_held_fast_is_shown_as_a_manifest_says_it() {
+    let app = App::new();
+    app.standard();
+    let new = json!({"kind": "Secret", "name": "disk", "type": "luks-passphrase", "value": {"generate": 32},
+                     "policies": ["release.any"]});
+    app.apply(json!([new]));
+    let set = |secret: &str| json!({"kind": "KeySet", "name": "held", "secrets": [secret], "policies": []});
+    app.apply(json!([set("disk@1")]));
+    let shown = app.owner("GET", "/v1/objects", &Value::Null).ok().body["items"].clone();
+    let of = |kind: &str| {
+        let mut all = shown.as_array().unwrap().iter();
+        all.find(|shown| shown["kind"] == kind).unwrap().clone()
+    };
+    assert_eq!(of("KeySet")["manifest"]["secrets"], json!(["disk@1"]));
+    assert_eq!(of("KeySet")["manifest"].get("pins"), None);
+    // Who registered a version is known of it, and no part of what registers it again.
+    assert!(of("Secret")["status"]["by"]["name"].is_string());
+    assert_eq!(of("Secret")["manifest"].get("by"), None);
+    let manifests: Vec<_> = shown
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|shown| shown["manifest"].clone())
+        .collect();
+    let again = app.owner(
+        "POST",
+        "/v1/apply",
+        &json!({"objects": manifests, "dry_run": true}),
+    );
+    for change in again.ok().body["changes"].as_array().unwrap() {
+        assert_eq!(change["action"], "unchanged", "{change}");
+    }
+    let body = json!({"objects": [set("disk")], "dry_run": true});
+    let change = &app.owner("POST", "/v1/apply", &body).ok().body["changes"][0];
+    assert_eq!(change["before"]["secrets"], json!(["disk@1"]));
+    assert_eq!(change["after"]["secrets"], json!(["disk"]));
+}

@@ -108,6 +108,39 @@ fn a_word_on_a_hold_is_taken_once() {
 }
 
 #[test]
+fn a_freeze_its_end_a_platform_s_enrolment_and_a_rollback_are_done_once() {
+    let app = App::new();
+    app.standard();
+    app.owner("POST", "/v1/apply", &value("two")).ok();
+    let target = json!({"target": {"type": "secret", "name": "disk"}, "reason": "x"});
+    let reason = json!({"reason": "x"});
+    let frozen = own(&app, "a", "/v1/freezes", &target).expect(201, "ok").body;
+    let lift = format!("/v1/freezes/{}/lift", frozen["id"].as_str().unwrap());
+    let lifted = own(&app, "b", &lift, &reason).ok().body;
+    // Done again, each would freeze anew, say that it was lifted, and make another version.
+    assert_eq!(
+        own(&app, "a", "/v1/freezes", &target).expect(201, "ok").body,
+        frozen
+    );
+    assert_eq!(own(&app, "b", &lift, &reason).ok().body, lifted);
+    let list = app.owner("GET", "/v1/freezes", &Value::Null).ok().body;
+    assert_eq!(list["items"].as_array().unwrap().len(), 1);
+
+    let enrol = format!("/v1/platforms/{}/enrol", "00".repeat(32));
+    let enrolled = own(&app, "c", &enrol, &reason).ok().body;
+    let refuse = format!("/v1/platforms/{}/refuse", "00".repeat(32));
+    own(&app, "d", &refuse, &reason).ok();
+    assert_eq!(own(&app, "c", &enrol, &reason).ok().body, enrolled);
+    let platforms = app.owner("GET", "/v1/platforms", &Value::Null).ok().body;
+    assert_eq!(platforms["items"][0]["standing"], "refused");
+
+    let back = json!({"version": 1});
+    let done = own(&app, "e", "/v1/secret-versions/disk", &back).ok().body;
+    assert_eq!(own(&app, "e", "/v1/secret-versions/disk", &back).ok().body, done);
+    assert_eq!(version(&app), 3);
+}
+
+#[test]
 fn an_answer_with_a_token_in_it_is_not_kept_and_the_token_is_made_once() {
     let app = App::new();
     let count = || {

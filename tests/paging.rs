@@ -73,7 +73,20 @@ fn pages_of_any_size_hold_each_item_once_in_the_list_s_order() {
         app.as_token(&admin, "POST", "/v1/owners", &body)
             .expect(201, "ok");
     }
+    for (n, product) in ["naples", "rome", "genoa"].into_iter().enumerate() {
+        let body = json!({"target": {"type": "product", "name": product}, "reason": "x"});
+        app.owner("POST", "/v1/freezes", &body).expect(201, "ok");
+        let path = format!("/v1/platforms/{}/enrol", format!("0{n}").repeat(32));
+        app.owner("POST", &path, &json!({"reason": "x"})).ok();
+        app.owner("POST", "/v1/secret-versions/b", &json!({"version": 1}))
+            .ok();
+        app.apply(json!([secret("b")]));
+    }
     for path in [
+        "/v1/freezes",
+        "/v1/platforms",
+        "/v1/impact?workload=web",
+        "/v1/secret-versions/b",
         "/v1/secrets",
         "/v1/keysets",
         "/v1/firmware",
