@@ -21,6 +21,7 @@ pub(crate) fn record(id: u128, event: Event) -> AuditRecord {
             role: "policy-author".parse().unwrap(),
         },
         event,
+        once: None,
     }
 }
 

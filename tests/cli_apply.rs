@@ -180,7 +180,7 @@ fn what_can_t_be_registered_is_said_with_a_hint_and_nothing_else_is_registered_e
         ),
         ("policies: [release.disk]", "policies: []", "m.yaml:15:11"),
         ("secrets: [disk]", "secrets: [disc]", "m.yaml:15:11"),
-        ("secrets: [disk]", "secrets: []", "m.yaml:10:1"),
+        ("secrets: [disk]", "secrets: []", "m.yaml:15:1"),
         ("type: luks-passphrase", "type: opaque", "m.yaml:4:1"),
         (
             "launch_digests: ['8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c']",

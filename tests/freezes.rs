@@ -497,7 +497,7 @@ fn freezes_are_listed_in_pages_and_bad_ones_are_named() {
     };
     let id = |n: usize| ids[n]["id"].clone();
     let (first, next) = list("limit=2");
-    let (second, end) = list(&format!("limit=3&before={next}"));
+    let (second, end) = list(&format!("limit=3&cursor={}", next.as_str().unwrap()));
     assert_eq!([first, second].concat(), (0..5).map(id).collect::<Vec<_>>());
     assert_eq!(end, Value::Null);
     assert_eq!(list("in_force=true").0, [id(0), id(2), id(3), id(4)]);

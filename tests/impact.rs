@@ -19,8 +19,8 @@ fn walk(app: &App, query: &str, limit: usize) -> (Vec<Value>, usize) {
         assert!(items.len() <= limit);
         all.extend(items.iter().cloned());
         pages += 1;
-        match page["next"].as_i64() {
-            Some(next) => cursor = format!("&before={next}"),
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
             None => return (all, pages),
         }
     }

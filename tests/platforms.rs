@@ -228,10 +228,10 @@ fn platforms_come_in_pages_and_bad_words_are_named() {
                 .iter()
                 .map(|item| item["cek"].clone()),
         );
-        after = format!("&after={}", page["next"].as_str().unwrap_or("end"));
+        after = format!("&cursor={}", page["next"].as_str().unwrap_or("end"));
     }
-    assert_eq!((walked, after.as_str()), (ceks, "&after=end"));
-    for query in ["after=x", "limit=x", "standing=seen"] {
+    assert_eq!((walked, after.as_str()), (ceks, "&cursor=end"));
+    for query in ["cursor=x", "after=x", "limit=x", "standing=seen"] {
         app.owner("GET", &format!("/v1/platforms?{query}"), &Value::Null)
             .expect(400, "malformed");
     }

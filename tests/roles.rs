@@ -58,11 +58,14 @@ const MATRIX: &[Row] = &[
     row("HEAD", "/readyz", "anybody", "/readyz", 2, ""),
     row("GET", "/problems/{name}", "anybody", "/problems/forbidden", 2, ""),
     row("HEAD", "/problems/{name}", "anybody", "/problems/forbidden", 2, ""),
+    row("GET", "/openapi.json", "anybody", "/openapi.json", 2, ""),
+    row("HEAD", "/openapi.json", "anybody", "/openapi.json", 2, ""),
     row("POST", "/vm/{uuid}/launch", "hosts", "/vm/<workload>/launch", 400, ""),
     row("POST", "/vm/{uuid}/validate", "hosts", "/vm/<workload>/validate", 400, ""),
     row("POST", "/vm/{uuid}", "owner", "/vm/<new-uuid>", 2, "/vm/<their-workload>"),
     row("PUT", "/vm/{uuid}", "owner", "/vm/<new-uuid>", 2, "/vm/<their-workload>"),
     row("POST", "/v1/apply", "owner secret-writer policy-author", "/v1/apply", 2, ""),
+    row("GET", "/v1/objects", "owner secret-writer policy-author auditor", "/v1/objects", 2, ""),
     row("GET", "/v1/secrets", "owner secret-writer auditor", "/v1/secrets", 2, ""),
     row("GET", "/v1/secrets/{name:.+}", "owner secret-writer auditor", "/v1/secrets/disk", 2, "/v1/secrets/theirs"),
     row("PUT", "/v1/secrets/{name:.+}", "owner secret-writer", "/v1/secrets/spare", 2, ""),
@@ -478,8 +481,10 @@ fn endpoint(method: &str, path: &str) -> String {
 fn routes() -> BTreeSet<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/http");
     let (mut found, mut scopes, mut read) = (BTreeSet::new(), 0, 0);
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    for path in entries.filter(|path| path.is_file()) {
         let text = std::fs::read_to_string(&path).unwrap();
         let code: String = text
             .lines()

@@ -4,17 +4,7 @@ use keyward::audit::record::AuditRecord;
 use keyward::config::Config;
 use keyward::domain::decision::Decision;
 use keyward::domain::notice::Notice;
-use keyward::http::{
-    AcceptedBody, AcceptedReply, ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList,
-    ConfirmBody, ConsistencyReply, DecisionList, EntryList, FreezeBody, FreezeList, FreezeReply, HoldList,
-    ImpactReply, LaunchBody, LaunchReply, LiftReply, LimitList, OwnerBody, OwnerList, OwnerReply,
-    PlatformsReply, ProofReply, PushBody, PushReply, ReasonBody, RegisterBody, ResetBody, ResetReply,
-    RevisionList, RollbackBody, SecretRollback, SecretVersionList, SignedCheckpoint, SigningKeyBody,
-    SigningKeyList, TokenBody, TokenList, TokenReply, ValidateBody, ValidateReply,
-};
 use keyward::manifest::Manifest;
-use keyward::release::DecisionExplanation;
-use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 
@@ -24,62 +14,6 @@ use crate::support::{App, platform};
 
 fn schema<T: schemars::JsonSchema>() -> Value {
     serde_json::to_value(schemars::schema_for!(T)).unwrap()
-}
-
-/// The bodies and replies of the HTTP APIs, each under its name.
-fn host_api() -> Value {
-    let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
-    generator.subschema_for::<LaunchBody>();
-    generator.subschema_for::<LaunchReply>();
-    generator.subschema_for::<ValidateBody>();
-    generator.subschema_for::<ValidateReply>();
-    generator.subschema_for::<RegisterBody>();
-    generator.subschema_for::<ApplyBody>();
-    generator.subschema_for::<DecisionList>();
-    generator.subschema_for::<DecisionExplanation>();
-    generator.subschema_for::<keyward::release::Evaluation>();
-    generator.subschema_for::<keyward::release::DryRun>();
-    generator.subschema_for::<HoldList>();
-    generator.subschema_for::<ConfirmBody>();
-    generator.subschema_for::<ReasonBody>();
-    generator.subschema_for::<LimitList>();
-    generator.subschema_for::<ResetBody>();
-    generator.subschema_for::<ResetReply>();
-    generator.subschema_for::<ApprovalsBody>();
-    generator.subschema_for::<ApprovalsReply>();
-    generator.subschema_for::<FreezeBody>();
-    generator.subschema_for::<FreezeReply>();
-    generator.subschema_for::<FreezeList>();
-    generator.subschema_for::<LiftReply>();
-    generator.subschema_for::<PlatformsReply>();
-    generator.subschema_for::<AcceptedBody>();
-    generator.subschema_for::<AcceptedReply>();
-    generator.subschema_for::<ImpactReply>();
-    generator.subschema_for::<BundleList>();
-    generator.subschema_for::<PushBody>();
-    generator.subschema_for::<PushReply>();
-    generator.subschema_for::<RevisionList>();
-    generator.subschema_for::<RollbackBody>();
-    generator.subschema_for::<SigningKeyBody>();
-    generator.subschema_for::<SigningKeyList>();
-    generator.subschema_for::<SecretVersionList>();
-    generator.subschema_for::<SecretRollback>();
-    generator.subschema_for::<TokenBody>();
-    generator.subschema_for::<TokenReply>();
-    generator.subschema_for::<TokenList>();
-    generator.subschema_for::<OwnerBody>();
-    generator.subschema_for::<OwnerReply>();
-    generator.subschema_for::<OwnerList>();
-    generator.subschema_for::<EntryList>();
-    generator.subschema_for::<SignedCheckpoint>();
-    generator.subschema_for::<CheckpointList>();
-    generator.subschema_for::<ConsistencyReply>();
-    generator.subschema_for::<ProofReply>();
-    json!({
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "Bodies and replies of Keyward's HTTP APIs",
-        "$defs": generator.take_definitions(true),
-    })
 }
 
 #[track_caller]
@@ -108,13 +42,17 @@ fn they_are_the_ones_checked_in() {
         ("manifest", schema::<Manifest>()),
         ("config", schema::<Config>()),
         ("decision", schema::<Decision>()),
-        ("host-api", host_api()),
         ("audit-record", schema::<AuditRecord>()),
         ("webhook", schema::<Notice>()),
     ] {
         let text = format!("{}\n", serde_json::to_string_pretty(&schema).unwrap());
         golden(&format!("schemas/{name}.schema.json"), &text);
     }
+    let text = format!(
+        "{}\n",
+        serde_json::to_string_pretty(&keyward::http::openapi()).unwrap()
+    );
+    golden("schemas/openapi.json", &text);
 }
 
 #[test]
@@ -140,6 +78,10 @@ fn the_example_s_manifests_fit_theirs_and_mistakes_do_not() {
         json!({"kind": "Secret", "name": "a", "type": "opaque", "value": {"generate": 3, "env": "A"}}),
         json!({"kind": "Secret", "name": "a b", "type": "opaque", "value": {"generate": 3}}),
         json!({"kind": "Workload", "name": "a", "scheme": "amd-sev-snp", "secrets": []}),
+        json!({"kind": "KeySet", "name": "a", "secrets": [], "labels": {"a b": "c"}}),
+        json!({"kind": "KeySet", "name": "a", "secrets": [], "labels": {"a": 1}}),
+        json!({"kind": "SigningKey", "name": "a", "public_key": {}}),
+        json!({"kind": "Owner", "name": "a", "approvals_required": 3}),
     ] {
         assert!(invalid(&schema, &wrong), "{wrong}");
     }
@@ -148,7 +90,13 @@ fn the_example_s_manifests_fit_theirs_and_mistakes_do_not() {
 #[test]
 fn every_kind_of_manifest_that_is_read_fits() {
     let schema = schema::<Manifest>();
-    let text = "kind: KeySet\nname: a\nsecrets: [b]\npolicies: [p.q]\n---\n\
+    let text = "kind: KeySet\nname: a\nsecrets: [b]\npolicies: [p.q]\nlabels: {app: web}\n---\n\
+        kind: Secret\nname: a\ntype: luks-passphrase\nlabels: {app: ''}\n---\n\
+        kind: Firmware\nname: a\nsha256: 8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c\n---\n\
+        kind: PolicyBundle\ndigest: 8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c\n---\n\
+        kind: SigningKey\nname: a\npublic_key: {file: key.pem}\nalgorithm: ES256\nscope: write\n---\n\
+        kind: Owner\nname: a\napprovals_required: 2\ntoken_file: token\n---\n\
+        kind: Token\nname: a\nrole: auditor\nowner: b\nexpires: 2030-01-01T00:00:00Z\ntoken_file: token\n---\n\
         kind: Secret\nname: a\ntype: opaque\nguid: 5a9c3c4e-6f0e-4d5b-9a53-0d0f6d1c2b7e\nvalue: {base64: aGk=}\n---\n\
         kind: PolicyBundle\npath: p\npolicies: []\n---\n\
         kind: Workload\nname: a\nuuid: 5a9c3c4e-6f0e-4d5b-9a53-0d0f6d1c2b7e\nscheme: amd-sev\npolicy: 3\nvcpus: 2\n\
@@ -187,11 +135,11 @@ fn every_key_of_the_configuration_is_explained() {
 fn real_bodies_replies_and_decisions_fit() {
     let (app, platform) = (App::new(), platform());
     app.standard();
-    let (api, decision) = (host_api(), schema::<Decision>());
+    let (api, decision) = (keyward::http::openapi(), schema::<Decision>());
     let part = |name: &str| {
         let mut whole = api.clone();
-        whole["$ref"] = json!(format!("#/$defs/{name}"));
-        assert!(whole["$defs"][name].is_object(), "{name}");
+        whole["$ref"] = json!(format!("#/components/schemas/{name}"));
+        assert!(whole["components"]["schemas"][name].is_object(), "{name}");
         whole
     };
     assert_valid(&part("LaunchBody"), &launch_request(&platform));
@@ -207,8 +155,8 @@ fn real_bodies_replies_and_decisions_fit() {
     assert_valid(&part("TokenBody"), &wish);
     assert_valid(&part("TokenReply"), &owner("POST", "/v1/tokens", &wish));
     let versions = owner("GET", "/v1/secret-versions/disk", &Value::Null);
-    assert_valid(&part("SecretVersionList"), &versions);
-    assert_valid(&part("TokenList"), &owner("GET", "/v1/tokens", &Value::Null));
+    assert_valid(&part("SecretVersionInfoList"), &versions);
+    assert_valid(&part("TokenEntryList"), &owner("GET", "/v1/tokens", &Value::Null));
 
     let mut vm = app.start(&platform);
     let mut tampered = vm.measure(b"what nobody ever reviewed, 32 by");
@@ -236,5 +184,5 @@ fn real_bodies_replies_and_decisions_fit() {
     let nova = json!({"name": "nova"});
     assert_valid(&part("OwnerBody"), &nova);
     assert_valid(&part("OwnerReply"), &admin("POST", &nova));
-    assert_valid(&part("OwnerList"), &admin("GET", &Value::Null));
+    assert_valid(&part("OwnerEntryList"), &admin("GET", &Value::Null));
 }

@@ -11,7 +11,7 @@ use crate::support::App;
 use crate::support::other::Other;
 
 fn list(app: &App) -> Vec<Value> {
-    let all = app.owner("GET", "/v1/tokens", &Value::Null).ok().body;
+    let all = app.owner("GET", "/v1/tokens?limit=1000", &Value::Null).ok().body;
     all["items"].as_array().unwrap().clone()
 }
 

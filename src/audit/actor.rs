@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::record::{AuditRecord, Event, RECORD_VERSION};
+use crate::domain::once::Once;
 use crate::domain::token::{Caller, Identity, Proof};
 use crate::domain::{HexDigest, Name, Role, Time};
 
@@ -15,6 +16,8 @@ pub struct Act {
     pub actor: Actor,
     /// When, by the server's clock.
     pub time: Time,
+    /// What is to be done once; it is written with the records.
+    pub once: Option<Once>,
 }
 
 impl Act {
@@ -22,14 +25,22 @@ impl Act {
     #[must_use]
     pub fn of_data_folder(time: Time) -> Self {
         let actor = Actor::DataFolder;
-        Self { actor, time }
+        Self {
+            actor,
+            time,
+            once: None,
+        }
     }
 
     /// By the server of its own accord.
     #[must_use]
     pub fn of_server(time: Time) -> Self {
         let actor = Actor::Server;
-        Self { actor, time }
+        Self {
+            actor,
+            time,
+            once: None,
+        }
     }
 
     /// What the log says of it.
@@ -42,7 +53,36 @@ impl Act {
             owner,
             actor: self.actor.clone(),
             event,
+            once: self.once.clone(),
         }
+    }
+}
+
+/// One who does something.
+pub trait Acting {
+    /// Who.
+    fn actor(&self) -> Actor;
+    /// What is to be done once.
+    fn once(&self) -> Option<Once>;
+}
+
+impl Acting for Caller {
+    fn actor(&self) -> Actor {
+        self.into()
+    }
+
+    fn once(&self) -> Option<Once> {
+        self.once.clone()
+    }
+}
+
+impl Acting for Identity {
+    fn actor(&self) -> Actor {
+        self.into()
+    }
+
+    fn once(&self) -> Option<Once> {
+        self.once.clone()
     }
 }
 

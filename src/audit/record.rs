@@ -19,6 +19,7 @@ use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
 use crate::domain::hold::Guest;
 use crate::domain::launch::Binding;
+use crate::domain::once::Once;
 use crate::domain::platform::Accepted;
 use crate::domain::revision::By;
 use crate::domain::{Hex, HexDigest, Name, Outcome, Time};
@@ -47,6 +48,9 @@ pub struct AuditRecord {
     pub actor: Actor,
     /// What was done.
     pub event: Event,
+    /// What is done once, written beside the record and no part of it.
+    #[serde(skip)]
+    pub once: Option<Once>,
 }
 
 /// What was done. Later versions add kinds; those that there are keep their meaning.
@@ -319,6 +323,7 @@ impl AuditRecord {
                 released: decision.released.clone(),
                 document: document_digest(document.as_bytes()),
             },
+            once: None,
         }
     }
 
@@ -332,6 +337,7 @@ impl AuditRecord {
             owner,
             actor: Actor::Server,
             event,
+            once: None,
         }
     }
 

@@ -13,6 +13,8 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use super::credential::Credential;
 use super::output::Misused;
+use crate::domain::token::Token;
+use crate::http::{Cursor, Page};
 use crate::manifest::Manifests;
 use crate::policy::{Diagnostic, Severity};
 
@@ -120,7 +122,6 @@ pub(super) struct Problem {
 struct Place {
     #[serde(default)]
     object: String,
-    about: Option<String>,
     member: Option<String>,
     file: String,
     line: u32,
@@ -147,9 +148,8 @@ impl NotRegistered {
     fn text(&self, manifests: &Manifests) -> String {
         let places = self.places.iter().map(|place| {
             let complaint = place.diagnostic();
-            let said = place.member.as_deref().zip(place.about.as_deref());
             manifests
-                .shown(&place.object, said, &complaint)
+                .shown(&place.object, place.member.as_deref(), &complaint)
                 .unwrap_or_else(|| match complaint.file.is_empty() {
                     true => Diagnostic {
                         file: place.object.clone(),
@@ -164,6 +164,13 @@ impl NotRegistered {
 }
 
 impl Connection {
+    /// A client with another token.
+    pub(super) fn client_of(&self, token: &str) -> anyhow::Result<Client> {
+        let token: Token = token.parse().context("the answer")?;
+        let credential = Credential::of(&token);
+        Client::new(&self.server, credential, self.ca_file.as_ref())
+    }
+
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         // Where one was named, the environment's token is for other servers.
         let credential = match (&self.cert_file, &self.token_file) {
@@ -231,6 +238,36 @@ impl Client {
         let url = format!("{}{path}", self.server);
         let request = self.credential.in_request(self.agent.get(&url));
         self.read(request.call().map_err(|e| self.unreachable(&e))?)
+    }
+
+    /// Every item of a list, page by page.
+    pub(super) fn list<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Vec<T>> {
+        let first = self.get(path)?;
+        self.rest(path, first)
+    }
+
+    /// The same; none where the token's role does not allow it.
+    pub(super) fn list_allowed<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<Option<Vec<T>>> {
+        let request = self
+            .credential
+            .in_request(self.agent.get(&format!("{}{path}", self.server)));
+        let response = request.call().map_err(|e| self.unreachable(&e))?;
+        if response.status().as_u16() == 403 {
+            return Ok(None);
+        }
+        self.rest(path, self.read(response)?).map(Some)
+    }
+
+    /// The items of a page and of those after it.
+    fn rest<T: DeserializeOwned>(&self, path: &str, mut page: Page<T>) -> anyhow::Result<Vec<T>> {
+        let mut items = Vec::new();
+        loop {
+            items.append(&mut page.items);
+            if page.next.is_none() {
+                return Ok(items);
+            }
+            page = self.get(&from(path, page.next.as_ref()))?;
+        }
     }
 
     pub(super) fn post<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {
@@ -312,6 +349,15 @@ impl Client {
             title: problem.title,
             places: problem.errors,
         })
+    }
+}
+
+/// The path of a list from a cursor on.
+pub(super) fn from(path: &str, cursor: Option<&Cursor>) -> String {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    match cursor {
+        None => path.to_owned(),
+        Some(cursor) => format!("{path}{separator}cursor={cursor}"),
     }
 }
 

@@ -28,7 +28,12 @@ impl Credential {
             return Ok(Self::Token(Zeroizing::new(text.to_owned())));
         }
         let token: Token = text.parse().with_context(file)?;
-        Ok(Self::Token(Zeroizing::new(token.expose().to_owned())))
+        Ok(Self::of(&token))
+    }
+
+    /// A token of this program.
+    pub(super) fn of(token: &Token) -> Self {
+        Self::Token(Zeroizing::new(token.expose().to_owned()))
     }
 
     /// The certificate, with its chain, and the private key of a file.

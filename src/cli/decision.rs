@@ -6,7 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::Ended;
-use super::client::Connection;
+use super::client::{Connection, from};
 use super::decision_text::{printable, text, why};
 use super::output::{self, Format};
 use crate::domain::decision::{Decision, Outcome};
@@ -68,24 +68,21 @@ impl List {
     fn run(self) -> anyhow::Result<Ended> {
         let client = self.connection.client()?;
         let mut decisions: Vec<Decision> = Vec::new();
-        let mut before = None;
+        let mut cursor = None;
         let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);
         while decisions.len() < wanted {
             let rest = wanted - decisions.len();
             let mut path = format!("/v1/decisions?limit={}", rest.min(1000));
-            if let Some(before) = before {
-                path.push_str(&format!("&before={before}"));
-            }
             if let Some(outcome) = self.outcome {
                 path.push_str(&format!("&outcome={}", outcome.as_str()));
             }
             if let Some(workload) = self.workload {
                 path.push_str(&format!("&workload={workload}"));
             }
-            let page: DecisionList = client.get(&path)?;
+            let page: DecisionList = client.get(&from(&path, cursor.as_ref()))?;
             decisions.extend(page.items);
-            before = page.next;
-            if before.is_none() {
+            cursor = page.next;
+            if cursor.is_none() {
                 break;
             }
         }

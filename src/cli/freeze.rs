@@ -11,7 +11,7 @@ use super::limits::waits;
 use super::output::{self, Format};
 use crate::domain::freeze::{Freeze, Target};
 use crate::domain::{HexDigest, Name};
-use crate::http::{FreezeBody, FreezeList, FreezeReply, FreezeTarget, LiftReply, ReasonBody};
+use crate::http::{FreezeBody, FreezeReply, FreezeTarget, LiftReply, ReasonBody};
 use crate::sev::Product;
 
 #[derive(Subcommand)]
@@ -200,19 +200,7 @@ impl Unfreeze {
 impl List {
     fn run(self) -> anyhow::Result<Ended> {
         let client = self.connection.client()?;
-        let (mut freezes, mut before): (Vec<Freeze>, Option<i64>) = (Vec::new(), None);
-        loop {
-            let mut path = format!("/v1/freezes?limit=1000&in_force={}", !self.all);
-            if let Some(before) = before {
-                path.push_str(&format!("&before={before}"));
-            }
-            let page: FreezeList = client.get(&path)?;
-            freezes.extend(page.items);
-            before = page.next;
-            if before.is_none() {
-                break;
-            }
-        }
+        let freezes: Vec<Freeze> = client.list(&format!("/v1/freezes?limit=1000&in_force={}", !self.all))?;
         if output::structured(self.output, &freezes)? {
             return Ok(Ended::Done);
         }

@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use uuid::Uuid;
 
 use super::Ended;
-use super::client::Connection;
+use super::client::{Connection, from};
 use super::decision_text::printable;
 use super::output::{self, Format};
 use crate::domain::HexDigest;
@@ -113,20 +113,17 @@ impl HoldVerb {
 impl List {
     fn run(self) -> anyhow::Result<Ended> {
         let client = self.connection.client()?;
-        let (mut holds, mut before): (Vec<Hold>, Option<i64>) = (Vec::new(), None);
+        let (mut holds, mut cursor): (Vec<Hold>, _) = (Vec::new(), None);
         let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);
         while holds.len() < wanted {
             let mut path = format!("/v1/holds?limit={}", (wanted - holds.len()).min(1000));
-            if let Some(before) = before {
-                path.push_str(&format!("&before={before}"));
-            }
             if let Some(state) = self.state {
                 path.push_str(&format!("&state={}", state.as_str()));
             }
-            let page: HoldList = client.get(&path)?;
+            let page: HoldList = client.get(&from(&path, cursor.as_ref()))?;
             holds.extend(page.items);
-            before = page.next;
-            if before.is_none() {
+            cursor = page.next;
+            if cursor.is_none() {
                 break;
             }
         }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::Ended;
-use super::client::Connection;
+use super::client::{Connection, from};
 use super::decision_text::printable;
 use super::output::{self, Format};
 use crate::domain::impact::{Rotation, RotationState, Touched};
@@ -105,17 +105,16 @@ impl Impact {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let client = self.connection.client()?;
         let (query, what) = self.cause.query();
-        let (mut launches, mut rotation, mut before) = (Vec::new(), Due::default(), None::<i64>);
+        let (mut launches, mut rotation, mut cursor) = (Vec::new(), Due::default(), None);
         loop {
-            let mut path = format!("/v1/impact?{query}&limit={PAGE}");
-            if let Some(before) = before {
-                path.push_str(&format!("&before={before}"));
-            }
-            let page: ImpactReply = client.get(&path).with_context(|| what.clone())?;
+            let path = format!("/v1/impact?{query}&limit={PAGE}");
+            let page: ImpactReply = client
+                .get(&from(&path, cursor.as_ref()))
+                .with_context(|| what.clone())?;
             launches.extend(page.items);
             rotation.add(page.rotation);
-            before = page.next;
-            if before.is_none() {
+            cursor = page.next;
+            if cursor.is_none() {
                 break;
             }
         }

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use super::Ended;
-use super::client::Connection;
+use super::client::{Connection, from};
 use super::decision_text::printable;
 use super::output::{self, Format, Misused};
 use crate::domain::Name;
@@ -62,7 +62,13 @@ impl LimitsVerb {
 
 impl List {
     fn run(self) -> anyhow::Result<Ended> {
-        let list: LimitList = self.connection.client()?.get("/v1/limits")?;
+        let client = self.connection.client()?;
+        let mut list: LimitList = client.get("/v1/limits")?;
+        while let Some(cursor) = list.next.take() {
+            let page: LimitList = client.get(&from("/v1/limits", Some(&cursor)))?;
+            list.items.extend(page.items);
+            list.next = page.next;
+        }
         if output::structured(self.output, &list)? {
             return Ok(Ended::Done);
         }

@@ -6,21 +6,28 @@ mod apply;
 mod approvals;
 mod audit;
 mod backup;
+mod changes;
 mod checkpoints;
 mod client;
 mod credential;
 mod decision;
 mod decision_text;
+mod delete;
 mod demo;
+mod diff;
 mod freeze;
+mod get;
 mod hold;
 mod impact;
 mod init;
 mod kds;
 mod keys;
+mod kinds;
 mod limits;
 mod output;
 mod owner;
+mod paint;
+mod people;
 mod platform;
 mod policy;
 mod psp;
@@ -65,6 +72,12 @@ enum Verb {
     Restore(backup::restore::Restore),
     /// Register what manifests say: policies, secrets, firmware, workloads
     Apply(apply::Apply),
+    /// Show what `apply` would change. Exit code 2: something would
+    Diff(diff::Diff),
+    /// Show what is registered, as manifests too
+    Get(get::Get),
+    /// Remove objects, or all that manifests name
+    Delete(delete::Delete),
     /// Versions of a secret: list them, go back to one, destroy one
     #[command(subcommand)]
     Secret(secret::SecretVerb),
@@ -146,6 +159,9 @@ pub fn run() -> ExitCode {
         Verb::Backup(verb) => verb.run(),
         Verb::Restore(verb) => verb.run(),
         Verb::Apply(verb) => verb.run(),
+        Verb::Diff(verb) => verb.run(),
+        Verb::Get(verb) => verb.run(),
+        Verb::Delete(verb) => verb.run(),
         Verb::Secret(verb) => verb.run(),
         Verb::Decision(verb) => verb.run(),
         Verb::Audit(verb) => verb.run(),

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Ended;
-use super::client::Connection;
+use super::client::{Connection, from};
 use super::decision_text::printable;
 use super::output::{self, Format};
 use crate::domain::HexDigest;
@@ -102,8 +102,8 @@ impl List {
     fn run(self) -> anyhow::Result<Ended> {
         let client = self.connection.client()?;
         let mut all: PlatformsReply = client.get("/v1/platforms?limit=1000")?;
-        while let Some(after) = all.next {
-            let page: PlatformsReply = client.get(&format!("/v1/platforms?limit=1000&after={after}"))?;
+        while let Some(next) = all.next {
+            let page: PlatformsReply = client.get(&from("/v1/platforms?limit=1000", Some(&next)))?;
             all.items.extend(page.items);
             (all.next, all.accepted) = (page.next, page.accepted);
         }

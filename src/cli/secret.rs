@@ -7,7 +7,8 @@ use super::client::Connection;
 use super::output::{self, Format};
 use crate::domain::Name;
 use crate::domain::object::Applied;
-use crate::http::{SecretRollback, SecretVersionList};
+use crate::domain::secret_version::SecretVersionInfo;
+use crate::http::SecretRollback;
 
 #[derive(Subcommand)]
 pub(super) enum SecretVerb {
@@ -66,7 +67,7 @@ fn path(name: &Name) -> String {
 
 impl Versions {
     fn run(self) -> anyhow::Result<Ended> {
-        let SecretVersionList { items } = self.connection.client()?.get(&path(&self.name))?;
+        let items: Vec<SecretVersionInfo> = self.connection.client()?.list(&path(&self.name))?;
         if output::structured(self.output, &items)? {
             return Ok(Ended::Done);
         }

@@ -19,7 +19,7 @@ use super::{Ended, serve};
 use crate::audit::actor::Act;
 use crate::domain::token::{Token, TokenEntry};
 use crate::domain::{Clock as _, Name, Role, SystemClock, Time};
-use crate::http::{TokenBody, TokenList, TokenReply};
+use crate::http::{TokenBody, TokenReply};
 use crate::release::tokens::{NewToken, TokenError};
 use crate::sealing::new_key;
 use crate::sev::SystemRandom;
@@ -216,7 +216,7 @@ impl Create {
 }
 
 /// Writes the token into the file that was made for it.
-fn filled(path: &Path, token: &Zeroizing<String>) -> std::io::Result<()> {
+pub(super) fn filled(path: &Path, token: &Zeroizing<String>) -> std::io::Result<()> {
     let mut file = fs::OpenOptions::new().write(true).open(path)?;
     file.write_all(token.as_bytes())?;
     file.write_all(b"\n")?;
@@ -229,7 +229,7 @@ impl List {
         if let Some(owner) = &self.owner {
             path.push_str(&format!("?owner={owner}"));
         }
-        let TokenList { items } = self.connection.client()?.get(&path)?;
+        let items: Vec<TokenEntry> = self.connection.client()?.list(&path)?;
         if output::structured(self.output, &items)? {
             return Ok(Ended::Done);
         }
@@ -267,6 +267,11 @@ fn owner(entry: &TokenEntry) -> &str {
 
 fn time(time: Option<Time>) -> String {
     time.map_or_else(|| "never".to_owned(), |time| time.to_string())
+}
+
+/// Whether a token opens anything.
+pub(super) fn is_valid(entry: &TokenEntry, now: Time) -> bool {
+    state(entry, now) == "valid"
 }
 
 fn state(entry: &TokenEntry, now: Time) -> &'static str {

@@ -18,6 +18,7 @@ use crate::sev::Product;
 /// What is frozen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "type", rename_all = "kebab-case", deny_unknown_fields)]
+#[schemars(rename = "FrozenTarget")]
 pub enum Target {
     /// Every release of the server.
     Server,

@@ -8,9 +8,12 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::secret_version::SecretRef;
-use super::{Base64Bytes, FlexDigest, HexDigest, HostName, Name};
+use super::{Base64Bytes, FlexDigest, HexDigest, HostName, Labels, Name};
+use crate::policy::opa::SignatureAlgorithm;
 use crate::sev::authority::Product;
 use crate::sev::policy::Scheme;
+
+pub use super::applied::{Action, Applied, Change};
 
 /// One object; `kind` says which.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -26,6 +29,8 @@ pub enum Object {
     Firmware(FirmwareObject),
     /// What may be launched.
     Workload(Box<WorkloadObject>),
+    /// A key that signs bundles.
+    SigningKey(SigningKeyObject),
 }
 
 impl Object {
@@ -38,6 +43,7 @@ impl Object {
             Self::KeySet(set) => format!("KeySet {}", set.name),
             Self::Firmware(firmware) => format!("Firmware {}", firmware.name),
             Self::Workload(workload) => format!("Workload {}", workload.name),
+            Self::SigningKey(key) => format!("SigningKey {}", key.name),
         }
     }
 }
@@ -47,7 +53,11 @@ impl Object {
 #[serde(deny_unknown_fields)]
 pub struct PolicyBundleObject {
     /// Path in the bundle to content.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, Base64Bytes>,
+    /// Instead of files, the digest of the active bundle, which stays so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<HexDigest>,
     /// Policies that every release of this owner must satisfy. Left out: those bound now stay bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policies: Option<Vec<String>>,
@@ -65,11 +75,15 @@ pub struct SecretObject {
     /// GUID of its entry in the guest's secret table; `opaque` needs one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guid: Option<Uuid>,
-    /// Its value.
-    pub value: SecretValue,
+    /// Its value. Left out: that of the secret as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<SecretValue>,
     /// Policies bound to it.
     #[serde(default)]
     pub policies: Vec<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// What a secret is.
@@ -152,6 +166,9 @@ pub struct KeySetObject {
     /// Policies bound to each of them.
     #[serde(default)]
     pub policies: Vec<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// A firmware file.
@@ -160,8 +177,15 @@ pub struct KeySetObject {
 pub struct FirmwareObject {
     /// Its name.
     pub name: Name,
-    /// Its bytes.
-    pub content: Base64Bytes,
+    /// Its bytes. Left out: those of the firmware as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Base64Bytes>,
+    /// SHA-256 that its bytes must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<HexDigest>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// A workload as an owner writes it.
@@ -196,6 +220,9 @@ pub struct WorkloadObject {
     /// The only owner certificate authority (a SEV certificate, 2084 bytes) it may run under.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cloud_cert: Option<Base64Bytes>,
+    /// The same by its fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oca: Option<HexDigest>,
     /// How often each secret may be released to it before an owner must confirm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_releases: Option<u64>,
@@ -210,6 +237,9 @@ pub struct WorkloadObject {
     /// Policies bound to it.
     #[serde(default)]
     pub policies: Vec<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// An image as it travels: the kernel and the initial RAM disk as their SHA-256.
@@ -220,6 +250,9 @@ pub struct ImageObject {
     pub name: Name,
     /// The registered firmware.
     pub firmware: Name,
+    /// SHA-256 that the firmware must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firmware_hash: Option<FlexDigest>,
     /// SHA-256 of the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kernel_hash: Option<FlexDigest>,
@@ -229,6 +262,9 @@ pub struct ImageObject {
     /// The kernel's command line, as QEMU's `-append` gets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cmdline: Option<String>,
+    /// Or SHA-256 of the command line with its trailing NUL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline_hash: Option<FlexDigest>,
     /// Numbers of virtual CPUs (SEV-ES).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vcpus: Vec<u32>,
@@ -237,49 +273,21 @@ pub struct ImageObject {
     pub vcpu_type: Option<String>,
 }
 
-/// What became of one object.
+/// A key that signs bundles.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Change {
-    /// The object's kind.
-    pub kind: String,
-    /// Its name; for a bundle its digest.
-    pub name: String,
-    /// What was done.
-    pub action: Action,
-    /// What else the owner should know, such as a workload's UUID.
+#[serde(deny_unknown_fields)]
+pub struct SigningKeyObject {
+    /// Its name: what a signature calls `kid`.
+    pub name: Name,
+    /// The public key, PEM.
+    pub public_key: String,
+    /// The only algorithm that it is used with. Left out: that of its curve, or RS256.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub detail: Option<String>,
-}
-
-/// What was done with an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Action {
-    /// It was not there before.
-    Created,
-    /// It replaced one that differed.
-    Updated,
-    /// It was there already, the same.
-    Unchanged,
-}
-
-impl Action {
-    /// The word, as in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Created => "created",
-            Self::Updated => "updated",
-            Self::Unchanged => "unchanged",
-        }
-    }
-}
-
-/// What an `apply` did.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Applied {
-    /// One entry an object, in the order given.
-    pub changes: Vec<Change>,
-    /// What will not work as registered, though it may be meant.
-    pub warnings: Vec<String>,
+    pub algorithm: Option<SignatureAlgorithm>,
+    /// The scope that a signature must have been made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }

@@ -17,6 +17,7 @@ const BUILDS: usize = 32;
 
 /// A platform, by the chip's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "KnownPlatform")]
 pub struct Platform {
     /// Fingerprint of its CEK.
     pub cek: HexDigest,

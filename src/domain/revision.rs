@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{HexDigest, Name, Time};
+use super::{HexDigest, Labels, Name, Time};
 use crate::policy::opa::VerificationKey;
 
 /// The longest message, in bytes.
@@ -90,4 +90,7 @@ pub struct SigningKey {
     pub key: VerificationKey,
     /// When it was registered.
     pub registered: Time,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -9,7 +10,7 @@ use super::object::SecretKind;
 use super::revision::{By, Revision, SigningKey};
 use super::secret_version::{Pins, Purge};
 use super::workload::{Candidate, Workload};
-use super::{HexDigest, Name, Time};
+use super::{HexDigest, Labels, Name, Time};
 
 /// Everything registered by one owner, but values and contents.
 #[derive(Clone, Debug)]
@@ -41,16 +42,18 @@ pub struct OwnerState {
 }
 
 /// A workload with the launch digests that it accepts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RegisteredWorkload {
     /// What the owner registered.
+    #[serde(flatten)]
     pub workload: Workload,
     /// The digests, computed when it was registered.
+    #[serde(rename = "accepted")]
     pub candidates: Vec<Candidate>,
 }
 
 /// What is known of a secret besides its value.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretInfo {
     /// Its name.
     pub name: Name,
@@ -67,6 +70,9 @@ pub struct SecretInfo {
     pub policies: Vec<String>,
     /// When this version was registered.
     pub updated: Time,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
     /// Whose token registered this version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
@@ -76,7 +82,7 @@ pub struct SecretInfo {
 }
 
 /// A named group of secrets.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct KeySet {
     /// Its name.
     pub name: Name,
@@ -87,10 +93,13 @@ pub struct KeySet {
     pub pins: Pins,
     /// Policies bound to each of them.
     pub policies: Vec<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// What is known of a firmware file besides its bytes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FirmwareInfo {
     /// Its name.
     pub name: Name,
@@ -98,6 +107,9 @@ pub struct FirmwareInfo {
     pub sha256: HexDigest,
     /// Length in bytes.
     pub bytes: u64,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// One workload and all that a release of its secrets depends on, read in one moment.
@@ -132,8 +144,8 @@ pub struct ChangeSet {
     pub secrets: Vec<(SecretInfo, Option<Vec<u8>>)>,
     /// Key sets created or replaced.
     pub keysets: Vec<KeySet>,
-    /// Firmware created or replaced.
-    pub firmware: Vec<(FirmwareInfo, Vec<u8>)>,
+    /// Firmware created or replaced, each with its bytes, or none where only what is around them changed.
+    pub firmware: Vec<(FirmwareInfo, Option<Vec<u8>>)>,
     /// Workloads created or replaced.
     pub workloads: Vec<RegisteredWorkload>,
     /// Objects removed: kind and name.
@@ -155,7 +167,7 @@ pub struct Activated {
 }
 
 /// The kinds of things that have a name of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Kind {
     /// A secret.
     Secret,
@@ -167,6 +179,29 @@ pub enum Kind {
     Workload,
     /// A key that signs bundles.
     SigningKey,
+}
+
+impl Kind {
+    /// All of them, in the order in which they are shown: what others refer to first.
+    pub const ALL: [Self; 5] = [
+        Self::SigningKey,
+        Self::Secret,
+        Self::KeySet,
+        Self::Firmware,
+        Self::Workload,
+    ];
+
+    /// The word, as in manifests.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "Secret",
+            Self::KeySet => "KeySet",
+            Self::Firmware => "Firmware",
+            Self::Workload => "Workload",
+            Self::SigningKey => "SigningKey",
+        }
+    }
 }
 
 impl ChangeSet {

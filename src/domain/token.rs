@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::once::Once;
 use super::{HexDigest, Name, Role, Time};
 
 const PREFIX: &str = "kw_";
@@ -55,6 +56,8 @@ pub struct Identity {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// What is to be done once, where the caller says so.
+    pub once: Option<Once>,
     /// By what the caller was known.
     pub proof: Proof,
 }
@@ -69,6 +72,7 @@ impl Identity {
             name,
             role,
             proof,
+            once: None,
         }
     }
 
@@ -102,6 +106,8 @@ pub struct Caller {
     pub name: String,
     /// What it may do.
     pub role: Role,
+    /// What is to be done once, where the caller says so.
+    pub once: Option<Once>,
     /// By what the caller was known.
     pub proof: Proof,
 }

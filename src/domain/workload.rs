@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::secret_version::Pins;
-use super::{HexDigest, HostName, Name};
+use super::{HexDigest, HostName, Labels, Name};
 use crate::sev::authority::Product;
 use crate::sev::launch_digest::VmsaVariant;
 use crate::sev::policy::Scheme;
@@ -57,6 +57,9 @@ pub struct Workload {
     pub pins: Pins,
     /// The owner's policies bound to it. `keyward.workload` is bound besides, always.
     pub policies: Vec<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
 /// Firmware and what it loads, from which launch digests are computed.
@@ -88,7 +91,7 @@ pub struct Image {
 }
 
 /// A launch digest that a workload accepts, with what it stands for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Candidate {
     /// The launch digest.
     pub digest: HexDigest,
@@ -99,7 +102,7 @@ pub struct Candidate {
 }
 
 /// What is proved of an image when its launch digest is attested.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ImageFacts {
     /// The image's name.
     pub name: Name,

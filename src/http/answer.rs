@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use uuid::Uuid;
 
 use super::State;
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
 use crate::release::Service;
 
 pub(super) fn answer(request: &HttpRequest, result: Result<HttpResponse, Problem>) -> HttpResponse {
@@ -28,6 +28,7 @@ pub(super) fn uuid(path: &str) -> Result<Uuid, Problem> {
         .map_err(|_| Problem::from(crate::release::Refusal::NotFound))
 }
 
+/// What the gate answers already, for paths of the router that are not in the table.
 pub(super) async fn method_not_allowed(request: HttpRequest) -> HttpResponse {
-    Problem::new(Kind::MethodNotAllowed, "the path exists, with other methods").response(&request)
+    Problem::not_allowed(&[]).response(&request)
 }

@@ -11,8 +11,11 @@ use serde::de::value::StringDeserializer;
 use serde::de::{Deserializer, Error as _, IgnoredAny, IntoDeserializer as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize, forward_to_deserialize_any};
 
+use super::body::Misread;
 use super::problem::Problem;
 use super::{auth, body, roles};
+use crate::domain::Labels;
+use crate::domain::applied::{ObjectName, Wish};
 use crate::domain::object::Object;
 use crate::domain::token::Caller;
 
@@ -25,27 +28,79 @@ pub struct ApplyBody {
     /// Only says what would be done.
     #[serde(default)]
     pub dry_run: bool,
+    /// Objects to be removed in the same transaction.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remove: Vec<ObjectName>,
+    /// Removes every object that has these labels and is not among `objects`, in the same transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prune: Option<Labels>,
+    /// What `remove` names may be gone already.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ignore_missing: bool,
+}
+
+impl ApplyBody {
+    /// Registers these objects.
+    #[must_use]
+    pub fn new(objects: Vec<Object>) -> Self {
+        Self {
+            objects,
+            dry_run: false,
+            remove: Vec::new(),
+            prune: None,
+            ignore_missing: false,
+        }
+    }
 }
 
 /// The members of a body.
-const MEMBERS: [&str; 2] = ["objects", "dry_run"];
+const MEMBERS: [&str; 5] = ["objects", "dry_run", "remove", "prune", "ignore_missing"];
 
 /// Parses a body; what is wrong is told with the member's path, such as `objects[0].value`.
-pub(super) fn parse(bytes: &[u8]) -> Result<ApplyBody, Problem> {
-    let kinds: Kinds = body::parse(bytes)?;
-    body::parse_seed(bytes, &kinds)
+pub(super) fn parse(bytes: &[u8]) -> Result<Wish, Problem> {
+    let kinds: Kinds = body::parse_seed(bytes, std::marker::PhantomData).map_err(placed)?;
+    let body = body::parse_seed(bytes, &kinds).map_err(placed)?;
+    Ok(Wish {
+        objects: body.objects,
+        remove: body.remove,
+        prune: body.prune,
+        ignore_missing: body.ignore_missing,
+        dry_run: body.dry_run,
+    })
 }
 
-/// Refuses all of them if the caller's role does not allow one, and names it.
-pub(super) fn permitted(caller: &Caller, objects: &[Object]) -> Result<(), Problem> {
-    let refused = objects
+/// The same problem, with the object by its number in the list: `objects[0]`, and its member.
+fn placed(misread: Misread) -> Problem {
+    let inside = misread.path.split_once("].");
+    let (object, member) = match inside {
+        Some((object, member)) => (format!("{object}]"), Some(member.to_owned())),
+        None => (misread.path.clone(), None),
+    };
+    let message = misread.message.clone();
+    let problem = Problem::from(misread);
+    if object.starts_with("objects[") {
+        problem.at(object, member, message)
+    } else {
+        problem
+    }
+}
+
+/// Refuses all of it if the caller's role does not allow one object, and names that.
+pub(super) fn permitted(caller: &Caller, wish: &Wish) -> Result<(), Problem> {
+    let refused = wish
+        .objects
         .iter()
         .map(|object| (object, roles::who_applies(object)))
         .find(|(_, allowed)| !allowed.contains(&caller.role));
     match refused {
         None => Ok(()),
-        Some((object, allowed)) => Err(auth::forbidden(allowed, &caller.name, caller.role)
-            .about(&format!("{}: nothing was registered, as", object.label()))),
+        Some((object, allowed)) => {
+            let label = object.label();
+            let problem = auth::forbidden(allowed, &caller.name, caller.role);
+            let why = problem.detail().to_owned();
+            let problem = problem.about(&format!("{label}: nothing was registered, as"));
+            Err(problem.at(label, None, why))
+        }
     }
 }
 
@@ -67,6 +122,7 @@ enum Kind {
     KeySet,
     Firmware,
     Workload,
+    SigningKey,
 }
 
 impl<'de> DeserializeSeed<'de> for &Kinds {
@@ -86,20 +142,39 @@ impl<'de> Visitor<'de> for &Kinds {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<ApplyBody, A::Error> {
         let (mut objects, mut dry_run) = (None, None);
+        let (mut remove, mut prune, mut ignore_missing) = (None, None, None);
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "objects" if objects.is_some() => return Err(A::Error::duplicate_field("objects")),
                 "objects" => objects = Some(map.next_value_seed(Objects(&self.objects))?),
-                "dry_run" if dry_run.is_some() => return Err(A::Error::duplicate_field("dry_run")),
-                "dry_run" => dry_run = Some(map.next_value()?),
+                "dry_run" => once("dry_run", &mut dry_run, &mut map)?,
+                "remove" => once("remove", &mut remove, &mut map)?,
+                "prune" => once("prune", &mut prune, &mut map)?,
+                "ignore_missing" => once("ignore_missing", &mut ignore_missing, &mut map)?,
                 other => return Err(A::Error::unknown_field(other, &MEMBERS)),
             }
         }
         Ok(ApplyBody {
             objects: objects.ok_or_else(|| A::Error::missing_field("objects"))?,
             dry_run: dry_run.unwrap_or_default(),
+            remove: remove.unwrap_or_default(),
+            prune: prune.unwrap_or_default(),
+            ignore_missing: ignore_missing.unwrap_or_default(),
         })
     }
+}
+
+/// Reads a member that is said once.
+fn once<'de, T: Deserialize<'de>, A: MapAccess<'de>>(
+    name: &'static str,
+    member: &mut Option<T>,
+    map: &mut A,
+) -> Result<(), A::Error> {
+    if member.is_some() {
+        return Err(A::Error::duplicate_field(name));
+    }
+    *member = Some(map.next_value()?);
+    Ok(())
 }
 
 /// The objects, each with its kind.
@@ -140,6 +215,7 @@ impl<'de> DeserializeSeed<'de> for Kind {
             Self::KeySet => Object::KeySet(Deserialize::deserialize(members)?),
             Self::Firmware => Object::Firmware(Deserialize::deserialize(members)?),
             Self::Workload => Object::Workload(Deserialize::deserialize(members)?),
+            Self::SigningKey => Object::SigningKey(Deserialize::deserialize(members)?),
         })
     }
 }

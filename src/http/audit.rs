@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::State;
 use super::answer::uuid;
 use super::owner::{nothing, read_by, resource};
+use super::page::{self, Cursor};
 use super::problem::{Kind, Problem};
 use crate::domain::token::Identity;
 use crate::domain::{HexDigest, Name};
@@ -38,6 +39,9 @@ pub struct EntryList {
     pub items: Vec<EntryView>,
     /// How many there are in all at this moment.
     pub size: u64,
+    /// `cursor` of the next page; null: there is none.
+    #[serde(default)]
+    pub next: Option<Cursor>,
 }
 
 /// A record in its place.
@@ -70,8 +74,8 @@ pub struct SignedCheckpoint {
 pub struct CheckpointList {
     /// The checkpoints.
     pub items: Vec<KeptCheckpoint>,
-    /// `after` of the next page; null: there is none.
-    pub next: Option<u64>,
+    /// `cursor` of the next page; null: there is none.
+    pub next: Option<Cursor>,
 }
 
 /// A checkpoint in the list of all.
@@ -124,27 +128,39 @@ pub struct ConsistencyReply {
     pub proof: Vec<HexDigest>,
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/audit/entries` may have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct EntryParameters {
+pub(super) struct EntryParameters {
+    /// `next` of the page before.
+    cursor: Option<Cursor>,
+    /// Index of the first record; 0 where neither is said.
     #[serde(default)]
     start: u64,
+    /// Records on the page at most; 1000 where it is left out.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
 }
 
 async fn entries(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let parameters = web::Query::<EntryParameters>::from_query(request.query_string());
+    const LIST: &str = "entries";
+    let parameters = page::query::<EntryParameters>(request.query_string(), "`cursor`, `start` and `limit`");
     read_by(state, request, move |service, identity| {
-        let asked = parameters
-            .map_err(|_| malformed("`start` and `limit`"))?
-            .into_inner();
-        let limit = asked.limit.unwrap_or(PAGE).clamp(1, PAGE);
+        let asked = parameters?;
+        let limit = page::limit(asked.limit, PAGE)?;
+        let cursor = asked.cursor.map(|cursor| cursor.number(LIST)).transpose()?;
         let size = service.store().log_head()?.size;
-        let found = service.store().log_entries(asked.start, limit)?;
+        let found = service
+            .store()
+            .log_entries(cursor.unwrap_or(asked.start), limit)?;
+        let after = found.last().map(|last| last.index + 1);
         let items = found.into_iter().map(|entry| view(entry, identity));
         Ok(EntryList {
             items: items.collect::<Result<_, _>>()?,
             size,
+            next: after
+                .filter(|after| *after < size)
+                .map(|after| Cursor::after(LIST, after)),
         })
     })
     .await
@@ -191,20 +207,34 @@ fn none_yet() -> Problem {
     )
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/audit/checkpoints` may have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct CheckpointParameters {
+pub(super) struct CheckpointParameters {
+    /// `next` of the page before.
+    cursor: Option<Cursor>,
+    /// Of trees larger than this.
     #[serde(default)]
     after: u64,
+    /// Checkpoints on the page at most; 1000 where it is left out.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
 }
 
 async fn checkpoints(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let parameters = web::Query::<CheckpointParameters>::from_query(request.query_string());
+    const LIST: &str = "checkpoints";
+    let may = "`cursor`, `after` and `limit`";
+    let parameters = page::query::<CheckpointParameters>(request.query_string(), may);
     read_by(state, request, move |service, _| {
-        let after = parameters.map_err(|_| malformed("`after`"))?.after;
-        let found = service.store().log_checkpoints(after, PAGE)?;
-        let full = found.len() == PAGE as usize;
-        let next = found.last().map(|last| last.size).filter(|_| full);
+        let asked = parameters?;
+        let limit = page::limit(asked.limit, PAGE)?;
+        let cursor = asked.cursor.map(|cursor| cursor.number(LIST)).transpose()?;
+        let found = service
+            .store()
+            .log_checkpoints(cursor.unwrap_or(asked.after), limit)?;
+        let full = found.len() == limit as usize;
+        let last = found.last().filter(|_| full);
+        let next = last.map(|last| Cursor::after(LIST, last.size));
         let items = found.into_iter().map(|found| KeptCheckpoint {
             size: found.size,
             checkpoint: found.note,
@@ -217,18 +247,20 @@ async fn checkpoints(state: web::Data<State>, request: HttpRequest) -> HttpRespo
     .await
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/audit/consistency` has.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ConsistencyParameters {
+pub(super) struct ConsistencyParameters {
+    /// Size of the earlier tree.
     from: u64,
+    /// Size of the later tree.
     to: u64,
 }
 
 async fn consistency(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let parameters = web::Query::<ConsistencyParameters>::from_query(request.query_string());
+    let parameters = page::query::<ConsistencyParameters>(request.query_string(), "`from` and `to`, numbers");
     read_by(state, request, move |service, _| {
-        let ConsistencyParameters { from, to } =
-            parameters.map_err(|_| malformed("`from` and `to`"))?.into_inner();
+        let ConsistencyParameters { from, to } = parameters?;
         let size = service.store().log_head()?.size;
         if from > to || to > size {
             let why = format!("`from` is at most `to`, and `to` at most {size}, the log's size now");
@@ -238,10 +270,6 @@ async fn consistency(state: web::Data<State>, request: HttpRequest) -> HttpRespo
         Ok(ConsistencyReply { from, to, proof })
     })
     .await
-}
-
-fn malformed(members: &str) -> Problem {
-    Problem::new(Kind::Malformed, format!("the query may have {members}, numbers"))
 }
 
 async fn proof(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {

@@ -42,12 +42,7 @@ async fn admitted(request: &HttpRequest) -> Result<Option<Identity>, Problem> {
         .match_pattern(request.match_info().as_str());
     let path = path.ok_or_else(|| Problem::new(Kind::NotFound, "there is nothing at this path"))?;
     let allowed = match roles::who(request.method().as_str(), &path) {
-        None => {
-            return Err(Problem::new(
-                Kind::MethodNotAllowed,
-                "the path exists, with other methods",
-            ));
-        }
+        None => return Err(Problem::not_allowed(&roles::methods(&path))),
         Some(Who::Anybody) => return Ok(None),
         Some(Who::Hosts) => return host(request).await,
         Some(Who::Roles(allowed)) => allowed,
@@ -176,19 +171,29 @@ pub(super) fn identity(request: &HttpRequest) -> Result<Identity, Problem> {
 /// # Errors
 /// Where that is nobody, or has no owner.
 pub(super) fn caller(request: &HttpRequest) -> Result<Caller, Problem> {
+    of_owner(identity(request)?)
+}
+
+/// The same of somebody who is known.
+///
+/// # Errors
+/// Where that is one who has no owner.
+pub(super) fn of_owner(identity: Identity) -> Result<Caller, Problem> {
     let Identity {
         owner,
         token,
         name,
         role,
+        once,
         proof,
-    } = identity(request)?;
+    } = identity;
     match owner {
         Some(owner) => Ok(Caller {
             owner,
             token,
             name,
             role,
+            once,
             proof,
         }),
         None => Err(forbidden(&[Role::Owner], &name, role)),

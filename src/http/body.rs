@@ -80,30 +80,47 @@ fn append(bytes: &mut Zeroizing<Vec<u8>>, piece: &[u8], limit: usize) {
 
 /// Parses a JSON body.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    parse_seed(bytes, PhantomData)
+    Ok(parse_seed(bytes, PhantomData)?)
+}
+
+/// What is wrong with a JSON body, and where.
+pub(super) struct Misread {
+    /// The member's path, such as `objects[0].value`; empty: the whole.
+    pub(super) path: String,
+    pub(super) message: String,
+}
+
+impl From<Misread> for Problem {
+    fn from(Misread { path, message }: Misread) -> Self {
+        let detail = if path.is_empty() {
+            message
+        } else {
+            format!("`{path}`: {message}")
+        };
+        Self::new(Kind::Malformed, detail)
+    }
 }
 
 /// Parses a JSON body with what is known of it already.
 pub(super) fn parse_seed<'de, S: DeserializeSeed<'de>>(
     bytes: &'de [u8],
     seed: S,
-) -> Result<S::Value, Problem> {
+) -> Result<S::Value, Misread> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let mut track = serde_path_to_error::Track::new();
     let value = seed
         .deserialize(serde_path_to_error::Deserializer::new(&mut json, &mut track))
         .map_err(|error| {
             let path = track.path().to_string();
-            let message = without_values(&error.to_string());
-            let detail = if path == "." {
-                message
-            } else {
-                format!("`{path}`: {message}")
-            };
-            Problem::new(Kind::Malformed, detail)
+            Misread {
+                path: if path == "." { String::new() } else { path },
+                message: without_values(&error.to_string()),
+            }
         })?;
-    json.end()
-        .map_err(|_| Problem::new(Kind::Malformed, "there is more than one JSON value"))?;
+    json.end().map_err(|_| Misread {
+        path: String::new(),
+        message: "there is more than one JSON value".to_owned(),
+    })?;
     Ok(value)
 }
 

@@ -9,9 +9,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{answer, on_thread};
-use super::owner::{nothing, put, read, resource};
+use super::once::{Answers, once};
+use super::owner::{nothing, put, read, read_one, resource};
+use super::page::{self, Cursor, ListParameters, Page};
 use super::problem::{Kind, Problem};
+use super::read::read_tagged;
 use super::{State, auth, body};
+use crate::domain::etag::ETag;
 use crate::domain::object::{Action, Object, PolicyBundleObject};
 use crate::domain::revision::{Revision, Which};
 use crate::domain::token::Caller;
@@ -19,10 +23,7 @@ use crate::domain::{Base64Bytes, HexDigest, Time};
 use crate::policy::Bundle;
 use crate::policy::opa;
 use crate::release::Service;
-use crate::release::register::{RegisterError, Registered, Said};
-
-/// Revisions on a page, unless another number is asked for, and at most.
-const PAGE: (u32, u32) = (100, 1000);
+use crate::release::register::{RegisterError, Registered, Said, bundle_etag};
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
     config
@@ -52,8 +53,10 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 pub struct BundleList {
     /// Digest of the active one.
     pub active: Option<HexDigest>,
-    /// All of them.
+    /// The bundles.
     pub items: Vec<BundleEntry>,
+    /// `cursor` of the next page; null: there is none.
+    pub next: Option<Cursor>,
 }
 
 /// One bundle of the list.
@@ -124,19 +127,19 @@ pub struct RevisionList {
     pub active: Option<u64>,
     /// The revisions.
     pub items: Vec<Revision>,
-    /// `before` of the next page; null: there is none.
-    pub next: Option<u64>,
+    /// `cursor` of the next page; null: there is none.
+    pub next: Option<Cursor>,
 }
 
 async fn bundles(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let parameters = ListParameters::read(request.query_string());
     read(state, request, |service, caller| {
         let active = service.store().owner_state(&caller.owner)?.bundle;
-        let all = service.store().bundles(&caller.owner)?;
-        let items = all
-            .into_iter()
-            .map(|(digest, activated)| BundleEntry { digest, activated })
-            .collect();
-        Ok(BundleList { active, items })
+        let all = service.store().bundles(&caller.owner)?.into_iter();
+        let items = all.map(|(digest, activated)| BundleEntry { digest, activated });
+        let key = |entry: &BundleEntry| format!("{:020} {}", entry.activated.millis(), entry.digest);
+        let Page { items, next } = parameters?.newest_first("bundles", items.collect(), key)?;
+        Ok(BundleList { active, items, next })
     })
     .await
 }
@@ -146,6 +149,7 @@ async fn push(state: web::Data<State>, request: HttpRequest, payload: web::Paylo
     activate(state, request, payload, |service, caller, body: PushBody| {
         let bundle = PolicyBundleObject {
             files: body.files,
+            digest: None,
             policies: body.policies,
         };
         let said = Said {
@@ -194,13 +198,10 @@ async fn activate<B: serde::de::DeserializeOwned + Send + 'static>(
     payload: web::Payload,
     work: fn(&Service, &Caller, B) -> Activation,
 ) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request)?;
-        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
-        let (done, dry_run) = on_thread(&state, move |service| {
-            work(service, &caller, body::parse(&bytes)?)
-        })
-        .await?;
+    let how = (body::OWNER_LIMIT, Answers::Kept);
+    once(state, request, payload, how, move |service, identity, bytes| {
+        let caller = auth::of_owner(identity.clone())?;
+        let (done, dry_run) = work(service, &caller, body::parse(bytes)?)?;
         let change = done.applied.changes.first();
         let change = change.ok_or_else(|| Problem::new(Kind::Unavailable, "nothing was registered"))?;
         let reply = PushReply {
@@ -211,9 +212,9 @@ async fn activate<B: serde::de::DeserializeOwned + Send + 'static>(
         };
         let made = reply.revision.is_some() && !dry_run;
         let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-        Ok(HttpResponse::build(status).json(reply))
-    };
-    answer(&request, result.await)
+        Ok((status, reply))
+    })
+    .await
 }
 
 async fn put_bundle(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
@@ -227,23 +228,28 @@ async fn put_bundle(state: web::Data<State>, request: HttpRequest, payload: web:
     .await
 }
 
-#[derive(Serialize)]
-struct BundleView {
+/// A bundle.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct BundleView {
+    /// Its digest.
     digest: HexDigest,
+    /// Whether it is the active one.
     active: bool,
+    /// Policies bound to the owner, where it is.
     policies: Vec<String>,
+    /// Path in the bundle to content, as text.
     files: BTreeMap<String, String>,
 }
 
 async fn active_bundle(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, |service, caller| {
+    read_tagged(state, request, |service, caller| {
         bundle_view(service, caller, None)
     })
     .await
 }
 
 async fn bundle(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, move |service, caller| {
+    read_tagged(state, request, move |service, caller| {
         let digest = path.parse().map_err(|_| nothing())?;
         bundle_view(service, caller, Some(digest))
     })
@@ -251,7 +257,11 @@ async fn bundle(path: web::Path<String>, state: web::Data<State>, request: HttpR
 }
 
 /// A bundle with its files as text; every one that was ever active can be had.
-fn bundle_view(service: &Service, caller: &Caller, digest: Option<HexDigest>) -> Result<BundleView, Problem> {
+fn bundle_view(
+    service: &Service,
+    caller: &Caller,
+    digest: Option<HexDigest>,
+) -> Result<(ETag, BundleView), Problem> {
     let state = service.store().owner_state(&caller.owner)?;
     let digest = digest.or(state.bundle).ok_or_else(nothing)?;
     let bundle = stored(service, caller, digest)?;
@@ -261,12 +271,16 @@ fn bundle_view(service: &Service, caller: &Caller, digest: Option<HexDigest>) ->
         .map(|(path, bytes)| (path.to_owned(), text(bytes)))
         .collect();
     let active = state.bundle == Some(digest);
-    Ok(BundleView {
+    let policies = if active { state.policies } else { Vec::new() };
+    let etag = bundle_etag(&digest, active, &policies);
+    let etag = etag.map_err(|error| Problem::new(Kind::Unavailable, error.to_string()))?;
+    let view = BundleView {
         digest,
         active,
-        policies: if active { state.policies } else { Vec::new() },
+        policies,
         files,
-    })
+    };
+    Ok((etag, view))
 }
 
 fn stored(service: &Service, caller: &Caller, digest: HexDigest) -> Result<Bundle, Problem> {
@@ -325,40 +339,46 @@ async fn archive(
     answer(&request, result.await)
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/revisions` may have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct RevisionParameters {
+pub(super) struct RevisionParameters {
+    /// `next` of the page before. Left out: the first page.
+    cursor: Option<Cursor>,
+    /// Of numbers below this one, as earlier versions had it.
     before: Option<u64>,
+    /// Revisions on the page at most; 100 where it is left out.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
 }
 
 async fn revisions(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let parameters = web::Query::<RevisionParameters>::from_query(request.query_string());
+    const LIST: &str = "revisions";
+    let may = "`cursor`, and the numbers `before` and `limit`";
+    let parameters = page::query::<RevisionParameters>(request.query_string(), may);
     read(state, request, move |service, caller| {
-        let parameters = parameters.map_err(|_| {
-            Problem::new(
-                Kind::Malformed,
-                "the query may have `before` and `limit`, both numbers",
-            )
-        })?;
-        let limit = parameters.limit.unwrap_or(PAGE.0).clamp(1, PAGE.1);
+        let parameters = parameters?;
+        let limit = page::limit(parameters.limit, page::USUAL)?;
+        let cursor = parameters.cursor.map(|cursor| cursor.number(LIST)).transpose()?;
+        let before = cursor.or(parameters.before);
         let store = service.store();
         // One more than is shown says whether there is another page.
-        let mut items = store.revisions(&caller.owner, parameters.before, limit + 1)?;
+        let mut items = store.revisions(&caller.owner, before, limit + 1)?;
         let more = items.len() > limit as usize;
         items.truncate(limit as usize);
-        let active = match parameters.before {
+        let active = match before {
             None => items.first().map(|newest| newest.number),
             Some(_) => Some(store.owner_state(&caller.owner)?.revision).filter(|number| *number > 0),
         };
-        let next = items.last().map(|last| last.number).filter(|_| more);
+        let last = items.last().filter(|_| more);
+        let next = last.map(|last| Cursor::after(LIST, last.number));
         Ok(RevisionList { active, items, next })
     })
     .await
 }
 
 async fn revision(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, move |service, caller| {
+    read_one(state, request, move |service, caller| {
         let found = service.store().revision(&caller.owner, number(&path)?)?;
         Ok(found.ok_or_else(no_revision)?.revision)
     })

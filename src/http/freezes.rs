@@ -1,15 +1,18 @@
 //! The owner API's freezes, which administrators have too.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::answer::{answer, on_thread, uuid};
+use super::answer::uuid;
 use super::holds::{ReasonBody, taken};
+use super::once::{Answers, once};
 use super::owner::{nothing, read_by, resource};
+use super::page::{self, Cursor, Page};
 use super::problem::{Kind, Problem};
-use super::{State, auth, body, impact, platforms};
+use super::{State, body, impact, platforms};
 use crate::domain::approval::Proposal;
 use crate::domain::freeze::{Freeze, Target};
 use crate::domain::token::Identity;
@@ -95,14 +98,8 @@ pub struct LiftReply {
     pub proposal: Option<Proposal>,
 }
 
-/// A page of freezes, newest first.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct FreezeList {
-    /// The freezes: the caller's, and those of administrators that stop the caller's releases.
-    pub items: Vec<Freeze>,
-    /// `before` of the next page; null: there is none.
-    pub next: Option<i64>,
-}
+/// A page of freezes, newest first: the caller's, and those of administrators that stop the caller's releases.
+pub type FreezeList = Page<Freeze>;
 
 impl FreezeTarget {
     fn of(self, by: &Identity) -> Result<Target, Problem> {
@@ -130,54 +127,47 @@ impl FreezeTarget {
 
 /// Stops releases at once: `Service::freeze`.
 async fn freeze(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let result = async {
-        let identity = auth::identity(&request)?;
-        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
-        let frozen = on_thread(&state, move |service| {
-            let FreezeBody { target, reason } = body::parse(&bytes)?;
-            Ok(service.freeze(&identity, target.of(&identity)?, &reason)?)
-        });
-        match frozen.await? {
-            Frozen::New(freeze) => {
-                let already = false;
-                Ok(HttpResponse::Created().json(FreezeReply { freeze, already }))
-            }
-            Frozen::Already(freeze) => {
-                let already = true;
-                Ok(HttpResponse::Ok().json(FreezeReply { freeze, already }))
-            }
-            Frozen::Missing => Err(nothing()),
-        }
-    };
-    answer(&request, result.await)
+    let how = (body::HOST_LIMIT, Answers::Kept);
+    once(state, request, payload, how, |service, identity, bytes| {
+        let FreezeBody { target, reason } = body::parse(bytes)?;
+        let (status, freeze, already) = match service.freeze(identity, target.of(identity)?, &reason)? {
+            Frozen::New(freeze) => (StatusCode::CREATED, freeze, false),
+            Frozen::Already(freeze) => (StatusCode::OK, freeze, true),
+            Frozen::Missing => return Err(nothing()),
+        };
+        Ok((status, FreezeReply { freeze, already }))
+    })
+    .await
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/freezes` may have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct FreezeParameters {
-    before: Option<i64>,
+pub(super) struct FreezeParameters {
+    /// `next` of the page before. Left out: the first page.
+    cursor: Option<Cursor>,
+    /// Freezes on the page at most; 100 where it is left out.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
+    /// Only those that were not lifted.
     in_force: Option<bool>,
 }
 
 async fn freezes(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let parameters = web::Query::<FreezeParameters>::from_query(request.query_string());
+    const LIST: &str = "freezes";
+    let may = "`cursor`, `limit` and `in_force`: true or false";
+    let parameters = page::query::<FreezeParameters>(request.query_string(), may);
     read_by(state, request, move |service, identity| {
-        let parameters = parameters.map_err(|_| {
-            Problem::new(
-                Kind::Malformed,
-                "the query may have `before`, `limit` and `in_force`: true or false",
-            )
-        })?;
+        let parameters = parameters?;
         let query = FreezeQuery {
-            before: parameters.before,
-            limit: parameters.limit.unwrap_or(100),
+            before: parameters.cursor.map(|cursor| cursor.number(LIST)).transpose()?,
+            limit: page::limit(parameters.limit, page::USUAL)?,
             in_force: parameters.in_force.unwrap_or(false),
         };
         let page = service.store().freezes(identity.owner.as_ref(), query)?;
         Ok(FreezeList {
             items: page.freezes,
-            next: page.next,
+            next: page.next.map(|next| Cursor::after(LIST, next)),
         })
     })
     .await
@@ -198,21 +188,17 @@ async fn lift(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let result = async {
-        let identity = auth::identity(&request)?;
-        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
-        let lifted = on_thread(&state, move |service| {
-            let ReasonBody { reason } = body::parse(&bytes)?;
-            let id = uuid(&path)?;
-            let (lifted, proposal) = taken(service.unfreeze(&identity, id, &reason)?)?;
-            let freeze = match lifted {
-                Some(freeze) => Some(freeze),
-                None => service.store().frozen(identity.owner.as_ref(), id)?,
-            };
-            let freeze = freeze.ok_or_else(nothing)?;
-            Ok(LiftReply { freeze, proposal })
-        });
-        Ok(HttpResponse::Ok().json(lifted.await?))
-    };
-    answer(&request, result.await)
+    let how = (body::HOST_LIMIT, Answers::Kept);
+    once(state, request, payload, how, move |service, identity, bytes| {
+        let ReasonBody { reason } = body::parse(bytes)?;
+        let id = uuid(&path)?;
+        let (lifted, proposal) = taken(service.unfreeze(identity, id, &reason)?)?;
+        let freeze = match lifted {
+            Some(freeze) => Some(freeze),
+            None => service.store().frozen(identity.owner.as_ref(), id)?,
+        };
+        let freeze = freeze.ok_or_else(nothing)?;
+        Ok((StatusCode::OK, LiftReply { freeze, proposal }))
+    })
+    .await
 }

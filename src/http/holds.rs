@@ -1,13 +1,18 @@
 //! The owner API's holds, limits, and the number of people that an owner asks for.
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::ETAG;
 use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{answer, on_thread, uuid};
-use super::owner::{nothing, read, resource};
+use super::once::{Answers, once};
+use super::owner::{nothing, read, read_one, resource};
+use super::page::{self, Cursor, ListParameters, Page};
 use super::problem::{Kind, Problem};
+use super::read::{precondition, tag};
 use super::{State, auth, body};
 use crate::domain::approval::{Approvals, Count, Proposal, Reset};
 use crate::domain::hold::{Confirm, Hold, HoldState};
@@ -37,13 +42,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// A page of holds, newest first.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct HoldList {
-    /// The holds.
-    pub items: Vec<Hold>,
-    /// `before` of the next page; null: there is none.
-    pub next: Option<i64>,
-}
+pub type HoldList = Page<Hold>;
 
 /// `POST /v1/holds/{id}/confirm`.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -75,12 +74,14 @@ pub struct ReasonBody {
 /// Counts, and what was done about them.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct LimitList {
-    /// Every count, by secret.
+    /// Counts, by secret.
     pub items: Vec<Count>,
     /// The last that were lowered, newest first.
     pub resets: Vec<Reset>,
     /// What one person proposed and another must approve of.
     pub proposals: Vec<Proposal>,
+    /// `cursor` of the next page of counts; null: there is none.
+    pub next: Option<Cursor>,
 }
 
 /// `POST /v1/limits/reset`.
@@ -146,16 +147,13 @@ pub(super) async fn say<B: DeserializeOwned, T: Serialize + Send + 'static>(
     payload: web::Payload,
     work: impl FnOnce(&Service, &Caller, B) -> Result<T, Problem> + Send + 'static,
 ) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request)?;
-        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
-        let done = on_thread(&state, move |service| {
-            let body: B = body::parse(&bytes)?;
-            work(service, &caller, body)
-        });
-        Ok(HttpResponse::Ok().json(done.await?))
-    };
-    answer(&request, result.await)
+    let how = (body::HOST_LIMIT, Answers::Kept);
+    once(state, request, payload, how, |service, identity, bytes| {
+        let caller = auth::of_owner(identity.clone())?;
+        let body: B = body::parse(bytes)?;
+        Ok((StatusCode::OK, work(service, &caller, body)?))
+    })
+    .await
 }
 
 /// What was done, or what waits for another person.
@@ -165,6 +163,10 @@ pub(super) fn taken<T>(taken: Taken<T>) -> Result<(Option<T>, Option<Proposal>),
         Taken::Pending(proposal) => Ok((None, Some(proposal))),
         Taken::Missing => Err(nothing()),
         Taken::Refused(why) => Err(Problem::new(Kind::WrongState, why)),
+        Taken::Stale => Err(Problem::new(
+            Kind::PreconditionFailed,
+            "it was changed since it was read: read it again, and decide anew",
+        )),
     }
 }
 
@@ -172,39 +174,44 @@ fn settled(hold: Taken<Hold>) -> Result<Hold, Problem> {
     taken(hold)?.0.ok_or_else(nothing)
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/holds` may have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct HoldParameters {
+pub(super) struct HoldParameters {
+    /// `next` of the page before. Left out: the first page.
+    cursor: Option<Cursor>,
+    /// The same as a number, as earlier versions had it.
     before: Option<i64>,
+    /// Holds on the page at most; 100 where it is left out.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
+    /// In this state only.
     state: Option<HoldState>,
 }
 
 async fn holds(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let parameters = web::Query::<HoldParameters>::from_query(request.query_string());
+    const LIST: &str = "holds";
+    let may = "`cursor`, `limit` and `state`: open, pending, confirmed, rejected or closed";
+    let parameters = page::query::<HoldParameters>(request.query_string(), may);
     read(state, request, move |service, caller| {
-        let parameters = parameters.map_err(|_| {
-            Problem::new(
-                Kind::Malformed,
-                "the query may have `before`, `limit` and `state`: open, pending, confirmed, rejected or closed",
-            )
-        })?;
+        let parameters = parameters?;
+        let cursor = parameters.cursor.map(|cursor| cursor.number(LIST)).transpose()?;
         let query = HoldQuery {
-            before: parameters.before,
-            limit: parameters.limit.unwrap_or(100),
+            before: cursor.or(parameters.before),
+            limit: page::limit(parameters.limit, page::USUAL)?,
             state: parameters.state,
         };
         let page = service.store().holds(&caller.owner, query)?;
         Ok(HoldList {
             items: page.holds,
-            next: page.next,
+            next: page.next.map(|next| Cursor::after(LIST, next)),
         })
     })
     .await
 }
 
 async fn hold(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, move |service, caller| {
+    read_one(state, request, move |service, caller| {
         let found = service.store().hold(&caller.owner, uuid(&path)?)?;
         found.ok_or_else(nothing)
     })
@@ -270,12 +277,20 @@ async fn withdraw(
 }
 
 async fn limits(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let parameters = ListParameters::read(request.query_string());
     read(state, request, |service, caller| {
-        let counts = service.store().limits(&caller.owner, RESETS, service.now())?;
+        let mut counts = service.store().limits(&caller.owner, RESETS, service.now())?;
+        let key = |count: &Count| {
+            let Binding { kind, name } = &count.binding;
+            format!("{} {} {name}", count.secret, kind.as_str())
+        };
+        counts.counts.sort_by_key(key);
+        let Page { items, next } = parameters?.page("limits", counts.counts, key)?;
         Ok(LimitList {
-            items: counts.counts,
+            items,
             resets: counts.resets,
             proposals: counts.proposals,
+            next,
         })
     })
     .await
@@ -292,7 +307,7 @@ async fn reset(state: web::Data<State>, request: HttpRequest, payload: web::Payl
 }
 
 async fn approvals(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, |service, caller| {
+    read_one(state, request, |service, caller| {
         Ok(service.store().approvals(&caller.owner)?)
     })
     .await
@@ -300,14 +315,25 @@ async fn approvals(state: web::Data<State>, request: HttpRequest) -> HttpRespons
 
 /// Changes how many people are asked for: [`Service::require_approvals`].
 async fn require(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    say(state, request, payload, |service, caller, body: ApprovalsBody| {
-        let done = service.require_approvals(caller, body.approvals_required, body.policies, &body.reason)?;
-        let (changed, proposal) = taken(done)?;
-        let approvals = match changed {
-            Some(changed) => changed,
-            None => service.store().approvals(&caller.owner)?,
-        };
-        Ok(ApprovalsReply { approvals, proposal })
-    })
-    .await
+    let result = async {
+        let caller = auth::caller(&request)?;
+        let precondition = precondition(request.headers())?;
+        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
+        let done = on_thread(&state, move |service| {
+            let body: ApprovalsBody = body::parse(&bytes)?;
+            let (people, policies) = (body.approvals_required, body.policies);
+            let done = service.require_approvals(&caller, people, policies, &body.reason, &precondition)?;
+            let (changed, proposal) = taken(done)?;
+            let approvals = match changed {
+                Some(changed) => changed,
+                None => service.store().approvals(&caller.owner)?,
+            };
+            Ok((tag(&approvals)?, ApprovalsReply { approvals, proposal }))
+        });
+        let (etag, reply) = done.await?;
+        Ok(HttpResponse::Ok()
+            .insert_header((ETAG, etag.quoted()))
+            .json(reply))
+    };
+    answer(&request, result.await)
 }

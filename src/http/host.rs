@@ -161,10 +161,13 @@ struct InlineBody {
 }
 
 /// What a registration answers.
-#[derive(Serialize)]
-struct RegisterReply {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RegisterReply {
+    /// The workload's UUID.
     uuid: Uuid,
+    /// What was done with it.
     action: Action,
+    /// What will not work as registered, though it may be meant.
     warnings: Vec<String>,
 }
 
@@ -388,9 +391,8 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<Hex<32>>, Problem> {
 }
 
 fn host(request: &HttpRequest, state: &web::Data<State>) -> Result<Host, Problem> {
-    let address = peer(request, &state.trusted_proxies)?;
     let identity = auth::host_identity(request);
-    Ok(Host { address, identity })
+    peer(request, &state.trusted_proxies).map(|address| Host { address, identity })
 }
 
 fn member(name: &str, why: &str) -> Problem {

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::State;
 use super::owner::{nothing, read, resource};
+use super::page::{self, Cursor};
 use super::problem::{Kind, Problem};
 use crate::domain::impact::{Cause, Rotation, Touched};
 use crate::domain::revision::Which;
@@ -24,19 +25,28 @@ pub struct ImpactReply {
     pub items: Vec<Touched>,
     /// What is to be done because of the launches of this page; those of other pages may ask for more.
     pub rotation: Vec<Rotation>,
-    /// `before` of the next page; null: there is none.
-    pub next: Option<i64>,
+    /// `cursor` of the next page; null: there is none.
+    pub next: Option<Cursor>,
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/impact` may have: one cause, and a page.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct ImpactParameters {
+pub(super) struct ImpactParameters {
+    /// A secret, as NAME, or one version of it, as NAME@VERSION.
     secret: Option<String>,
+    /// A platform: the fingerprint of its CEK, or of its operator's OCA.
     platform: Option<HexDigest>,
+    /// A launch digest.
     digest: Option<HexDigest>,
+    /// A policy: a revision's number, or a bundle's digest.
     policy: Option<String>,
+    /// A workload, by its UUID or its name.
     workload: Option<String>,
-    before: Option<i64>,
+    /// `next` of the page before. Left out: the first page.
+    cursor: Option<Cursor>,
+    /// Launches on the page at most; 100 where it is left out.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
 }
 
@@ -112,16 +122,19 @@ fn workload(service: &Service, owner: &Name, text: &str) -> Result<Cause, Proble
 }
 
 async fn impact(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    const LIST: &str = "impact";
     let parameters = web::Query::<ImpactParameters>::from_query(request.query_string());
     read(state, request, move |service, caller| {
         let parameters = parameters.map_err(|error| malformed(&format!("the query: {error}")))?;
         let cause = parameters.cause(service, &caller.owner)?;
-        let limit = parameters.limit.unwrap_or(100);
-        let (page, rotation) = service.impact(&caller.owner, &cause, parameters.before, limit)?;
+        let limit = page::limit(parameters.limit, page::USUAL)?;
+        let before = parameters.cursor.as_ref();
+        let before = before.map(|cursor| cursor.number(LIST)).transpose()?;
+        let (page, rotation) = service.impact(&caller.owner, &cause, before, limit)?;
         Ok(ImpactReply {
             items: page.touched,
             rotation,
-            next: page.next,
+            next: page.next.map(|next| Cursor::after(LIST, next)),
         })
     })
     .await

@@ -15,11 +15,16 @@ mod freezes;
 mod holds;
 mod host;
 mod impact;
+mod objects;
+mod once;
+mod openapi;
 mod owner;
+mod page;
 mod peer;
 mod platforms;
 mod problem;
 mod problem_kind;
+mod read;
 mod roles;
 mod secret_versions;
 mod signing_keys;
@@ -34,6 +39,8 @@ use actix_web::dev::{Server, Service as _};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::from_fn;
 use actix_web::{App, HttpMessage as _, HttpRequest, HttpResponse, HttpServer, Resource, Route, guard, web};
+use schemars::JsonSchema;
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::config::Tls;
@@ -51,7 +58,10 @@ pub use holds::{
 };
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
 pub use impact::ImpactReply;
+pub use objects::ObjectList;
+pub use openapi::openapi;
 pub use owner::DecisionList;
+pub use page::{Cursor, Page};
 pub use platforms::{AcceptedBody, AcceptedReply, PlatformsReply};
 pub use roles::{ENDPOINTS, Endpoint, Who};
 pub use secret_versions::{SecretRollback, SecretVersionList};
@@ -105,6 +115,7 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
             .configure(owner::routes)
             .service(readable("/livez").route(head_or_get().to(livez)))
             .service(readable("/readyz").route(head_or_get().to(readyz)))
+            .service(readable("/openapi.json").route(head_or_get().to(openapi::document)))
             .service(readable("/problems/{name}").route(head_or_get().to(problem_kind::page)))
             .default_service(web::to(|request: HttpRequest| async move {
                 Problem::new(Kind::NotFound, "there is nothing at this path").response(&request)
@@ -149,8 +160,24 @@ fn head_or_get() -> Route {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head()))
 }
 
+/// The server runs.
+#[derive(Serialize, JsonSchema)]
+struct Livez {
+    /// `alive`.
+    status: &'static str,
+}
+
+/// The server can do its work.
+#[derive(Serialize, JsonSchema)]
+struct Readyz {
+    /// `ready`.
+    status: &'static str,
+    /// Fingerprints of the extra roots that are trusted beside AMD's.
+    danger_extra_roots: Vec<String>,
+}
+
 async fn livez() -> HttpResponse {
-    HttpResponse::Ok().json(serde_json::json!({"status": "alive"}))
+    HttpResponse::Ok().json(Livez { status: "alive" })
 }
 
 async fn readyz(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
@@ -160,9 +187,10 @@ async fn readyz(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
         Ok(Ok(())) if state.service.log_fault().is_some() => {
             Problem::new(Kind::Unavailable, "the audit log can't be signed").response(&request)
         }
-        Ok(Ok(())) => {
-            HttpResponse::Ok().json(serde_json::json!({"status": "ready", "danger_extra_roots": roots}))
-        }
+        Ok(Ok(())) => HttpResponse::Ok().json(Readyz {
+            status: "ready",
+            danger_extra_roots: roots,
+        }),
         _ => Problem::new(Kind::Unavailable, "the store can't write").response(&request),
     }
 }

@@ -2,21 +2,26 @@
 //!
 //! Every handler finds out first whose token it is; whatever is not the caller's does not exist.
 
+use actix_web::http::StatusCode;
+use actix_web::http::header::ETAG;
 use actix_web::{HttpRequest, HttpResponse, Resource, web};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::answer::{answer, method_not_allowed, on_thread, uuid};
+use super::once::{Answers, once};
+use super::page::{self, Cursor, Page};
 use super::problem::{Kind, Problem};
-use super::{State, apply, audit, auth, body, bundles, evaluation, freezes, holds};
+use super::read::{listed, one, precondition};
+pub(super) use super::read::{nothing, read, read_by, read_one};
+use super::{State, apply, audit, auth, body, bundles, evaluation, freezes, holds, objects, roles};
 use super::{secret_versions, signing_keys, tokens};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
-use crate::domain::state::{Kind as ObjectKind, OwnerState, RegisteredWorkload};
-use crate::domain::token::{Caller, Identity};
-use crate::release::Service;
+use crate::domain::state::Kind as ObjectKind;
+use crate::release::register::Registered;
 use crate::store::DecisionQuery;
 
 /// A resource that knows what it can't do.
@@ -61,6 +66,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .configure(signing_keys::routes)
             .configure(tokens::routes)
             .configure(audit::routes)
+            .configure(objects::routes)
             .service(resource("/decisions").route(web::get().to(decisions)))
             .service(resource("/decisions/{id}").route(web::get().to(decision)))
             .service(resource("/decisions/{id}/explanation").route(web::get().to(explanation)))
@@ -70,102 +76,68 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 }
 
 /// A page of decisions, newest first.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct DecisionList {
-    /// The decisions.
-    pub items: Vec<Decision>,
-    /// `before` of the next page; null: there is none.
-    pub next: Option<i64>,
-}
+pub type DecisionList = Page<Decision>;
 
-/// Registers objects, all or none: [`Service::apply`].
+/// Registers and removes objects, all or none: [`Service::declare`](crate::release::Service::declare).
 async fn apply(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request)?;
-        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
-        let applied = on_thread(&state, move |service| {
-            let body = apply::parse(&bytes)?;
-            apply::permitted(&caller, &body.objects)?;
-            Ok(service.apply(&caller, &body.objects, body.dry_run)?)
-        });
-        Ok(HttpResponse::Ok().json(applied.await?))
-    };
-    answer(&request, result.await)
-}
-
-/// Answers with something read for the caller.
-pub(super) async fn read<T: Serialize + Send + 'static>(
-    state: web::Data<State>,
-    request: HttpRequest,
-    work: impl FnOnce(&Service, &Caller) -> Result<T, Problem> + Send + 'static,
-) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request)?;
-        let found = on_thread(&state, move |service| work(service, &caller)).await?;
-        Ok(HttpResponse::Ok().json(found))
-    };
-    answer(&request, result.await)
-}
-
-/// The same for what administrators, who have no owner, read too.
-pub(super) async fn read_by<T: Serialize + Send + 'static>(
-    state: web::Data<State>,
-    request: HttpRequest,
-    work: impl FnOnce(&Service, &Identity) -> Result<T, Problem> + Send + 'static,
-) -> HttpResponse {
-    let result = async {
-        let identity = auth::identity(&request)?;
-        let found = on_thread(&state, move |service| work(service, &identity)).await?;
-        Ok(HttpResponse::Ok().json(found))
-    };
-    answer(&request, result.await)
-}
-
-#[derive(Serialize)]
-pub(super) struct List<T> {
-    pub(super) items: Vec<T>,
-}
-
-/// Answers with one part of all that the caller registered.
-async fn part<T: Serialize + Send + 'static>(
-    state: web::Data<State>,
-    request: HttpRequest,
-    choose: impl FnOnce(OwnerState) -> Option<T> + Send + 'static,
-) -> HttpResponse {
-    read(state, request, move |service, caller| {
-        choose(service.store().owner_state(&caller.owner)?).ok_or_else(nothing)
+    let how = (body::OWNER_LIMIT, Answers::Kept);
+    once(state, request, payload, how, |service, identity, bytes| {
+        let caller = auth::of_owner(identity.clone())?;
+        let wish = apply::parse(bytes)?;
+        apply::permitted(&caller, &wish)?;
+        Ok((
+            StatusCode::OK,
+            service.declare(&caller, &wish, roles::may_remove)?,
+        ))
     })
     .await
 }
 
-pub(super) fn nothing() -> Problem {
-    Problem::new(Kind::NotFound, "there is no such object")
-}
-
 async fn secrets(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    part(state, request, |all| Some(List { items: all.secrets })).await
+    listed(
+        state,
+        request,
+        "secrets",
+        |all| all.secrets,
+        |s| s.name.to_string(),
+    )
+    .await
 }
 
 async fn secret(name: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    part(state, request, move |all| {
+    one(state, request, move |all| {
         all.secrets.into_iter().find(|s| s.name.as_str() == *name)
     })
     .await
 }
 
 async fn keysets(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    part(state, request, |all| Some(List { items: all.keysets })).await
+    listed(
+        state,
+        request,
+        "keysets",
+        |all| all.keysets,
+        |s| s.name.to_string(),
+    )
+    .await
 }
 
 async fn keyset(name: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    part(state, request, move |all| {
+    one(state, request, move |all| {
         all.keysets.into_iter().find(|s| s.name.as_str() == *name)
     })
     .await
 }
 
 async fn firmware(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    part(state, request, |all| Some(List { items: all.firmware })).await
+    listed(
+        state,
+        request,
+        "firmware",
+        |all| all.firmware,
+        |f| f.name.to_string(),
+    )
+    .await
 }
 
 async fn one_firmware(
@@ -173,42 +145,24 @@ async fn one_firmware(
     state: web::Data<State>,
     request: HttpRequest,
 ) -> HttpResponse {
-    part(state, request, move |all| {
+    one(state, request, move |all| {
         all.firmware.into_iter().find(|f| f.name.as_str() == *name)
     })
     .await
 }
 
-#[derive(Serialize)]
-struct WorkloadView {
-    #[serde(flatten)]
-    workload: crate::domain::workload::Workload,
-    accepted: Vec<crate::domain::workload::Candidate>,
-}
-
-fn view(registered: RegisteredWorkload) -> WorkloadView {
-    WorkloadView {
-        workload: registered.workload,
-        accepted: registered.candidates,
-    }
-}
-
 async fn workloads(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    part(state, request, |all| {
-        Some(List {
-            items: all.workloads.into_iter().map(view).collect(),
-        })
-    })
-    .await
+    let name = |w: &crate::domain::state::RegisteredWorkload| w.workload.name.to_string();
+    listed(state, request, "workloads", |all| all.workloads, name).await
 }
 
 async fn workload(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let found = move |all: OwnerState| {
+    one(state, request, move |all| {
         all.workloads
             .into_iter()
             .find(|w| w.workload.uuid.to_string() == *path || w.workload.name.as_str() == *path)
-    };
-    part(state, request, move |all| found(all).map(view)).await
+    })
+    .await
 }
 
 /// An object with the name that stands in it.
@@ -224,8 +178,9 @@ pub(super) async fn put(
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request)?;
+        let precondition = precondition(request.headers())?;
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
-        let applied = on_thread(&state, move |service| {
+        let done = on_thread(&state, move |service| {
             let (inside, object) = parse(&bytes)?;
             if inside.is_some_and(|inside| inside.as_str() != *name) {
                 return Err(Problem::new(
@@ -233,11 +188,20 @@ pub(super) async fn put(
                     "`name`: is not the name in the path",
                 ));
             }
-            Ok(service.apply(&caller, &[object], false)?)
+            Ok(service.put(&caller, object, &precondition)?)
         });
-        Ok(HttpResponse::Ok().json(applied.await?))
+        Ok(registered(done.await?))
     };
     answer(&request, result.await)
+}
+
+/// What was done with one object, and the tag of the state that it is in.
+pub(super) fn registered(done: Registered) -> HttpResponse {
+    let mut response = HttpResponse::Ok();
+    if let Some(etag) = done.etag {
+        response.insert_header((ETAG, etag.quoted()));
+    }
+    response.json(done.applied)
 }
 
 async fn put_secret(
@@ -287,7 +251,11 @@ pub(super) async fn remove(
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request)?;
-        on_thread(&state, move |service| Ok(service.remove(&caller, kind, &path)?)).await?;
+        let precondition = precondition(request.headers())?;
+        on_thread(&state, move |service| {
+            Ok(service.remove(&caller, kind, &path, &precondition)?)
+        })
+        .await?;
         Ok(HttpResponse::NoContent().finish())
     };
     answer(&request, result.await)
@@ -325,43 +293,47 @@ async fn delete_workload(
     remove(path.into_inner(), ObjectKind::Workload, state, request).await
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/decisions` may have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct DecisionParameters {
+pub(super) struct DecisionParameters {
+    /// `next` of the page before. Left out: the first page.
+    cursor: Option<Cursor>,
+    /// The same as a number, as earlier versions had it.
     before: Option<i64>,
+    /// Decisions on the page at most; 100 where it is left out.
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<u32>,
+    /// With this outcome only.
     outcome: Option<Outcome>,
+    /// Of the workload with this UUID only.
     workload: Option<Uuid>,
 }
 
 async fn decisions(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let parameters = web::Query::<DecisionParameters>::from_query(request.query_string());
+    const LIST: &str = "decisions";
+    let may = "`cursor`, `limit`, `outcome` and `workload`";
+    let parameters = page::query::<DecisionParameters>(request.query_string(), may);
     read(state, request, move |service, caller| {
-        let parameters = parameters
-            .map_err(|_| {
-                Problem::new(
-                    Kind::Malformed,
-                    "the query may have `before`, `limit`, `outcome` and `workload`",
-                )
-            })?
-            .into_inner();
+        let parameters = parameters?;
+        let cursor = parameters.cursor.map(|cursor| cursor.number(LIST)).transpose()?;
         let query = DecisionQuery {
-            before: parameters.before,
-            limit: parameters.limit.unwrap_or(100),
+            before: cursor.or(parameters.before),
+            limit: page::limit(parameters.limit, page::USUAL)?,
             outcome: parameters.outcome,
             workload: parameters.workload,
         };
         let page = service.store().decisions(&caller.owner, &query)?;
         Ok(DecisionList {
             items: page.decisions,
-            next: page.next,
+            next: page.next.map(|next| Cursor::after(LIST, next)),
         })
     })
     .await
 }
 
 async fn decision(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, move |service, caller| {
+    read_one(state, request, move |service, caller| {
         service
             .store()
             .decision(&caller.owner, uuid(&path)?)?
@@ -370,7 +342,7 @@ async fn decision(path: web::Path<String>, state: web::Data<State>, request: Htt
     .await
 }
 
-/// Why a decision was taken: [`Service::explanation`].
+/// Why a decision was taken: [`Service::explanation`](crate::release::Service::explanation).
 async fn explanation(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
     read(state, request, move |service, caller| {
         let found = service.explanation(&caller.owner, uuid(&path)?)?;

@@ -4,10 +4,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::State;
+use super::answer::{answer, on_thread};
 use super::holds::{ReasonBody, say};
-use super::owner::{nothing, read, resource};
-use super::problem::{Kind, Problem};
+use super::owner::{nothing, read, read_one, resource};
+use super::page::{self, Cursor, ListParameters};
+use super::problem::Problem;
+use super::{State, auth, body};
 use crate::domain::HexDigest;
 use crate::domain::approval::Word;
 use crate::domain::platform::{Accepted, Platform, Standing};
@@ -26,8 +28,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
 pub struct PlatformsReply {
     /// The platforms.
     pub items: Vec<Platform>,
-    /// `after` of the next page; null: there is none.
-    pub next: Option<HexDigest>,
+    /// `cursor` of the next page; null: there is none.
+    pub next: Option<Cursor>,
     /// Which platforms get releases.
     pub accepted: Accepted,
 }
@@ -52,29 +54,17 @@ pub struct AcceptedReply {
     pub word: Word,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PlatformParameters {
-    after: Option<HexDigest>,
-    limit: Option<u32>,
-}
-
 async fn platforms(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let parameters = web::Query::<PlatformParameters>::from_query(request.query_string());
+    const LIST: &str = "platforms";
+    let parameters = ListParameters::read(request.query_string());
     read(state, request, move |service, caller| {
-        let parameters = parameters.map_err(|_| {
-            Problem::new(
-                Kind::Malformed,
-                "the query may have `after`, a CEK's fingerprint, and `limit`",
-            )
-        })?;
-        let limit = parameters.limit.unwrap_or(100);
-        let page = service
-            .store()
-            .platforms(&caller.owner, parameters.after, limit)?;
+        let parameters = parameters?;
+        let limit = page::limit(parameters.limit, page::USUAL)?;
+        let after = parameters.cursor.map(|cursor| cursor.number(LIST)).transpose()?;
+        let page = service.store().platforms(&caller.owner, after, limit)?;
         Ok(PlatformsReply {
             items: page.platforms,
-            next: page.next,
+            next: page.next.map(|next| Cursor::after(LIST, next)),
             accepted: page.accepted,
         })
     })
@@ -87,7 +77,7 @@ fn cek(path: &str) -> Result<HexDigest, Problem> {
 }
 
 async fn platform(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, move |service, caller| {
+    read_one(state, request, move |service, caller| {
         let found = service.store().platform(&caller.owner, cek(&path)?)?;
         found.ok_or_else(nothing)
     })
@@ -131,10 +121,15 @@ async fn refuse(
 }
 
 async fn accept(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    say(state, request, payload, |service, caller, body: AcceptedBody| {
-        let accepted = body.accepted;
-        let word = service.accept_platforms(caller, accepted, &body.reason)?;
-        Ok(AcceptedReply { accepted, word })
-    })
-    .await
+    let result = async {
+        let caller = auth::caller(&request)?;
+        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
+        let done = on_thread(&state, move |service| {
+            let AcceptedBody { accepted, reason } = body::parse(&bytes)?;
+            let word = service.accept_platforms(&caller, accepted, &reason)?;
+            Ok(AcceptedReply { accepted, word })
+        });
+        Ok(HttpResponse::Ok().json(done.await?))
+    };
+    answer(&request, result.await)
 }

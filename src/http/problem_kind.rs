@@ -18,7 +18,9 @@ pub(super) enum Kind {
     LaunchUsed,
     Conflict,
     WrongState,
+    KeyUsed,
     LaunchExpired,
+    PreconditionFailed,
     TooLarge,
     ChainInvalid,
     MeasurementMismatch,
@@ -27,7 +29,7 @@ pub(super) enum Kind {
     Unavailable,
 }
 
-const KINDS: [Kind; 18] = [
+const KINDS: [Kind; 20] = [
     Kind::Malformed,
     Kind::Unauthorized,
     Kind::Forbidden,
@@ -39,7 +41,9 @@ const KINDS: [Kind; 18] = [
     Kind::LaunchUsed,
     Kind::Conflict,
     Kind::WrongState,
+    Kind::KeyUsed,
     Kind::LaunchExpired,
+    Kind::PreconditionFailed,
     Kind::TooLarge,
     Kind::ChainInvalid,
     Kind::MeasurementMismatch,
@@ -118,11 +122,23 @@ impl Kind {
                 "As things stand this can't be done",
                 "The hold was decided before, or by the same person; nothing is left to withdraw; the count is no higher than what it was to be lowered to; the token has no word where two people are asked for; the freeze was lifted before, or is an administrator's, or waits for another person. `detail` says which. Nothing was written.",
             ),
+            Self::KeyUsed => (
+                "idempotency-key-used",
+                409,
+                "The Idempotency-Key was used",
+                "A key stands for one request of one caller for a day. Either another request was made with it: take another key. Or the same was, and is done, and its answer is not there to be given again: an answer with a token in it is never kept. Read what there is; a token whose text was lost is revoked, and another made.",
+            ),
             Self::LaunchExpired => (
                 "launch-expired",
                 410,
                 "The launch has expired",
                 "It was not validated in time, or gave way to newer launches of the same platform. Start the guest anew.",
+            ),
+            Self::PreconditionFailed => (
+                "precondition-failed",
+                412,
+                "It is not in the state that was asked for",
+                "`If-Match` names a state (the `ETag` of an answer) that the object is not in any more, or `If-None-Match: *` asks that there is none yet. Read the object again and decide anew. Nothing was written.",
             ),
             Self::TooLarge => (
                 "too-large",

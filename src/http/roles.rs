@@ -4,6 +4,7 @@
 
 use crate::domain::Role;
 use crate::domain::object::Object;
+use crate::domain::state::Kind;
 
 /// One endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +57,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("HEAD", "/readyz", Who::Anybody),
     row("GET", "/problems/{name}", Who::Anybody),
     row("HEAD", "/problems/{name}", Who::Anybody),
+    row("GET", "/openapi.json", Who::Anybody),
+    row("HEAD", "/openapi.json", Who::Anybody),
     row("POST", "/vm/{uuid}/launch", Who::Hosts),
     row("POST", "/vm/{uuid}/validate", Who::Hosts),
     row("POST", "/vm/{uuid}", OWNER),
@@ -65,6 +68,12 @@ pub const ENDPOINTS: &[Endpoint] = &[
         "POST",
         "/v1/apply",
         Who::Roles(&[Owner, SecretWriter, PolicyAuthor]),
+    ),
+    // Kind by kind: [`may_read`].
+    row(
+        "GET",
+        "/v1/objects",
+        Who::Roles(&[Owner, SecretWriter, PolicyAuthor, Auditor]),
     ),
     row("GET", "/v1/secrets", READS_SECRETS),
     row("GET", "/v1/secrets/{name:.+}", READS_SECRETS),
@@ -147,11 +156,35 @@ pub(super) fn who(method: &str, path: &str) -> Option<Who> {
     found.map(|row| row.who)
 }
 
+/// The methods that this path has.
+pub(super) fn methods(path: &str) -> Vec<&'static str> {
+    let of_path = ENDPOINTS.iter().filter(|row| row.path == path);
+    of_path.map(|row| row.method).collect()
+}
+
 /// Who may apply this object: who may register it by itself.
 pub(super) fn who_applies(object: &Object) -> &'static [Role] {
     match object {
         Object::Secret(_) => &[Owner, SecretWriter],
         Object::PolicyBundle(_) => &[Owner, PolicyAuthor],
-        Object::KeySet(_) | Object::Firmware(_) | Object::Workload(_) => &[Owner],
+        Object::KeySet(_) | Object::Firmware(_) | Object::Workload(_) | Object::SigningKey(_) => &[Owner],
+    }
+}
+
+/// Whether this role may remove objects of this kind: as it may by themselves.
+pub(super) fn may_remove(kind: Kind, role: Role) -> bool {
+    match kind {
+        Kind::Secret => matches!(role, Owner | SecretWriter),
+        Kind::KeySet | Kind::Firmware | Kind::Workload | Kind::SigningKey => role == Owner,
+    }
+}
+
+/// Whether this role sees objects of this kind: as it may by themselves.
+pub(super) fn may_read(kind: &str, role: Role) -> bool {
+    match kind {
+        "Secret" => matches!(role, Owner | SecretWriter | Auditor),
+        "PolicyBundle" => matches!(role, Owner | PolicyAuthor | Auditor),
+        "KeySet" | "Firmware" | "Workload" => matches!(role, Owner | Auditor),
+        _ => role == Owner,
     }
 }

@@ -1,11 +1,14 @@
 //! The owner API's versions of secrets: never a value.
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{answer, on_thread};
-use super::owner::{List, read, resource};
+use super::once::{Answers, once};
+use super::owner::{read, resource};
+use super::page::{ListParameters, Page};
 use super::problem::{Kind, Problem};
 use super::{State, auth, body};
 use crate::domain::secret_version::SecretVersionInfo;
@@ -20,12 +23,8 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
     );
 }
 
-/// The versions of a secret, newest first.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct SecretVersionList {
-    /// The versions, also those whose values were destroyed.
-    pub items: Vec<SecretVersionInfo>,
-}
+/// The versions of a secret, newest first, also those whose values were destroyed.
+pub type SecretVersionList = Page<SecretVersionInfo>;
 
 /// `POST /v1/secret-versions/{name}`: goes back to a version.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -36,10 +35,11 @@ pub struct SecretRollback {
 }
 
 async fn versions(name: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
+    let parameters = ListParameters::read(request.query_string());
     read(state, request, move |service, caller| {
-        Ok(List {
-            items: service.secret_versions(&caller.owner, &name)?,
-        })
+        let versions = service.secret_versions(&caller.owner, &name)?;
+        // Twenty digits hold every version, so that texts are in the order of the numbers.
+        parameters?.newest_first("secret-versions", versions, |one| format!("{:020}", one.version))
     })
     .await
 }
@@ -50,21 +50,21 @@ async fn rollback(
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
-    let result = async {
-        let caller = auth::caller(&request)?;
-        let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
-        let done = on_thread(&state, move |service| {
-            let SecretRollback { version } = body::parse(&bytes)?;
-            Ok(service.rollback_secret(&caller, &name, version)?)
-        });
-        Ok(HttpResponse::Ok().json(done.await?.applied))
-    };
-    answer(&request, result.await)
+    let how = (body::OWNER_LIMIT, Answers::Kept);
+    once(state, request, payload, how, move |service, identity, bytes| {
+        let caller = auth::of_owner(identity.clone())?;
+        let SecretRollback { version } = body::parse(bytes)?;
+        let done = service.rollback_secret(&caller, &name, version)?;
+        Ok((StatusCode::OK, done.applied))
+    })
+    .await
 }
 
-#[derive(Deserialize)]
+/// What the query of `DELETE /v1/secret-versions/{name}` must have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PurgeParameters {
+pub(super) struct PurgeParameters {
+    /// The version whose value is destroyed.
     version: u64,
 }
 

@@ -5,11 +5,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{answer, on_thread};
-use super::owner::{List, nothing, read, resource};
+use super::owner::{registered, resource};
+use super::page::{self, Page};
 use super::problem::{Kind, Problem};
+use super::read::{listed, one, precondition};
 use super::{State, auth, body};
-use crate::domain::Name;
+use crate::domain::object::SigningKeyObject;
 use crate::domain::revision::SigningKey;
+use crate::domain::{Labels, Name};
 use crate::policy::opa::SignatureAlgorithm;
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -35,29 +38,24 @@ pub struct SigningKeyBody {
     /// The scope that a signature must have been made for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
+    /// What the owner sorts it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    pub labels: Labels,
 }
 
-/// The keys that sign an owner's bundles.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct SigningKeyList {
-    /// By name. None: bundles need no signature.
-    pub items: Vec<SigningKey>,
-}
+/// The keys that sign an owner's bundles, by name. None: bundles need no signature.
+pub type SigningKeyList = Page<SigningKey>;
 
 async fn signing_keys(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, |service, caller| {
-        Ok(List {
-            items: service.store().owner_state(&caller.owner)?.signing_keys,
-        })
-    })
-    .await
+    let name = |key: &SigningKey| key.name.to_string();
+    listed(state, request, "signing-keys", |all| all.signing_keys, name).await
 }
 
 async fn signing_key(name: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read(state, request, move |service, caller| {
-        let keys = service.store().owner_state(&caller.owner)?.signing_keys;
-        let found = keys.into_iter().find(|key| key.name.as_str() == *name);
-        found.ok_or_else(nothing)
+    one(state, request, move |all| {
+        all.signing_keys
+            .into_iter()
+            .find(|key| key.name.as_str() == *name)
     })
     .await
 }
@@ -70,23 +68,32 @@ async fn put_signing_key(
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request)?;
+        let precondition = precondition(request.headers())?;
         let bytes = body::read(&request, payload, body::OWNER_LIMIT).await?;
         let done = on_thread(&state, move |service| {
             let body: SigningKeyBody = body::parse(&bytes)?;
             let name: Name = name
                 .parse()
                 .map_err(|error| Problem::new(Kind::Malformed, format!("`name`: {error}")))?;
-            let (pem, scope) = (&body.public_key, body.scope.as_deref());
-            Ok(service.put_signing_key(&caller, &name, pem, body.algorithm, scope)?)
+            let object = SigningKeyObject {
+                name,
+                public_key: body.public_key,
+                algorithm: body.algorithm,
+                scope: body.scope,
+                labels: body.labels,
+            };
+            Ok(service.put_signing_key(&caller, &object, &precondition)?)
         });
-        Ok(HttpResponse::Ok().json(done.await?.applied))
+        Ok(registered(done.await?))
     };
     answer(&request, result.await)
 }
 
-#[derive(Deserialize)]
+/// What the query of `DELETE /v1/signing-keys/{name}` may have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RemoveParameters {
+pub(super) struct RemoveParameters {
+    /// Removes the only key too: from then on bundles need no signature.
     #[serde(default)]
     allow_unsigned: bool,
 }
@@ -98,17 +105,11 @@ async fn delete_signing_key(
 ) -> HttpResponse {
     let result = async {
         let caller = auth::caller(&request)?;
-        let parameters = web::Query::<RemoveParameters>::from_query(request.query_string());
-        let RemoveParameters { allow_unsigned } = parameters
-            .map_err(|_| {
-                Problem::new(
-                    Kind::Malformed,
-                    "the query may have `allow-unsigned`, true or false",
-                )
-            })?
-            .into_inner();
+        let may = "`allow-unsigned`, true or false";
+        let RemoveParameters { allow_unsigned } = page::query(request.query_string(), may)?;
+        let precondition = precondition(request.headers())?;
         on_thread(&state, move |service| {
-            Ok(service.remove_signing_key(&caller, &path, allow_unsigned)?)
+            Ok(service.remove_signing_key(&caller, &path, allow_unsigned, &precondition)?)
         })
         .await?;
         Ok(HttpResponse::NoContent().finish())

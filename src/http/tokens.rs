@@ -1,5 +1,6 @@
 //! The owner API's tokens, and the administrators' owners.
 
+use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse, web};
 use schemars::JsonSchema;
@@ -7,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::answer::{answer, on_thread};
-use super::owner::resource;
+use super::once::{Answers, once};
+use super::owner::{read_by, resource};
+use super::page::{self, Cursor, ListParameters, Page};
 use super::problem::{Kind, Problem};
 use super::{State, auth, body};
 use crate::domain::token::{Token, TokenEntry};
@@ -56,12 +59,8 @@ pub struct TokenReply {
     pub entry: TokenEntry,
 }
 
-/// Tokens, oldest first.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct TokenList {
-    /// The tokens, also those that have expired or were revoked.
-    pub items: Vec<TokenEntry>,
-}
+/// Tokens, oldest first, also those that have expired or were revoked.
+pub type TokenList = Page<TokenEntry>;
 
 /// `POST /v1/owners`.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -84,11 +83,7 @@ pub struct OwnerReply {
 }
 
 /// The owners, by name.
-#[derive(Serialize, Deserialize, JsonSchema)]
-pub struct OwnerList {
-    /// The owners.
-    pub items: Vec<OwnerEntry>,
-}
+pub type OwnerList = Page<OwnerEntry>;
 
 /// One owner of the list.
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -116,45 +111,48 @@ impl From<TokenError> for Problem {
     }
 }
 
-#[derive(Deserialize)]
+/// What the query of `GET /v1/tokens` may have.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct TokenParameters {
+pub(super) struct TokenParameters {
+    /// Of this owner only.
     owner: Option<Name>,
+    /// `next` of the page before. Left out: the first page.
+    cursor: Option<Cursor>,
+    /// Tokens on the page at most; 100 where it is left out.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<u32>,
 }
 
 async fn tokens(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let result = async {
-        let identity = auth::identity(&request)?;
-        let parameters = web::Query::<TokenParameters>::from_query(request.query_string());
-        let parameters = parameters
-            .map_err(|_| Problem::new(Kind::Malformed, "the query may have `owner`, an owner's name"))?;
-        let owner = parameters.into_inner().owner;
-        let items = on_thread(&state, move |service| Ok(service.tokens(&identity, owner)?));
-        Ok(HttpResponse::Ok().json(TokenList { items: items.await? }))
-    };
-    answer(&request, result.await)
+    let may = "`owner`, an owner's name, `cursor` and `limit`";
+    let parameters = page::query::<TokenParameters>(request.query_string(), may);
+    read_by(state, request, |service, identity| {
+        let TokenParameters { owner, cursor, limit } = parameters?;
+        let items = service.tokens(identity, owner)?;
+        // In the order of the store: by the time, then by the id.
+        let key = |token: &TokenEntry| format!("{:020} {}", token.created.millis(), token.id);
+        ListParameters { cursor, limit }.page("tokens", items, key)
+    })
+    .await
 }
 
 /// Makes a token; its text is in this answer and nowhere else.
 async fn create(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let result = async {
-        let identity = auth::identity(&request)?;
-        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
-        let made = on_thread(&state, move |service| {
-            let body: TokenBody = body::parse(&bytes)?;
-            let new = NewToken {
-                name: body.name,
-                role: body.role,
-                owner: body.owner,
-                expires: body.expires,
-            };
-            Ok(service.create_token(&identity, new)?)
-        });
-        let (token, entry) = made.await?;
+    let how = (body::HOST_LIMIT, Answers::Secret);
+    let made = once(state, request, payload, how, |service, identity, bytes| {
+        let body: TokenBody = body::parse(bytes)?;
+        let new = NewToken {
+            name: body.name,
+            role: body.role,
+            owner: body.owner,
+            expires: body.expires,
+        };
+        let (token, entry) = service.create_token(identity, new)?;
         let token = shown(&token);
-        Ok(once(TokenReply { token, entry }))
-    };
-    answer(&request, result.await)
+        Ok((StatusCode::CREATED, TokenReply { token, entry }))
+    });
+    shown_once(made.await)
 }
 
 async fn revoke(id: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
@@ -168,36 +166,37 @@ async fn revoke(id: web::Path<String>, state: web::Data<State>, request: HttpReq
 }
 
 async fn owners(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    let result = async {
-        let names = on_thread(&state, |service| Ok(service.store().owners()?)).await?;
-        let items = names.into_iter().map(|name| OwnerEntry { name }).collect();
-        Ok(HttpResponse::Ok().json(OwnerList { items }))
-    };
-    answer(&request, result.await)
+    let parameters = ListParameters::read(request.query_string());
+    read_by(state, request, |service, _| {
+        let names = service.store().owners()?.into_iter();
+        let items = names.map(|name| OwnerEntry { name }).collect();
+        parameters?.page("owners", items, |owner| owner.name.to_string())
+    })
+    .await
 }
 
 async fn create_owner(state: web::Data<State>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
-    let result = async {
-        let identity = auth::identity(&request)?;
-        let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
-        let made = on_thread(&state, move |service| {
-            let OwnerBody { name: owner } = body::parse(&bytes)?;
-            let token = shown(&service.create_owner(&identity, &owner)?);
-            let ownerless = service.ownerless_roots()?;
-            let warning = |root| {
-                format!(
-                    "the extra root {root} names no owners and counts for nobody, as there are several: say for whom it counts with `owners` in danger_extra_roots"
-                )
-            };
-            Ok(OwnerReply {
+    let how = (body::HOST_LIMIT, Answers::Secret);
+    let made = once(state, request, payload, how, |service, identity, bytes| {
+        let OwnerBody { name: owner } = body::parse(bytes)?;
+        let token = shown(&service.create_owner(identity, &owner)?);
+        let ownerless = service.ownerless_roots()?;
+        let warning = |root| {
+            format!(
+                "the extra root {root} names no owners and counts for nobody, as there are several: say for whom it counts with `owners` in danger_extra_roots"
+            )
+        };
+        let warnings = ownerless.into_iter().map(warning).collect();
+        Ok((
+            StatusCode::CREATED,
+            OwnerReply {
                 owner,
                 token,
-                warnings: ownerless.into_iter().map(warning).collect(),
-            })
-        });
-        Ok(once(made.await?))
-    };
-    answer(&request, result.await)
+                warnings,
+            },
+        ))
+    });
+    shown_once(made.await)
 }
 
 fn shown(token: &Token) -> Zeroizing<String> {
@@ -205,8 +204,8 @@ fn shown(token: &Token) -> Zeroizing<String> {
 }
 
 /// An answer with a token in it, which nobody on the way may keep.
-fn once<T: Serialize>(reply: T) -> HttpResponse {
-    HttpResponse::Created()
-        .insert_header((CACHE_CONTROL, HeaderValue::from_static("no-store")))
-        .json(reply)
+fn shown_once(mut answer: HttpResponse) -> HttpResponse {
+    let header = HeaderValue::from_static("no-store");
+    answer.headers_mut().insert(CACHE_CONTROL, header);
+    answer
 }

@@ -4,6 +4,8 @@
 //! kernel and an initrd only as their SHA-256), and what travels to the server is
 //! [`Object`](crate::domain::object::Object)s.
 
+mod find;
+mod objects;
 mod places;
 mod read;
 mod repository;
@@ -17,12 +19,13 @@ use uuid::Uuid;
 
 use crate::domain::object::{SecretBytes, SecretKind};
 use crate::domain::secret_version::SecretRef;
-use crate::domain::{HexDigest, HostName, Name};
+use crate::domain::{FlexDigest, HexDigest, HostName, Labels, Name, Role, Time};
+use crate::policy::opa::SignatureAlgorithm;
 use crate::sev::authority::Product;
 use crate::sev::policy::Scheme;
 
 pub use places::Manifests;
-pub use read::{ManifestError, read};
+pub use read::{ManifestError, Named, named, read};
 pub use repository::repository;
 
 /// One document of a manifest.
@@ -39,6 +42,12 @@ pub enum Manifest {
     Firmware(FirmwareManifest),
     /// What may be launched.
     Workload(WorkloadManifest),
+    /// A key that signs policy bundles.
+    SigningKey(SigningKeyManifest),
+    /// An owner, whom an administrator makes.
+    Owner(OwnerManifest),
+    /// A token.
+    Token(TokenManifest),
 }
 
 /// `kind: PolicyBundle`.
@@ -49,8 +58,12 @@ pub struct PolicyBundleManifest {
     #[serde(default, rename = "kind", skip_serializing)]
     #[schemars(skip)]
     _kind: String,
-    /// Folder of the repository.
-    path: PathBuf,
+    /// Folder of the repository, or a packed bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    /// Instead of `path`, the digest of the active bundle, which stays so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    digest: Option<HexDigest>,
     /// Policies that every release of the owner must satisfy. Left out: those bound now stay bound.
     #[serde(default)]
     policies: Option<Vec<String>>,
@@ -72,11 +85,15 @@ pub struct SecretManifest {
     /// GUID of its entry in the secret table; `opaque` needs one.
     #[serde(default)]
     guid: Option<Uuid>,
-    /// Where its value comes from.
-    value: ValueManifest,
+    /// Where its value comes from. Left out: the value that it has stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value: Option<ValueManifest>,
     /// Policies bound to it.
     #[serde(default)]
     policies: Vec<String>,
+    /// What you sort it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
 }
 
 /// Where a secret's value comes from: exactly one of these.
@@ -113,6 +130,9 @@ pub struct KeySetManifest {
     /// Policies bound to each of them.
     #[serde(default)]
     policies: Vec<String>,
+    /// What you sort it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
 }
 
 /// `kind: Firmware`.
@@ -125,8 +145,15 @@ pub struct FirmwareManifest {
     _kind: String,
     /// Its name.
     name: Name,
-    /// The file.
-    file: PathBuf,
+    /// The file. Left out: the one that is registered stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<PathBuf>,
+    /// SHA-256 that the file must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sha256: Option<HexDigest>,
+    /// What you sort it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
 }
 
 /// `kind: Workload`.
@@ -165,6 +192,9 @@ pub struct WorkloadManifest {
     /// File of the only owner certificate authority (OCA) it may run under.
     #[serde(default)]
     cloud_cert: Option<PathBuf>,
+    /// Instead of `cloud_cert`, its fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    oca: Option<HexDigest>,
     /// How often each secret may be released to it before an owner must confirm.
     #[serde(default)]
     max_releases: Option<u64>,
@@ -179,6 +209,9 @@ pub struct WorkloadManifest {
     /// Policies bound to it.
     #[serde(default)]
     policies: Vec<String>,
+    /// What you sort it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
 }
 
 /// An image of a workload.
@@ -189,19 +222,128 @@ pub struct ImageManifest {
     name: Name,
     /// Name of a registered firmware.
     firmware: Name,
+    /// SHA-256 that the firmware must have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    firmware_hash: Option<FlexDigest>,
     /// File of the kernel.
     #[serde(default)]
     kernel: Option<PathBuf>,
+    /// Instead of `kernel`, its SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    kernel_hash: Option<FlexDigest>,
     /// File of the initial RAM disk.
     #[serde(default)]
     initrd: Option<PathBuf>,
+    /// Instead of `initrd`, its SHA-256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    initrd_hash: Option<FlexDigest>,
     /// The kernel's command line, as QEMU's `-append` gets it.
     #[serde(default)]
     cmdline: Option<String>,
+    /// Instead of `cmdline`, SHA-256 of it with its trailing NUL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cmdline_hash: Option<FlexDigest>,
     /// Numbers of virtual CPUs (SEV-ES).
     #[serde(default)]
     vcpus: Vec<u32>,
     /// QEMU's name of the CPU model (SEV-ES); without one, every model that is known.
     #[serde(default)]
     vcpu_type: Option<String>,
+}
+
+/// `kind: SigningKey`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SigningKeyManifest {
+    /// Always `SigningKey`.
+    #[serde(default, rename = "kind", skip_serializing)]
+    #[schemars(skip)]
+    _kind: String,
+    /// Its name: what a signature calls `kid`.
+    name: Name,
+    /// The public key.
+    public_key: PublicKeyManifest,
+    /// The only algorithm that it is used with. Left out: that of its curve, or RS256.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    algorithm: Option<SignatureAlgorithm>,
+    /// The scope that a signature must have been made for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    /// What you sort it by.
+    #[serde(default, skip_serializing_if = "Labels::is_empty")]
+    labels: Labels,
+}
+
+/// Where a public key is: exactly one of these.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
+pub struct PublicKeyManifest {
+    /// In a file, PEM.
+    #[serde(default)]
+    file: Option<PathBuf>,
+    /// Here.
+    #[serde(default)]
+    pem: Option<String>,
+}
+
+/// `kind: Owner`: an administrator's, and no part of the transaction of an owner's objects.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OwnerManifest {
+    /// Always `Owner`.
+    #[serde(default, rename = "kind", skip_serializing)]
+    #[schemars(skip)]
+    _kind: String,
+    /// The owner's name.
+    pub name: Name,
+    /// How many people must confirm what goes beyond a limit: 1 or 2. Left out: as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 2))]
+    pub approvals_required: Option<u8>,
+    /// Where the owner's first token is written when the owner is made: a new file that only you can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+}
+
+/// `kind: Token`: an administrator's or an owner's, and no part of the transaction of an owner's objects.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenManifest {
+    /// Always `Token`.
+    #[serde(default, rename = "kind", skip_serializing)]
+    #[schemars(skip)]
+    _kind: String,
+    /// What to call it. A valid token of this name, role and owner is the one that is meant.
+    pub name: Name,
+    /// What it may do.
+    pub role: Role,
+    /// Whose it is, where an administrator makes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<Name>,
+    /// From when on it is refused. Left out: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires: Option<Time>,
+    /// Where its text is written when it is made: a new file that only you can read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl OwnerManifest {
+    /// Kind and name.
+    #[must_use]
+    pub fn label(&self) -> String {
+        format!("Owner {}", self.name)
+    }
+}
+
+impl TokenManifest {
+    /// Kind and name; an administrator's, with the owner's.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.owner {
+            Some(owner) => format!("Token {owner}:{}", self.name),
+            None => format!("Token {}", self.name),
+        }
+    }
 }

@@ -3,12 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::words;
+use super::{OwnerManifest, TokenManifest, find, words};
 use crate::domain::object::Object;
 use crate::policy::Diagnostic;
 
 /// Kinds whose documents hold no secret.
-const HARMLESS: [&str; 4] = ["PolicyBundle", "KeySet", "Firmware", "Workload"];
+const HARMLESS: [&str; 7] = [
+    "PolicyBundle",
+    "KeySet",
+    "Firmware",
+    "Workload",
+    "SigningKey",
+    "Owner",
+    "Token",
+];
 /// What a document that may hold one has in it, whatever its letters' case. A backslash could spell any.
 const TELLING: [&str; 5] = ["value", "base64", "opaque", "passphrase", "\\"];
 
@@ -17,6 +25,10 @@ const TELLING: [&str; 5] = ["value", "base64", "opaque", "passphrase", "\\"];
 pub struct Manifests {
     /// The objects, in the order in which they are written.
     pub objects: Vec<Object>,
+    /// Owners, which administrators make.
+    pub owners: Vec<OwnerManifest>,
+    /// Tokens.
+    pub tokens: Vec<TokenManifest>,
     places: Vec<Written>,
 }
 
@@ -24,39 +36,58 @@ pub struct Manifests {
 struct Written {
     /// Kind and name, as the server calls it.
     label: String,
+    is_object: bool,
     text: Text,
     /// The folder of a policy bundle.
     folder: Option<PathBuf>,
 }
 
 impl Manifests {
-    pub(super) fn push(&mut self, object: Object, text: Text, folder: Option<PathBuf>) {
+    pub(super) fn push(&mut self, said: Said, text: Text, folder: Option<PathBuf>) {
+        let (label, is_object) = match &said {
+            Said::Object(object) => (object.label(), true),
+            Said::Owner(owner) => (owner.label(), false),
+            Said::Token(token) => (token.label(), false),
+        };
         self.places.push(Written {
-            label: object.label(),
+            label,
+            is_object,
             text,
             folder,
         });
-        self.objects.push(object);
+        match said {
+            Said::Object(object) => self.objects.push(object),
+            Said::Owner(owner) => self.owners.push(owner),
+            Said::Token(token) => self.tokens.push(token),
+        }
+    }
+
+    /// Notes where an object is named that is not read.
+    pub(super) fn note(&mut self, label: String, text: Text) {
+        self.places.push(Written {
+            label,
+            is_object: false,
+            text,
+            folder: None,
+        });
     }
 
     /// Adds what other manifests say.
     pub fn extend(&mut self, other: Self) {
         self.objects.extend(other.objects);
+        self.owners.extend(other.owners);
+        self.tokens.extend(other.tokens);
         self.places.extend(other.places);
     }
 
-    /// A complaint about an object (`Workload web`), shown where it is written: at a word that one of its members
-    /// says, where one is to blame (`policies`, `release.web`). Complaints about a file of a policy bundle keep their place in it, below the bundle's folder.
+    /// A complaint about an object (`Workload web`, or `objects[2]`), shown where it is written: at one of its
+    /// members, where one is to blame (`images[0].vcpus`). Complaints about a file of a policy bundle keep their place in it, below the bundle's folder.
     ///
     /// Nothing, if no manifest says such an object.
     #[must_use]
-    pub fn shown(
-        &self,
-        object: &str,
-        said: Option<(&str, &str)>,
-        complaint: &Diagnostic,
-    ) -> Option<Diagnostic> {
-        let written = self.places.iter().find(|written| written.label == object)?;
+    pub fn shown(&self, object: &str, member: Option<&str>, complaint: &Diagnostic) -> Option<Diagnostic> {
+        let written = self.written(object)?;
+        let object = &written.label;
         if !complaint.file.is_empty() {
             let folder = written.folder.as_ref()?;
             return Some(Diagnostic {
@@ -66,13 +97,30 @@ impl Manifests {
         }
         let message = format!("{object}: {}", complaint.message);
         let text = &written.text;
-        let place = said.and_then(|(member, word)| words::place(text.lines(), member, word));
+        let place = member.and_then(|member| find::place(&text.text, text.number, member));
         let (line, column) = place.unwrap_or((text.begin(), 1));
         Some(Diagnostic {
             hint: complaint.hint.clone(),
             ..text.diagnostic(line, column, message)
         })
     }
+
+    fn written(&self, object: &str) -> Option<&Written> {
+        let number = object
+            .strip_prefix("objects[")
+            .and_then(|rest| rest.strip_suffix(']')?.parse().ok());
+        match number {
+            Some(number) => self.places.iter().filter(|written| written.is_object).nth(number),
+            None => self.places.iter().find(|written| written.label == object),
+        }
+    }
+}
+
+/// What one document says.
+pub(super) enum Said {
+    Object(Object),
+    Owner(OwnerManifest),
+    Token(TokenManifest),
 }
 
 /// One document's lines.
@@ -80,6 +128,8 @@ pub(super) struct Text {
     pub(super) path: PathBuf,
     /// The whole file.
     pub(super) text: Arc<str>,
+    /// Which of the file's documents it is, from 0.
+    pub(super) number: usize,
     /// First and last line of the document, from 1.
     pub(super) first: usize,
     pub(super) last: usize,

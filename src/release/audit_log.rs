@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
 use super::Service;
-use crate::audit::actor::{Act, Actor};
+use crate::audit::actor::{Act, Acting};
 use crate::audit::checkpoint::{Checkpoint, CheckpointError};
 use crate::audit::key::{KeyError, SignerKey, VerifierKey};
 use crate::audit::proof::{Head, ProofError};
@@ -151,10 +151,12 @@ impl Service {
     }
 
     /// What the log says of who does something now.
-    pub(super) fn act(&self, by: impl Into<Actor>) -> Act {
-        let time = self.parts.clock.now();
-        let actor = by.into();
-        Act { actor, time }
+    pub(super) fn act(&self, by: &impl Acting) -> Act {
+        Act {
+            actor: by.actor(),
+            time: self.parts.clock.now(),
+            once: by.once(),
+        }
     }
 
     fn record_id(&self) -> Result<Uuid, RandomError> {

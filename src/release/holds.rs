@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::Service;
 use crate::domain::Name;
 use crate::domain::approval::{Approvals, Change, Reset, Word};
+use crate::domain::etag::Precondition;
 use crate::domain::hold::{Confirm, Hold, MOST};
 use crate::domain::launch::{Binding, BindingKind};
 use crate::domain::revision::{By, MAX_MESSAGE};
@@ -113,6 +114,7 @@ impl Service {
         people: u8,
         policies: bool,
         reason: &str,
+        precondition: &Precondition,
     ) -> Result<Taken<Approvals>, WordError> {
         if !(1..=2).contains(&people) {
             return Err(WordError::Malformed {
@@ -131,7 +133,7 @@ impl Service {
         let change = Change::ApprovalsRequired { people, policies };
         Ok(self
             .store()
-            .require_approvals(&caller.owner, &change, &word, &self.act(caller))?)
+            .require_approvals(&caller.owner, &change, precondition, &word, &self.act(caller))?)
     }
 
     fn word(&self, caller: &Caller, reason: &str) -> Result<Word, WordError> {

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::audit::actor::Act;
 use crate::domain::approval::{Approvals, Change, Count, Proposal, Reset, Word};
+use crate::domain::etag::Precondition;
 use crate::domain::hold::{Confirm, Hold, HoldState};
 use crate::domain::{Name, Time};
 
@@ -50,6 +51,8 @@ pub enum Taken<T> {
     Missing,
     /// Things are such that it can't be taken: why. Nothing was written.
     Refused(String),
+    /// It is not in the state that the caller demands. Nothing was written.
+    Stale,
 }
 
 /// Counts and what was done about them.
@@ -116,7 +119,8 @@ pub trait HoldStore: Send + Sync {
     /// When the store fails, or what is stored is damaged.
     fn approvals(&self, owner: &Name) -> Result<Approvals, StoreError>;
 
-    /// Changes that number ([`Change::ApprovalsRequired`]): to lower it takes as many as it asks for.
+    /// Changes that number ([`Change::ApprovalsRequired`]), if it is in the state demanded: to lower it takes as many as
+    /// it asks for.
     ///
     /// # Errors
     /// When the store fails; then it may or may not have been done.
@@ -124,6 +128,7 @@ pub trait HoldStore: Send + Sync {
         &self,
         owner: &Name,
         change: &Change,
+        precondition: &Precondition,
         word: &Word,
         act: &Act,
     ) -> Result<Taken<Approvals>, StoreError>;

@@ -14,6 +14,7 @@ mod holds;
 mod incidents;
 pub mod keys;
 pub mod log;
+pub mod once;
 pub mod outbox;
 mod pages;
 mod recovery;
@@ -170,7 +171,9 @@ pub struct StoredRevision {
 }
 
 /// See the module.
-pub trait Store: Tokens + HoldStore + IncidentStore + AuditLog + Recovery + Retention + Outbox {
+pub trait Store:
+    Tokens + HoldStore + IncidentStore + AuditLog + Recovery + Retention + Outbox + once::OnceStore
+{
     /// All that an owner registered, read in one moment.
     ///
     /// # Errors

@@ -339,8 +339,8 @@ impl App {
         loop {
             let page = self.owner("GET", &path, &Value::Null).ok().body;
             all.extend(page["items"].as_array().unwrap().iter().cloned());
-            match page["next"].as_i64() {
-                Some(next) => path = format!("/v1/decisions?limit=1000&before={next}"),
+            match page["next"].as_str() {
+                Some(next) => path = format!("/v1/decisions?limit=1000&cursor={next}"),
                 None => return all,
             }
         }

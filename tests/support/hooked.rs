@@ -7,10 +7,12 @@ use keyward::audit::proof::Head;
 use keyward::audit::record::AuditRecord;
 use keyward::domain::approval::{Approvals, Change, Reset, Word};
 use keyward::domain::decision::{CountSeen, Decision};
+use keyward::domain::etag::Precondition;
 use keyward::domain::freeze::{Freeze, Stop, Subject, Target};
 use keyward::domain::hold::Hold;
 use keyward::domain::impact::Cause;
 use keyward::domain::launch::{Launch, LaunchBounds};
+use keyward::domain::once::Once;
 use keyward::domain::platform::{Accepted, Platform, Standing};
 use keyward::domain::revision::{Revision, Which};
 use keyward::domain::secret_version::SecretVersionInfo;
@@ -18,6 +20,7 @@ use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Identity, TokenEntry, TokenHash};
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
+use keyward::store::once::{Known, OnceStore};
 use keyward::store::{
     ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage,
     FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek,
@@ -142,7 +145,13 @@ hooked! {
     limits(owner: &Name, resets: u32, now: Time) -> Result<Counts, StoreError>;
     reset_limit(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Reset>, StoreError>;
     approvals(owner: &Name) -> Result<Approvals, StoreError>;
-    require_approvals(owner: &Name, change: &Change, word: &Word, act: &Act) -> Result<Taken<Approvals>, StoreError>;
+    require_approvals(owner: &Name, change: &Change, precondition: &Precondition, word: &Word, act: &Act) -> Result<Taken<Approvals>, StoreError>;
+}
+
+hooked! {
+    OnceStore:
+    known(once: &Once, now: Time) -> Result<Known, StoreError>;
+    keep_answer(once: &Once, status: u16, body: Vec<u8>, now: Time) -> Result<(), StoreError>;
 }
 
 hooked! {

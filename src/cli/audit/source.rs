@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::log_key;
 use crate::audit::key::VerifierKey;
-use crate::cli::client::{Client, OptionalConnection};
+use crate::cli::client::{Client, OptionalConnection, from};
 use crate::cli::output::Misused;
 use crate::cli::serve;
 use crate::domain::decision::Decision;
@@ -121,9 +121,9 @@ impl Source {
         sink: &mut dyn FnMut(Decision) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Server(client) => pages(sink, |before| {
-                let before = before.map_or_else(String::new, |before| format!("&before={before}"));
-                let list: DecisionList = client.get(&format!("/v1/decisions?limit={PAGE}{before}"))?;
+            Self::Server(client) => pages(sink, |cursor| {
+                let path = from(&format!("/v1/decisions?limit={PAGE}"), cursor.as_ref());
+                let list: DecisionList = client.get(&path)?;
                 Ok((list.items, list.next))
             }),
             Self::Folder(store) => store.owners()?.iter().try_for_each(|owner| {
@@ -161,16 +161,16 @@ impl Source {
     }
 }
 
-fn pages(
+fn pages<C>(
     sink: &mut dyn FnMut(Decision) -> anyhow::Result<()>,
-    page: impl Fn(Option<i64>) -> anyhow::Result<(Vec<Decision>, Option<i64>)>,
+    page: impl Fn(Option<C>) -> anyhow::Result<(Vec<Decision>, Option<C>)>,
 ) -> anyhow::Result<()> {
-    let mut before = None;
+    let mut cursor = None;
     loop {
-        let (decisions, next) = page(before)?;
+        let (decisions, next) = page(cursor)?;
         decisions.into_iter().try_for_each(&mut *sink)?;
         match next {
-            Some(_) => before = next,
+            Some(_) => cursor = next,
             None => return Ok(()),
         }
     }

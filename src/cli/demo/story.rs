@@ -159,13 +159,7 @@ impl Story {
         let token = Credential::Token(Zeroizing::new(token.expose().to_owned()));
         let client = Client::new(&base, token, None)?;
         let objects = manifest::read(&folder.join("example/manifests.yaml"))?.objects;
-        let applied: Applied = client.post(
-            "/v1/apply",
-            &ApplyBody {
-                objects,
-                dry_run: false,
-            },
-        )?;
+        let applied: Applied = client.post("/v1/apply", &ApplyBody::new(objects))?;
         for change in applied.changes {
             let name = change
                 .name

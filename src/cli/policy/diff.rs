@@ -6,13 +6,14 @@ use std::time::Duration;
 use clap::Args;
 use serde::Serialize;
 
-use super::diff_text::{Paint, text};
+use super::diff_text::text;
 use super::recorded::Recorded;
 use super::replay::compared;
 use super::replay_report::Report;
 use super::{OWNER, all_workers, loaded, refused, revision};
 use crate::cli::Ended;
 use crate::cli::output::{self, Format};
+use crate::cli::paint::Paint;
 use crate::isolation::Workers;
 use crate::policy::{Archived, Asked, BundleDiff, BundleFacts, Evaluator as _, Input, Phase, diff};
 use crate::release::replay::Candidate;

@@ -1,46 +1,20 @@
 //! Differences of two bundles for people; in colour on a terminal.
 
-use std::io::IsTerminal as _;
-
 use serde_json::Value;
 
 use super::diff::Differences;
 use crate::cli::decision_text::printable;
+use crate::cli::paint::Paint;
 use crate::policy::{Change, MemberChange, PackageChange};
 
 /// Characters of a value that are shown.
 const VALUE: usize = 80;
 
-/// Whether to colour.
-#[derive(Clone, Copy)]
-pub(super) struct Paint(bool);
-
-impl Paint {
-    /// On a terminal whose user did not ask for none (no-color.org).
-    pub(super) fn for_stdout() -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self(std::io::stdout().is_terminal() && !unwanted)
-    }
-
-    fn with(self, code: &str, text: &str) -> String {
-        if self.0 {
-            format!("\u{1b}[{code}m{text}\u{1b}[0m")
-        } else {
-            text.to_owned()
-        }
-    }
-
-    fn bold(self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    fn change(self, change: Change, text: &str) -> String {
-        let code = match change {
-            Change::Added => "32",
-            Change::Removed => "31",
-            Change::Changed => "33",
-        };
-        self.with(code, text)
+fn painted(paint: Paint, change: Change, text: &str) -> String {
+    match change {
+        Change::Added => paint.added(text),
+        Change::Removed => paint.removed(text),
+        Change::Changed => paint.changed(text),
     }
 }
 
@@ -107,12 +81,12 @@ pub(super) fn text(differences: &Differences, names: [&str; 2], paint: Paint) ->
 fn package(change: &PackageChange, paint: Paint) -> Vec<String> {
     let mut lines = vec![format!(
         "  {}  {}",
-        paint.change(change.change, word(change.change)),
+        painted(paint, change.change, word(change.change)),
         change.package
     )];
     if change.change == Change::Changed {
         for rule in &change.rules {
-            let word = paint.change(rule.change, word(rule.change));
+            let word = painted(paint, rule.change, word(rule.change));
             lines.push(format!("    {word}  {}", rule.rule));
             let diff = rule.diff.as_deref().unwrap_or_default();
             lines.extend(
@@ -128,8 +102,8 @@ fn coloured(line: &str, paint: Paint) -> String {
     // A tab is a policy's indentation; whatever else a terminal obeys is written out.
     let shown = line.split('\t').map(printable).collect::<Vec<_>>().join("    ");
     match line.as_bytes().first() {
-        Some(b'+') => paint.change(Change::Added, &shown),
-        Some(b'-') => paint.change(Change::Removed, &shown),
+        Some(b'+') => painted(paint, Change::Added, &shown),
+        Some(b'-') => painted(paint, Change::Removed, &shown),
         _ => shown,
     }
 }
@@ -143,7 +117,7 @@ fn word(change: Change) -> &'static str {
 }
 
 fn member(change: &MemberChange, paint: Paint) -> String {
-    let word = paint.change(change.change, word(change.change));
+    let word = painted(paint, change.change, word(change.change));
     let value = |value: &Option<Value>| value.as_ref().map(shown).unwrap_or_default();
     let values = match change.change {
         Change::Added => value(&change.new),

@@ -9,8 +9,8 @@ use crate::cli::Ended;
 use crate::cli::client::Connection;
 use crate::cli::decision_text::printable;
 use crate::cli::output::{self, Format};
-use crate::domain::Name;
 use crate::domain::object::Applied;
+use crate::domain::{Labels, Name};
 use crate::http::{SigningKeyBody, SigningKeyList};
 use crate::policy::opa::SignatureAlgorithm;
 
@@ -83,6 +83,7 @@ impl Add {
             public_key,
             algorithm: self.alg,
             scope: self.scope,
+            labels: Labels::default(),
         };
         let client = self.connection.client()?;
         let applied: Applied = client.put(&format!("/v1/signing-keys/{}", self.name), &body)?;
@@ -100,7 +101,10 @@ impl Add {
 
 impl List {
     fn run(self) -> anyhow::Result<Ended> {
-        let list: SigningKeyList = self.connection.client()?.get("/v1/signing-keys")?;
+        let list = SigningKeyList {
+            items: self.connection.client()?.list("/v1/signing-keys")?,
+            next: None,
+        };
         if output::structured(self.output, &list)? {
             return Ok(Ended::Done);
         }

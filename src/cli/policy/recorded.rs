@@ -11,7 +11,7 @@ use jiff::{Span, SpanRelativeTo};
 use uuid::Uuid;
 
 use super::records::{self, Sink};
-use crate::cli::client::{Client, OptionalConnection};
+use crate::cli::client::{Client, OptionalConnection, from};
 use crate::cli::output::Misused;
 use crate::domain::decision::Decision;
 use crate::domain::{Clock as _, SystemClock, Time};
@@ -89,16 +89,13 @@ impl Recorded {
 
     fn pages_of(&self, client: &Client, sink: &mut Sink<'_>) -> anyhow::Result<()> {
         let bar = progress(None);
-        let mut before = None;
+        let mut cursor = None;
         loop {
             let mut path = format!("/v1/decisions?limit={PAGE}");
-            if let Some(before) = before {
-                path.push_str(&format!("&before={before}"));
-            }
             if let Some(workload) = self.workload {
                 path.push_str(&format!("&workload={workload}"));
             }
-            let page: DecisionList = client.get(&path)?;
+            let page: DecisionList = client.get(&from(&path, cursor.as_ref()))?;
             // The newest come first, in the order of their records, which is nearly that of their times.
             let over = self
                 .since
@@ -107,8 +104,8 @@ impl Recorded {
                 bar.inc(1);
                 sink(decision)?;
             }
-            before = page.next;
-            if before.is_none() || over {
+            cursor = page.next;
+            if cursor.is_none() || over {
                 bar.finish_and_clear();
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, anyhow, bail};
 use serde::Deserialize;
 
 use super::{bundle, refused};
-use crate::cli::client::{Client, OptionalConnection};
+use crate::cli::client::{Client, OptionalConnection, from};
 use crate::domain::HexDigest;
 use crate::domain::revision::Revision;
 use crate::http::BundleList;
@@ -44,9 +44,20 @@ pub(super) fn find(word: &str, connection: &OptionalConnection) -> anyhow::Resul
             .with_context(|| format!("revision {word}"))?;
         revision.digest
     } else {
-        resolve(word, &client.get::<BundleList>("/v1/bundles")?)?
+        resolve(word, &bundles(&client)?)?
     };
     fetch(&client, digest).with_context(|| format!("revision {word}"))
+}
+
+/// Every bundle, page by page.
+fn bundles(client: &Client) -> anyhow::Result<BundleList> {
+    let mut list: BundleList = client.get("/v1/bundles")?;
+    while let Some(cursor) = list.next.take() {
+        let page: BundleList = client.get(&from("/v1/bundles", Some(&cursor)))?;
+        list.items.extend(page.items);
+        list.next = page.next;
+    }
+    Ok(list)
 }
 
 /// Numbers are short, and digests are not.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::push::which;
 use crate::cli::Ended;
-use crate::cli::client::{Client, Connection};
+use crate::cli::client::{Client, Connection, from};
 use crate::cli::decision_text::printable;
 use crate::cli::output::{self, Format};
 use crate::domain::revision::Which;
@@ -31,7 +31,16 @@ pub(in crate::cli) struct Revisions {
 
 impl Revisions {
     pub(super) fn newest(client: &Client, limit: u32) -> anyhow::Result<RevisionList> {
-        client.get(&format!("/v1/revisions?limit={limit}"))
+        let wanted = usize::try_from(limit.max(1)).unwrap_or(usize::MAX);
+        let path = |rest: usize| format!("/v1/revisions?limit={}", rest.min(1000));
+        let mut list: RevisionList = client.get(&path(wanted))?;
+        while let Some(cursor) = list.next.take_if(|_| list.items.len() < wanted) {
+            let rest = wanted - list.items.len();
+            let page: RevisionList = client.get(&from(&path(rest), Some(&cursor)))?;
+            list.items.extend(page.items);
+            list.next = page.next;
+        }
+        Ok(list)
     }
 
     pub(in crate::cli) fn run(self) -> anyhow::Result<Ended> {

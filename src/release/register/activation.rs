@@ -5,13 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use super::demand::{Demand, Subject};
 use super::draft::Draft;
 use super::{RegisterError, Registered};
-use crate::domain::object::{Action, Change, PolicyBundleObject};
+use crate::domain::etag::Precondition;
+use crate::domain::object::{Action, Change, PolicyBundleObject, SigningKeyObject};
 use crate::domain::revision::{Activation, By, MAX_MESSAGE, MAX_SOURCE, Revision, SigningKey, Which};
+use crate::domain::state::Kind;
 use crate::domain::token::Caller;
-use crate::domain::{Base64Bytes, HexDigest, Name, Time};
-use crate::policy::opa::{self, SignatureAlgorithm, VerificationKey};
+use crate::domain::{Base64Bytes, HexDigest, Time};
+use crate::policy::opa::{self, KeyError, VerificationKey};
 use crate::policy::{Bundle, Diagnostic};
 use crate::release::Service;
 
@@ -69,7 +72,7 @@ impl Service {
     ) -> Result<Registered, RegisterError> {
         said.check()?;
         let activating = self.activating(Activation::Push, caller, said, None);
-        self.register(caller, said.dry_run, |draft| {
+        self.register(caller, said.dry_run, None, |draft| {
             Ok(vec![draft.put_bundle(bundle, &activating)?])
         })
     }
@@ -97,6 +100,7 @@ impl Service {
         }
         let object = PolicyBundleObject {
             files,
+            digest: None,
             policies: None,
         };
         let said = Said {
@@ -104,7 +108,7 @@ impl Service {
             ..said
         };
         let activating = self.activating(Activation::Rollback, caller, said, Some(number));
-        self.register(caller, said.dry_run, |draft| {
+        self.register(caller, said.dry_run, None, |draft| {
             Ok(vec![draft.put_bundle(&object, &activating)?])
         })
     }
@@ -116,29 +120,12 @@ impl Service {
     pub fn put_signing_key(
         &self,
         caller: &Caller,
-        name: &Name,
-        pem: &str,
-        algorithm: Option<SignatureAlgorithm>,
-        scope: Option<&str>,
+        object: &SigningKeyObject,
+        precondition: &Precondition,
     ) -> Result<Registered, RegisterError> {
-        let invalid = |why| RegisterError::invalid(format!("SigningKey {name}"), why);
-        let algorithm = match algorithm {
-            Some(algorithm) => algorithm,
-            None => VerificationKey::usual_algorithm(pem).map_err(invalid)?,
-        };
-        if scope.is_some_and(|scope| scope.len() > MAX_SOURCE) {
-            let why = format!("`scope` is longer than {MAX_SOURCE} bytes");
-            return Err(RegisterError::invalid(format!("SigningKey {name}"), why));
-        }
-        let scope = scope.map(str::to_owned);
-        let key = VerificationKey::new(pem, algorithm, scope).map_err(invalid)?;
-        let registered = self.parts.clock.now();
-        self.register(caller, false, |draft| {
-            Ok(vec![draft.put_signing_key(SigningKey {
-                name: name.clone(),
-                key: key.clone(),
-                registered,
-            })?])
+        let on = Subject::Object(Kind::SigningKey, object.name.to_string());
+        self.register(caller, false, Some(&Demand { on, precondition }), |draft| {
+            Ok(vec![draft.put_signing_key(object)?])
         })
     }
 
@@ -152,8 +139,10 @@ impl Service {
         caller: &Caller,
         name: &str,
         allow_unsigned: bool,
+        precondition: &Precondition,
     ) -> Result<(), RegisterError> {
-        self.register(caller, false, |draft| {
+        let demand = Demand::of_name(Kind::SigningKey, name, precondition)?;
+        self.register(caller, false, Some(&demand), |draft| {
             draft.remove_signing_key(name, allow_unsigned)?;
             Ok(Vec::new())
         })?;
@@ -260,25 +249,54 @@ impl Draft<'_> {
         }
     }
 
-    fn put_signing_key(&mut self, key: SigningKey) -> Result<Change, RegisterError> {
-        let action = match self.signing_keys.get(&key.name) {
+    pub(super) fn put_signing_key(&mut self, object: &SigningKeyObject) -> Result<Change, RegisterError> {
+        let SigningKeyObject {
+            name,
+            public_key,
+            scope,
+            ..
+        } = object;
+        let label = format!("SigningKey {name}");
+        let invalid = |why: KeyError| RegisterError::invalid(&label, why);
+        let algorithm = match object.algorithm {
+            Some(algorithm) => algorithm,
+            None => VerificationKey::usual_algorithm(public_key).map_err(|e| invalid(e).at("public_key"))?,
+        };
+        if scope.as_ref().is_some_and(|scope| scope.len() > MAX_SOURCE) {
+            let why = format!("`scope` is longer than {MAX_SOURCE} bytes");
+            return Err(RegisterError::invalid(&label, why).at("scope"));
+        }
+        let key = VerificationKey::new(public_key, algorithm, scope.clone())
+            .map_err(|e| invalid(e).at("public_key"))?;
+        let known = self.signing_keys.get(name);
+        let registered = known.map(|known| known.registered);
+        let registered = registered.unwrap_or_else(|| self.service.parts.clock.now());
+        let key = SigningKey {
+            name: name.clone(),
+            key,
+            registered,
+            labels: object.labels.clone(),
+        };
+        let action = match known {
             None => Action::Created,
-            Some(known) if known.key == key.key => Action::Unchanged,
+            Some(known) if *known == key => Action::Unchanged,
+            Some(known) if known.key == key.key => Action::Updated,
             Some(_) => {
-                return Err(RegisterError::Conflict(format!(
-                    "the signing key {} exists and differs; give the new one a name of its own, and remove this one when nothing is signed with it any more",
-                    key.name
-                )));
+                return Err(RegisterError::conflict(
+                    label,
+                    format!(
+                        "the signing key {name} exists and differs; give the new one a name of its own, and remove this one when nothing is signed with it any more"
+                    ),
+                ));
             }
         };
         let change = super::draft::change("SigningKey", &key.name, action, None);
-        if action == Action::Created {
-            if self.before.bundle.is_some() && self.signing_keys.is_empty() {
-                let active = "the active bundle stays so, signed or not; what becomes active from now on must be signed";
-                self.warnings.push(active.to_owned());
-            }
-            self.signing_keys.insert(key.name.clone(), key);
+        if action == Action::Created && self.before.bundle.is_some() && self.signing_keys.is_empty() {
+            let active =
+                "the active bundle stays so, signed or not; what becomes active from now on must be signed";
+            self.warnings.push(active.to_owned());
         }
+        self.signing_keys.insert(key.name.clone(), key);
         Ok(change)
     }
 }

@@ -38,17 +38,15 @@ impl Draft<'_> {
             let label = format!("Workload {}", registered.workload.name);
             policies.resolve_all(&label, &registered.workload.policies)?;
             self.secrets_exist(&label, &registered.workload.secrets)?;
-            if let Some(image) = registered
-                .workload
-                .images
-                .iter()
-                .find(|image| !self.firmware.contains_key(&image.firmware))
-            {
+            let images = registered.workload.images.iter().enumerate();
+            let mut lost = images.filter(|(_, image)| !self.firmware.contains_key(&image.firmware));
+            if let Some((number, image)) = lost.next() {
+                let at = format!("images[{number}].firmware");
                 let why = format!("its image {} needs firmware {}", image.name, image.firmware);
-                return Err(RegisterError::invalid(label, why).because_of("firmware", &image.firmware, None));
+                return Err(RegisterError::invalid(label, why).because_of(&at, &image.firmware, None));
             }
-            for secret in &registered.workload.secrets {
-                self.reached(&label, registered, secret, &policies)?;
+            for (number, secret) in registered.workload.secrets.iter().enumerate() {
+                self.reached(&label, registered, (number, secret), &policies)?;
             }
             warnings.extend(self.fits(&label, registered));
         }
@@ -66,10 +64,12 @@ impl Draft<'_> {
     }
 
     fn secrets_exist(&self, label: &str, names: &[Name]) -> Result<(), RegisterError> {
-        match names.iter().find(|name| !self.secrets.contains_key(name)) {
-            Some(missing) => {
+        let mut named = names.iter().enumerate();
+        match named.find(|(_, name)| !self.secrets.contains_key(name)) {
+            Some((number, missing)) => {
                 let why = format!("there is no secret {missing}");
-                Err(RegisterError::invalid(label, why).because_of("secrets", missing, None))
+                let at = format!("secrets[{number}]");
+                Err(RegisterError::invalid(label, why).because_of(&at, missing, None))
             }
             None => Ok(()),
         }
@@ -80,7 +80,7 @@ impl Draft<'_> {
         &self,
         label: &str,
         registered: &RegisteredWorkload,
-        secret: &Name,
+        (number, secret): (usize, &Name),
         policies: &Policies<'_>,
     ) -> Result<(), RegisterError> {
         let workload = &registered.workload;
@@ -101,14 +101,15 @@ impl Draft<'_> {
             let why = format!(
                 "no policy reaches its secret {secret}: bind one to the secret, a key set of it, the workload or the owner (`keyward.workload` holds it to what the workload names)"
             );
-            return Err(RegisterError::invalid(label, why).because_of("secrets", secret, None));
+            let at = format!("secrets[{number}]");
+            return Err(RegisterError::invalid(label, why).because_of(&at, secret, None));
         }
         if workload.names_digests() {
             return Ok(());
         }
         let mut looks = false;
         for policy in bound.into_iter().filter(|policy| !policy.starts_with(LIBRARY)) {
-            looks |= policies.resolve(label, policy)?.reads_launch_digest;
+            looks |= policies.resolve(label, "policies", policy)?.reads_launch_digest;
         }
         if looks {
             return Ok(());
@@ -170,12 +171,13 @@ struct Policies<'a> {
 
 impl Policies<'_> {
     fn resolve_all(&self, label: &str, policies: &[String]) -> Result<(), RegisterError> {
-        policies
-            .iter()
-            .try_for_each(|policy| self.resolve(label, policy).map(|_| ()))
+        policies.iter().enumerate().try_for_each(|(number, policy)| {
+            let at = format!("policies[{number}]");
+            self.resolve(label, &at, policy).map(|_| ())
+        })
     }
 
-    fn resolve(&self, label: &str, policy: &str) -> Result<PolicyFacts, RegisterError> {
+    fn resolve(&self, label: &str, at: &str, policy: &str) -> Result<PolicyFacts, RegisterError> {
         let found = if policy.starts_with(LIBRARY) {
             self.library.resolve(policy)
         } else {
@@ -183,12 +185,12 @@ impl Policies<'_> {
                 Some(bundle) => bundle.facts.resolve(policy),
                 None => {
                     let why = format!("policy `{policy}` is bound, but no policy bundle is registered");
-                    return Err(RegisterError::invalid(label, why).because_of("policies", policy, None));
+                    return Err(RegisterError::invalid(label, why).because_of(at, policy, None));
                 }
             }
         };
         found.map_err(|diagnostic| {
-            RegisterError::invalid(label, diagnostic.message).because_of("policies", policy, diagnostic.hint)
+            RegisterError::invalid(label, diagnostic.message).because_of(at, policy, diagnostic.hint)
         })
     }
 }

@@ -3,6 +3,7 @@
 use super::RegisterError;
 use super::draft::Draft;
 use crate::domain::HexDigest;
+use crate::domain::state::Kind;
 use crate::domain::workload::{Candidate, Image, ImageFacts, Workload};
 use crate::sev::launch_digest::{CpuModel, Firmware, KernelHashes, Measurer, VmsaVariant};
 use crate::sev::policy::Scheme;
@@ -42,10 +43,10 @@ pub(super) fn compute(
         let why = format!(
             "its launch digests, images, vCPU counts and CPU models make {expected} launch digests, more than {MAX_CANDIDATES}: name `vcpu_type`, or fewer `vcpus`"
         );
-        return Err(RegisterError::invalid(label, why));
+        return Err(RegisterError::invalid(label, why).at("images"));
     }
-    for image in &workload.images {
-        of_image(draft, label, workload.scheme, image, &mut candidates)?;
+    for (number, image) in workload.images.iter().enumerate() {
+        of_image(draft, label, workload.scheme, (number, image), &mut candidates)?;
     }
     Ok(candidates)
 }
@@ -54,27 +55,35 @@ fn of_image(
     draft: &Draft<'_>,
     label: &str,
     scheme: Scheme,
-    image: &Image,
+    (number, image): (usize, &Image),
     candidates: &mut Vec<Candidate>,
 ) -> Result<(), RegisterError> {
-    let invalid = |why: String| RegisterError::invalid(label, format!("image {}: {why}", image.name));
+    let invalid = |why: String| {
+        let at = format!("images[{number}]");
+        RegisterError::invalid(label, format!("image {}: {why}", image.name)).at(&at)
+    };
     let bytes = draft
         .firmware_bytes(&image.firmware)?
         .filter(|_| draft.firmware.contains_key(&image.firmware))
         .ok_or_else(|| {
-            invalid(format!(
-                "there is no firmware {}; register it first",
-                image.firmware
-            ))
-            .because_of("firmware", &image.firmware, None)
+            let name = image.firmware.as_str();
+            let mut removed = draft.removed.iter();
+            invalid(
+                match removed.any(|(kind, gone)| *kind == Kind::Firmware && gone == name) {
+                    true => format!("needs Firmware {name}, which would be removed"),
+                    false => format!("there is no firmware {name}; register it first"),
+                },
+            )
+            .because_of(&format!("images[{number}].firmware"), &image.firmware, None)
         })?;
     let firmware = Firmware::parse(bytes).map_err(|e| invalid(e.to_string()))?;
     let hash = HexDigest::from(firmware.hash());
     if let Some(pinned) = image.firmware_hash.filter(|pinned| *pinned != hash) {
-        return Err(invalid(format!(
+        let why = format!(
             "firmware {} has SHA-256 {hash}, the workload names {pinned}",
             image.firmware
-        )));
+        );
+        return Err(invalid(why).at(&format!("images[{number}].firmware_hash")));
     }
     let kernel = image.kernel_hash.map(|kernel| {
         KernelHashes::from_digests(

@@ -14,7 +14,7 @@ use crate::domain::secret_version::{Purge, names_and_pins};
 use crate::domain::state::{
     Activated, ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
 };
-use crate::domain::{HexDigest, Name, Role};
+use crate::domain::{HexDigest, Name};
 use crate::policy::{Archived, Bundle, LoadError, opa};
 use crate::release::Service;
 use crate::release::bundles::{BundleError, Loaded};
@@ -37,12 +37,12 @@ pub(super) struct Draft<'a> {
     pub(super) workloads: BTreeMap<Name, RegisteredWorkload>,
     pub(super) warnings: Vec<String>,
     pub(super) signing_keys: BTreeMap<Name, SigningKey>,
-    new_bundle: Option<Arc<Loaded>>,
-    activated: Option<Activated>,
+    pub(super) new_bundle: Option<Arc<Loaded>>,
+    pub(super) activated: Option<Activated>,
     bundles_seen: bool,
     sealed: BTreeMap<Name, Vec<u8>>,
     contents: BTreeMap<Name, Vec<u8>>,
-    removed: Vec<(Kind, String)>,
+    pub(super) removed: Vec<(Kind, String)>,
     /// UUIDs that were drawn for workloads.
     pub(super) drawn: Vec<Uuid>,
     pub(super) purged: Vec<Purge>,
@@ -104,6 +104,10 @@ impl<'a> Draft<'a> {
             ));
         }
         self.bundles_seen = true;
+        let policies_differ = self.bind_to_owner(object, activating.caller.role)?;
+        if let Some(kept) = object.digest {
+            return self.keep_bundle(kept, object, policies_differ);
+        }
         let files = object
             .files
             .iter()
@@ -113,20 +117,6 @@ impl<'a> Draft<'a> {
         let digest = HexDigest::from(bundle.digest());
         let signatures = object.files.get(opa::SIGNATURES).map(|bytes| bytes.0.clone());
         let key = self.signed_by(&bundle, signatures.as_deref())?;
-        let policies_differ = object
-            .policies
-            .as_ref()
-            .is_some_and(|policies| *policies != self.policies);
-        if policies_differ && activating.caller.role == Role::PolicyAuthor {
-            return Err(RegisterError::Forbidden(format!(
-                "PolicyBundle: a token of role {} writes policies and does not change which are bound to the owner; leave \
-                 `policies` out",
-                activating.caller.role
-            )));
-        }
-        if let Some(policies) = &object.policies {
-            self.policies.clone_from(policies);
-        }
         let action = match self.before.bundle {
             Some(active) if active == digest && (policies_differ || self.outlived(key.as_deref())?) => {
                 Action::Updated
@@ -161,12 +151,7 @@ impl<'a> Draft<'a> {
                 signatures,
             });
         }
-        Ok(Change {
-            kind: "PolicyBundle".to_owned(),
-            name: digest.to_string(),
-            action,
-            detail: None,
-        })
+        Ok(named("PolicyBundle", digest.to_string(), action, None))
     }
 
     pub(super) fn put_keyset(&mut self, object: &KeySetObject) -> Result<Change, RegisterError> {
@@ -177,6 +162,7 @@ impl<'a> Draft<'a> {
             secrets,
             pins,
             policies: object.policies.clone(),
+            labels: object.labels.clone(),
         };
         let action = action(self.keysets.get(&name), &set);
         self.keysets.insert(name.clone(), set);
@@ -184,24 +170,34 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn put_firmware(&mut self, object: &FirmwareObject) -> Result<Change, RegisterError> {
-        let FirmwareObject { name, content } = object;
+        let name = &object.name;
         let label = format!("Firmware {name}");
-        if content.0.len() > MAX_FIRMWARE {
-            return Err(RegisterError::invalid(
-                label,
-                format!("larger than {MAX_FIRMWARE} bytes"),
-            ));
-        }
-        Firmware::parse(content.0.as_slice()).map_err(|e| RegisterError::invalid(&label, e))?;
-        let info = FirmwareInfo {
-            name: name.clone(),
-            sha256: HexDigest::from(sha256(&content.0)),
-            bytes: content.0.len() as u64,
+        let info = match &object.content {
+            Some(content) => {
+                let content = content.0.as_slice();
+                if content.len() > MAX_FIRMWARE {
+                    let why = format!("larger than {MAX_FIRMWARE} bytes");
+                    return Err(RegisterError::invalid(label, why).at("file"));
+                }
+                Firmware::parse(content).map_err(|e| RegisterError::invalid(&label, e).at("file"))?;
+                let info = FirmwareInfo {
+                    name: name.clone(),
+                    sha256: HexDigest::from(sha256(content)),
+                    bytes: content.len() as u64,
+                    labels: object.labels.clone(),
+                };
+                if self.firmware.get(name).map(|old| old.sha256) != Some(info.sha256) {
+                    self.contents.insert(name.clone(), content.to_vec());
+                }
+                info
+            }
+            None => self.kept_firmware(object)?,
         };
-        let action = action(self.firmware.get(name), &info);
-        if action != Action::Unchanged {
-            self.contents.insert(name.clone(), content.0.clone());
+        if let Some(said) = object.sha256.filter(|said| *said != info.sha256) {
+            let why = format!("has SHA-256 {}, `sha256` says {said}", info.sha256);
+            return Err(RegisterError::invalid(label, why).at("sha256"));
         }
+        let action = action(self.firmware.get(name), &info);
         self.firmware.insert(name.clone(), info.clone());
         Ok(change(
             "Firmware",
@@ -255,10 +251,10 @@ impl<'a> Draft<'a> {
     ) -> Result<(), RegisterError> {
         self.remove(Kind::SigningKey, name)?;
         if self.signing_keys.is_empty() && !allow_unsigned {
-            return Err(RegisterError::Conflict(
+            return Err(RegisterError::conflict(
+                format!("SigningKey {name}"),
                 "it is the only signing key: without it, any bundle becomes active unsigned; register the next key \
-                 first, or say `?allow-unsigned=true`"
-                    .to_owned(),
+                 first, or say `?allow-unsigned=true`",
             ));
         }
         Ok(())
@@ -320,7 +316,8 @@ impl<'a> Draft<'a> {
             .filter(|s| !self.before.keysets.contains(s))
             .collect();
         for (name, info) in self.firmware {
-            if let Some(content) = self.contents.remove(&name) {
+            let content = self.contents.remove(&name);
+            if content.is_some() || !self.before.firmware.contains(&info) {
                 set.firmware.push((info, content));
             }
         }
@@ -340,10 +337,17 @@ pub(super) fn action<T: PartialEq>(old: Option<&T>, new: &T) -> Action {
 }
 
 pub(super) fn change(kind: &str, name: &Name, action: Action, detail: Option<String>) -> Change {
+    named(kind, name.to_string(), action, detail)
+}
+
+pub(super) fn named(kind: &str, name: String, action: Action, detail: Option<String>) -> Change {
     Change {
         kind: kind.to_owned(),
-        name: name.to_string(),
+        name,
         action,
         detail,
+        members: Vec::new(),
+        before: None,
+        after: None,
     }
 }

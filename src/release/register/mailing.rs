@@ -75,12 +75,14 @@ impl Draft<'_> {
                 return Err(RegisterError::invalid(label, why));
             }
             self.bound_as_here(&secret_name, &built_in, on_conflict)?;
+            let labels = self.secrets.get(&secret_name).map(|old| old.labels.clone());
             changes.push(self.put(&NewSecret {
                 name: &secret_name,
                 kind: secret.kind,
                 guid: secret.guid,
-                value: &secret.value,
+                value: Some(&secret.value),
                 policies: &built_in,
+                labels: &labels.unwrap_or_default(),
                 by: None,
             })?);
             secrets.push(secret_name);
@@ -103,6 +105,7 @@ impl Draft<'_> {
             return Err(RegisterError::invalid(label, why));
         }
         let own_name = known.map(|w| w.name.clone());
+        let labels = known.map(|w| w.labels.clone()).unwrap_or_default();
         let workload = Workload {
             uuid,
             name: own_name.map_or_else(|| name(uuid.to_string()), Ok)?,
@@ -124,6 +127,7 @@ impl Draft<'_> {
             secrets,
             pins: Pins::new(),
             policies: Vec::new(),
+            labels,
         };
         changes.push(self.put_workload(workload)?);
         Ok(changes)
@@ -149,7 +153,7 @@ impl Draft<'_> {
         );
         let label = format!("Secret {name}");
         Err(match on_conflict {
-            OnConflict::Refuse => RegisterError::Conflict(format!("{label}: {why}")),
+            OnConflict::Refuse => RegisterError::conflict(&label, format!("{label}: {why}")),
             OnConflict::Replace => RegisterError::invalid(label, why),
         })
     }

@@ -6,137 +6,47 @@
 
 mod activation;
 mod check;
+mod demand;
 mod digests;
 mod draft;
+mod error;
 mod events;
 mod guard;
+mod kept;
 mod mailing;
+mod removal;
 mod secrets;
+mod shown;
 mod versions;
 mod workloads;
 
-use std::collections::HashSet;
-use std::fmt::Write as _;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
 use super::Service;
-use crate::domain::approval::Proposal;
+use crate::domain::applied::Wish;
+use crate::domain::etag::{ETag, Precondition};
 use crate::domain::object::{Action, Applied, Object};
 use crate::domain::revision::{Activation, Revision};
 use crate::domain::state::Kind;
 use crate::domain::token::Caller;
-use crate::policy::Diagnostic;
 use crate::sealing::SealError;
-use crate::store::{ApplyError, Recorded, StoreError, Taken};
+use crate::store::{ApplyError, Recorded, Taken};
+use demand::{Demand, Subject};
 use draft::Draft;
 use events::Before;
 use guard::Bound;
 
 pub use activation::Said;
+pub(crate) use demand::bundle_etag;
+pub use error::{RegisterError, Unacceptable, render};
 pub use mailing::{InlineSecret, MailingWorkload};
+pub use removal::Removable;
+pub use shown::Shown;
 
 /// How often a registration starts anew because somebody else's came between.
 const ATTEMPTS: usize = 8;
-
-/// Why objects were not registered. Nothing of them was.
-#[derive(Debug, thiserror::Error)]
-pub enum RegisterError {
-    /// An object is not acceptable.
-    #[error("{0}")]
-    Invalid(Box<Unacceptable>),
-    /// The policy bundle does not load.
-    #[error("the policy bundle does not load: {}", render(.0))]
-    Bundle(Vec<Diagnostic>),
-    /// It exists, and differs.
-    #[error("{0}")]
-    Conflict(String),
-    /// The caller may not do that to it.
-    #[error("{0}")]
-    Forbidden(String),
-    /// Nothing was registered yet: another person must want the same.
-    #[error(
-        "nothing is registered yet, as this owner asks for two people: another person, with a token of another name, sends the same until {}",
-        .0.expires
-    )]
-    Proposed(Box<Proposal>),
-    /// It is the same person again, or there are too many proposals.
-    #[error("{0}")]
-    Alone(String),
-    /// There is no such object.
-    #[error("there is no such object")]
-    NotFound,
-    /// Other changes kept coming between.
-    #[error("the owner's objects are being changed by others; try again")]
-    Busy,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// A stored value does not open, or can't be sealed.
-    #[error(transparent)]
-    Seal(#[from] SealError),
-}
-
-impl RegisterError {
-    fn invalid(object: impl ToString, why: impl ToString) -> Self {
-        Self::Invalid(Box::new(Unacceptable {
-            object: object.to_string(),
-            why: why.to_string(),
-            hint: None,
-            about: None,
-            member: None,
-        }))
-    }
-
-    /// The same, because of something that a member of the object says: a name, as it is written there.
-    fn because_of(self, member: &'static str, about: impl ToString, hint: Option<String>) -> Self {
-        match self {
-            Self::Invalid(found) => Self::Invalid(Box::new(Unacceptable {
-                member: Some(member),
-                about: Some(about.to_string()),
-                hint: hint.or(found.hint),
-                ..*found
-            })),
-            other => other,
-        }
-    }
-}
-
-/// An object that can't be registered, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unacceptable {
-    /// Its kind and name, such as `Workload web`.
-    pub object: String,
-    /// What is wrong with it.
-    pub why: String,
-    /// What to do about it, where that can be told.
-    pub hint: Option<String>,
-    /// What it says that is wrong, as it is written in it, where one word of it is.
-    pub about: Option<String>,
-    /// The member that says it, such as `policies`.
-    pub member: Option<&'static str>,
-}
-
-impl std::fmt::Display for Unacceptable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.object, self.why)?;
-        match &self.hint {
-            Some(hint) => write!(f, " ({hint})"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Diagnostics one after the other.
-#[must_use]
-pub fn render(diagnostics: &[Diagnostic]) -> String {
-    let mut text = String::new();
-    for (number, diagnostic) in diagnostics.iter().enumerate() {
-        let separator = if number == 0 { "" } else { "; " };
-        let _ = write!(text, "{separator}{}: {}", diagnostic.place(), diagnostic.message);
-    }
-    text
-}
 
 /// What a registration did, and the revision that it made.
 #[derive(Debug)]
@@ -145,6 +55,8 @@ pub struct Registered {
     pub applied: Applied,
     /// The revision, where a bundle became active; with a dry run, as it would be.
     pub revision: Option<Revision>,
+    /// The state that the one object is in, which the request was about.
+    pub etag: Option<ETag>,
 }
 
 /// What is done where a workload exists and differs.
@@ -157,38 +69,54 @@ pub enum OnConflict {
 }
 
 impl Service {
-    /// Registers objects, all or none. With `dry_run`, only says what would be done.
+    /// Registers objects, all or none.
     ///
     /// # Errors
     /// See [`RegisterError`]; nothing was written.
-    pub fn apply(
-        &self,
-        caller: &Caller,
-        objects: &[Object],
-        dry_run: bool,
-    ) -> Result<Applied, RegisterError> {
-        said_once(objects)?;
+    pub fn apply(&self, caller: &Caller, objects: Vec<Object>) -> Result<Applied, RegisterError> {
+        let wish = Wish {
+            objects,
+            ..Wish::default()
+        };
+        self.declare(caller, &wish, |_, _| false)
+    }
+
+    /// Registers and removes objects, all or none. `may` says whose role removes what; whose registers what is
+    /// for who calls this.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; nothing was written.
+    pub fn declare(&self, caller: &Caller, wish: &Wish, may: Removable) -> Result<Applied, RegisterError> {
+        let objects = &wish.objects;
+        said_once(wish)?;
         let activating = self.activating(Activation::Apply, caller, Said::default(), None);
-        let registered = self.register(caller, dry_run, |draft| {
-            let mut changes = Vec::with_capacity(objects.len());
-            // Whatever order they come in: what others refer to is there first.
-            for object in objects {
-                changes.push(match object {
-                    Object::PolicyBundle(bundle) => Some(draft.put_bundle(bundle, &activating)?),
-                    Object::Secret(secret) => Some(draft.put_secret(secret, caller)?),
-                    Object::KeySet(set) => Some(draft.put_keyset(set)?),
-                    Object::Firmware(firmware) => Some(draft.put_firmware(firmware)?),
-                    Object::Workload(_) => None,
-                });
-            }
-            for (object, change) in objects.iter().zip(&mut changes) {
-                if let Object::Workload(workload) = object {
-                    *change = Some(draft.put_workload_object(workload)?);
-                }
-            }
-            Ok(changes.into_iter().flatten().collect())
+        let registered = self.register(caller, wish.dry_run, None, |draft| {
+            // A key that goes signs nothing any more, and one that comes must have signed what comes with it.
+            let removed = draft.remove_wished(wish, caller.role, may)?;
+            let mut changes = draft.put_objects(objects, &activating)?;
+            draft.needed()?;
+            changes.extend(removed);
+            Ok(changes)
         })?;
         Ok(registered.applied)
+    }
+
+    /// Registers one object, if it is in the state that the caller demands.
+    ///
+    /// # Errors
+    /// See [`RegisterError`]; nothing was written.
+    pub fn put(
+        &self,
+        caller: &Caller,
+        object: Object,
+        precondition: &Precondition,
+    ) -> Result<Registered, RegisterError> {
+        let activating = self.activating(Activation::Apply, caller, Said::default(), None);
+        let on = Subject::of(&object);
+        let objects = [object];
+        self.register(caller, false, Some(&Demand { on, precondition }), |draft| {
+            draft.put_objects(&objects, &activating)
+        })
     }
 
     /// Registers a workload in the mailing-list form.
@@ -203,7 +131,7 @@ impl Service {
         workload: &MailingWorkload,
         on_conflict: OnConflict,
     ) -> Result<(Action, Applied), RegisterError> {
-        let Registered { applied, .. } = self.register(caller, false, |draft| {
+        let Registered { applied, .. } = self.register(caller, false, None, |draft| {
             let changes = draft.put_mailing(uuid, workload, on_conflict)?;
             // Of a workload that is there, a secret more is a difference too; of one that is not, a secret
             // that was there already is one that POST would replace.
@@ -211,18 +139,18 @@ impl Service {
             let differs = changes.iter().find(|change| match change.action {
                 Action::Updated => true,
                 Action::Created => known,
-                Action::Unchanged => false,
+                Action::Unchanged | Action::Removed => false,
             });
             match differs {
-                Some(change) if on_conflict == OnConflict::Refuse => Err(RegisterError::Conflict(format!(
-                    "{} {} exists and differs; PUT replaces it",
-                    if known { "Workload" } else { &change.kind },
-                    if known {
-                        uuid.to_string()
+                Some(change) if on_conflict == OnConflict::Refuse => {
+                    let label = if known {
+                        format!("Workload {uuid}")
                     } else {
-                        change.name.clone()
-                    },
-                ))),
+                        format!("{} {}", change.kind, change.name)
+                    };
+                    let why = format!("{label} exists and differs; PUT replaces it");
+                    Err(RegisterError::conflict(label, why))
+                }
                 _ => Ok(changes),
             }
         })?;
@@ -245,8 +173,15 @@ impl Service {
     ///
     /// # Errors
     /// See [`RegisterError`].
-    pub fn remove(&self, caller: &Caller, kind: Kind, name: &str) -> Result<(), RegisterError> {
-        self.register(caller, false, |draft| {
+    pub fn remove(
+        &self,
+        caller: &Caller,
+        kind: Kind,
+        name: &str,
+        precondition: &Precondition,
+    ) -> Result<(), RegisterError> {
+        let demand = Demand::of_name(kind, name, precondition)?;
+        self.register(caller, false, Some(&demand), |draft| {
             draft.remove(kind, name)?;
             Ok(Vec::new())
         })?;
@@ -257,6 +192,7 @@ impl Service {
         &self,
         caller: &Caller,
         dry_run: bool,
+        demand: Option<&Demand<'_>>,
         change: impl Fn(&mut Draft<'_>) -> Result<Vec<crate::domain::object::Change>, RegisterError>,
     ) -> Result<Registered, RegisterError> {
         let owner = &caller.owner;
@@ -265,17 +201,32 @@ impl Service {
             let (before, bound) = (Before::of(&state), Bound::of(&state));
             let generation = state.generation;
             let mut draft = Draft::new(self, state);
-            let changes = change(&mut draft)?;
+            // On the state that is written only if it is the same still.
+            demand.map_or(Ok(()), |demand| demand.check(&draft))?;
+            let mut changes = change(&mut draft)?;
             draft.check()?;
+            let etag = demand.map_or(Ok(None), |demand| draft.etag(&demand.on))?;
+            if dry_run {
+                draft.explain(&mut changes)?;
+            }
             let (set, warnings, loaded) = draft.finish()?;
             let revision = set.bundle.as_ref().map(|activated| activated.revision.clone());
             let applied = Applied { changes, warnings };
-            let registered = Registered { applied, revision };
+            let registered = Registered {
+                applied,
+                revision,
+                etag,
+            };
             if set.is_empty() || dry_run {
                 return Ok(registered);
             }
             let guarded = bound.guarded(&set)?;
             let guarded = guarded.map(|digest| self.guarded(caller, digest, &set, &registered));
+            let uuids = set
+                .workloads
+                .iter()
+                .map(|w| (w.workload.uuid, w.workload.name.clone()));
+            let uuids: HashMap<_, _> = uuids.collect();
             let records = self.records(caller, before.events(&set));
             let recorded = Recorded {
                 records: records.map_err(SealError::from)?,
@@ -291,13 +242,13 @@ impl Service {
                     }
                     return Ok(registered);
                 }
-                Err(ApplyError::Changed) => {}
+                Ok(Taken::Stale) | Err(ApplyError::Changed) => {}
                 Err(ApplyError::Taken(uuid)) => {
                     let hint = Some("give it another `uuid`".to_owned());
-                    return Err(
-                        RegisterError::invalid(format!("Workload {uuid}"), "this UUID is taken")
-                            .because_of("uuid", uuid, hint),
-                    );
+                    let name = uuids.get(&uuid).map(ToString::to_string);
+                    let label = format!("Workload {}", name.unwrap_or_else(|| uuid.to_string()));
+                    let refused = RegisterError::invalid(label, "this UUID is taken");
+                    return Err(refused.because_of("uuid", uuid, hint));
                 }
                 Err(ApplyError::Store(error)) => return Err(error.into()),
             }
@@ -307,14 +258,21 @@ impl Service {
 }
 
 /// One object said twice would be what the last one says, and never be found unchanged.
-fn said_once(objects: &[Object]) -> Result<(), RegisterError> {
+fn said_once(wish: &Wish) -> Result<(), RegisterError> {
     let mut said = HashSet::new();
-    for object in objects {
+    for object in &wish.objects {
         // That there is one policy bundle is for the draft to say.
         if !matches!(object, Object::PolicyBundle(_)) && !said.insert(object.label()) {
             let why = "it is said twice; leave one of them, or give the other a name of its own";
             return Err(RegisterError::invalid(object.label(), why));
         }
     }
-    Ok(())
+    let both = wish.remove.iter().find(|object| said.contains(&object.label()));
+    match both {
+        Some(object) => {
+            let why = "it is to be registered and removed at once; leave one of them";
+            Err(RegisterError::invalid(object.label(), why))
+        }
+        None => Ok(()),
+    }
 }

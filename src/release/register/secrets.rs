@@ -12,7 +12,7 @@ use crate::domain::object::{Action, Change, SecretKind, SecretObject, SecretValu
 use crate::domain::revision::By;
 use crate::domain::state::SecretInfo;
 use crate::domain::token::Caller;
-use crate::domain::{Name, Role};
+use crate::domain::{Labels, Name, Role};
 use crate::sealing::{Place, SealError};
 use crate::sev::secret_table::{self, Entry, LUKS_PASSPHRASE};
 
@@ -24,8 +24,10 @@ pub(super) struct NewSecret<'a> {
     pub(super) name: &'a Name,
     pub(super) kind: SecretKind,
     pub(super) guid: Option<Uuid>,
-    pub(super) value: &'a SecretValue,
+    /// None: the present one.
+    pub(super) value: Option<&'a SecretValue>,
     pub(super) policies: &'a [String],
+    pub(super) labels: &'a Labels,
     pub(super) by: Option<By>,
 }
 
@@ -40,17 +42,18 @@ impl Draft<'_> {
         let role = caller.role;
         let bound = self.secrets.get(&object.name).map(|old| &old.policies);
         if role == Role::SecretWriter && bound.is_some_and(|bound| *bound != object.policies) {
-            return Err(RegisterError::Forbidden(format!(
-                "Secret {}: a token of role {role} does not change the policies that are bound to a secret; say the ones that are",
-                object.name
-            )));
+            let why = format!(
+                "a token of role {role} does not change the policies that are bound to a secret; say the ones that are"
+            );
+            return Err(RegisterError::forbidden(format!("Secret {}", object.name), why).at("policies"));
         }
         self.put(&NewSecret {
             name: &object.name,
             kind: object.kind,
             guid: object.guid,
-            value: &object.value,
+            value: object.value.as_ref(),
             policies: &object.policies,
+            labels: &object.labels,
             by: Some(versions::by(caller)),
         })
     }
@@ -66,17 +69,16 @@ impl Draft<'_> {
         };
         let old = self.secrets.get(new.name).cloned();
         if new.policies.len() > MAX_POLICIES {
-            return Err(RegisterError::invalid(
-                label,
-                format!("binds more than {MAX_POLICIES} policies"),
-            ));
+            let why = format!("binds more than {MAX_POLICIES} policies");
+            return Err(RegisterError::invalid(label, why).at("policies"));
         }
         // Whether there is a new value or not: the table is made of both when it is released.
         secret_table::check_guid(guid)
             .map_err(|e| RegisterError::invalid(&label, e).because_of("guid", guid, None))?;
         match new.value {
-            SecretValue::Base64(value) => check(&label, new.kind, guid, &value.0)?,
-            SecretValue::Generate(bytes) => fits(&label, generated_length(new.kind, *bytes))?,
+            Some(SecretValue::Base64(value)) => check(&label, new.kind, guid, &value.0)?,
+            Some(SecretValue::Generate(bytes)) => fits(&label, generated_length(new.kind, *bytes))?,
+            None => {}
         }
         let value = self.value(&label, new, old.as_ref())?;
         if let Some(value) = &value {
@@ -84,6 +86,7 @@ impl Draft<'_> {
         }
         let last = self.before.last_versions.get(new.name).copied().unwrap_or(0);
         let policies = new.policies.to_vec();
+        let labels = new.labels.clone();
         let (kind, name) = (new.kind, new.name.clone());
         let info = match (&value, &old) {
             (Some(value), _) => SecretInfo {
@@ -94,6 +97,7 @@ impl Draft<'_> {
                 bytes: u32::try_from(value.len()).unwrap_or(u32::MAX),
                 policies,
                 updated: self.service.parts.clock.now(),
+                labels,
                 by: new.by.clone(),
                 rollback_of: None,
             },
@@ -101,9 +105,13 @@ impl Draft<'_> {
                 kind,
                 guid,
                 policies,
+                labels,
                 ..old.clone()
             },
-            (None, None) => return Err(RegisterError::invalid(label, "has no value")),
+            (None, None) => {
+                let why = "is not registered, so that it needs a `value`: from a file, or `generate: 32`";
+                return Err(RegisterError::invalid(label, why));
+            }
         };
         let version = info.version;
         let action = match &old {
@@ -137,11 +145,24 @@ impl Draft<'_> {
         new: &NewSecret<'_>,
         old: Option<&SecretInfo>,
     ) -> Result<Option<Zeroizing<Vec<u8>>>, RegisterError> {
-        match new.value {
-            SecretValue::Generate(0) => Err(RegisterError::invalid(
-                label,
-                "`generate` must be at least 1 byte",
-            )),
+        let Some(said) = new.value else {
+            return match old {
+                // A passphrase has no NUL byte, which other bytes may have.
+                Some(old) if old.kind != new.kind => Err(RegisterError::invalid(
+                    label,
+                    format!(
+                        "is of type {} with its present value; another type needs a `value`",
+                        old.kind.as_str()
+                    ),
+                )
+                .at("type")),
+                _ => Ok(None),
+            };
+        };
+        match said {
+            SecretValue::Generate(0) => {
+                Err(RegisterError::invalid(label, "`generate` must be at least 1 byte").at("value.generate"))
+            }
             // Drawn once: applying the same manifest again must not lock a guest out of its disk.
             SecretValue::Generate(_) if old.is_some_and(|old| old.kind == new.kind) => Ok(None),
             SecretValue::Generate(length) => {
@@ -203,24 +224,24 @@ fn generated_length(kind: SecretKind, bytes: u16) -> usize {
 fn fits(label: &str, length: usize) -> Result<(), RegisterError> {
     if length > MAX_VALUE {
         let why = format!("the value has {length} bytes, at most {MAX_VALUE} fit a secret table");
-        return Err(RegisterError::invalid(label, why));
+        return Err(RegisterError::invalid(label, why).at("value"));
     }
     Ok(())
 }
 
 fn check(label: &str, kind: SecretKind, guid: Uuid, value: &[u8]) -> Result<(), RegisterError> {
     if value.is_empty() {
-        return Err(RegisterError::invalid(label, "the value is empty"));
+        return Err(RegisterError::invalid(label, "the value is empty").at("value"));
     }
     fits(label, value.len())?;
     if kind == SecretKind::LuksPassphrase && value.contains(&0) {
         let why = "a passphrase must not contain a NUL byte: the guest would read it only up to there";
-        return Err(RegisterError::invalid(label, why));
+        return Err(RegisterError::invalid(label, why).at("value"));
     }
     let entry = Entry {
         guid,
         data: Zeroizing::new(value.to_vec()),
     };
-    secret_table::build(&[entry]).map_err(|e| RegisterError::invalid(label, e))?;
+    secret_table::build(&[entry]).map_err(|e| RegisterError::invalid(label, e).at("value"))?;
     Ok(())
 }

@@ -44,22 +44,20 @@ impl Service {
     /// [`RegisterError::Conflict`] where it is the current one, or held fast.
     pub fn purge_secret(&self, caller: &Caller, name: &str, version: u64) -> Result<(), RegisterError> {
         let name: Name = name.parse().map_err(|_| RegisterError::NotFound)?;
-        self.register(caller, false, |draft| {
+        self.register(caller, false, None, |draft| {
             let label = format!("Secret {name}");
             match draft.version(&name, version)?.state {
                 VersionState::Purged => return Ok(Vec::new()),
                 VersionState::Current => {
                     let why = "is the current one: register another value first, or delete the secret";
-                    return Err(RegisterError::Conflict(format!(
-                        "{label}: version {version} {why}"
-                    )));
+                    return Err(RegisterError::conflict(label, format!("version {version} {why}")));
                 }
                 VersionState::Earlier => {}
             }
             let holders = draft.holders(&name, version);
             if !holders.is_empty() {
                 let why = format!("version {version} is pinned by {}", holders.join(", "));
-                return Err(RegisterError::Conflict(format!("{label}: {why}")));
+                return Err(RegisterError::conflict(label, why));
             }
             draft.purged.push(Purge {
                 name: name.clone(),
@@ -83,7 +81,7 @@ impl Service {
         version: u64,
     ) -> Result<Registered, RegisterError> {
         let name: Name = name.parse().map_err(|_| RegisterError::NotFound)?;
-        self.register(caller, false, |draft| {
+        self.register(caller, false, None, |draft| {
             Ok(vec![draft.rollback_secret(&name, version, by(caller))?])
         })
     }
@@ -110,8 +108,8 @@ impl Draft<'_> {
                 return Ok(change("Secret", name, Action::Unchanged, detail));
             }
             VersionState::Purged => {
-                let why = format!("{label}: the value of version {version} was destroyed");
-                return Err(RegisterError::Conflict(why));
+                let why = format!("the value of version {version} was destroyed");
+                return Err(RegisterError::conflict(label, why));
             }
             VersionState::Earlier => {}
         }
@@ -136,6 +134,7 @@ impl Draft<'_> {
                 version: new,
                 bytes: old.bytes,
                 policies: current.policies,
+                labels: current.labels,
                 updated: self.service.parts.clock.now(),
                 by: Some(by),
                 rollback_of: Some(version),

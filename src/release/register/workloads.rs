@@ -7,7 +7,7 @@ use super::digests;
 use super::draft::{Draft, action, change};
 use crate::domain::object::{Action, Change, ImageObject, WorkloadObject};
 use crate::domain::secret_version::names_and_pins;
-use crate::domain::state::RegisteredWorkload;
+use crate::domain::state::{FirmwareInfo, RegisteredWorkload};
 use crate::domain::workload::{Image, Workload};
 use crate::domain::{Hex, HexDigest};
 use crate::release::floor;
@@ -33,7 +33,7 @@ impl Draft<'_> {
         let uuid = match (object.uuid, known) {
             (Some(asked), Some(known)) if asked != known => {
                 let why = format!("is registered with UUID {known}, which can't be changed; delete it first");
-                return Err(RegisterError::invalid(label, why));
+                return Err(RegisterError::invalid(label, why).at("uuid"));
             }
             (Some(uuid), _) => uuid,
             (None, known) => match known.or(last) {
@@ -45,11 +45,14 @@ impl Draft<'_> {
                 }
             },
         };
-        let oca = object
-            .cloud_cert
-            .as_ref()
-            .map(|cert| oca(&label, &cert.0))
-            .transpose()?;
+        let oca = match (&object.cloud_cert, object.oca) {
+            (Some(_), Some(_)) => {
+                let why = "has both `cloud_cert` and `oca`; leave one out";
+                return Err(RegisterError::invalid(label, why).at("oca"));
+            }
+            (Some(cert), None) => Some(oca(&label, &cert.0)?),
+            (None, named) => named,
+        };
         let (secrets, pins) = names_and_pins(&object.secrets);
         let workload = Workload {
             uuid,
@@ -63,8 +66,9 @@ impl Draft<'_> {
             images: object
                 .images
                 .iter()
-                .map(|image| stored_image(object, image))
-                .collect(),
+                .enumerate()
+                .map(|(number, image)| stored_image(&label, object, number, image))
+                .collect::<Result<_, _>>()?,
             oca,
             max_releases: object.max_releases,
             require_host_identity: object.require_host_identity,
@@ -72,6 +76,7 @@ impl Draft<'_> {
             secrets,
             pins,
             policies: object.policies.clone(),
+            labels: object.labels.clone(),
         };
         self.put_workload(workload)
     }
@@ -126,7 +131,10 @@ impl Draft<'_> {
         let changed: BTreeSet<_> = self
             .firmware
             .iter()
-            .filter(|(_, info)| self.before.firmware.iter().all(|old| old != *info))
+            .filter(|(name, info)| {
+                let same = |old: &FirmwareInfo| old.name == **name && old.sha256 == info.sha256;
+                !self.before.firmware.iter().any(same)
+            })
             .map(|(name, _)| name.clone())
             .collect();
         let affected =
@@ -150,54 +158,72 @@ impl Draft<'_> {
 }
 
 fn check(label: &str, workload: &Workload) -> Result<(), RegisterError> {
-    let invalid = |why: String| Err(RegisterError::invalid(label, why));
+    let invalid = |at: &str, why: String| Err(RegisterError::invalid(label, why).at(at));
     if workload.secrets.is_empty() {
-        return invalid("has no secrets: nothing could be released to it".to_owned());
+        return invalid(
+            "secrets",
+            "has no secrets: nothing could be released to it".to_owned(),
+        );
     }
     if workload.secrets.len() > MAX_SECRETS {
-        return invalid(format!(
-            "has more than {MAX_SECRETS} secrets; a guest reads no more"
-        ));
+        let why = format!("has more than {MAX_SECRETS} secrets; a guest reads no more");
+        return invalid("secrets", why);
     }
-    if workload.secrets.iter().collect::<BTreeSet<_>>().len() != workload.secrets.len() {
-        return invalid("names a secret twice".to_owned());
+    if let Some(number) = repeated(&workload.secrets) {
+        return invalid(&format!("secrets[{number}]"), "names a secret twice".to_owned());
     }
-    if workload.launch_digests.len() > MAX_NAMED || workload.images.len() > MAX_NAMED {
-        return invalid(format!("names more than {MAX_NAMED} launch digests or images"));
+    for (member, count) in [
+        ("launch_digests", workload.launch_digests.len()),
+        ("images", workload.images.len()),
+    ] {
+        if count > MAX_NAMED {
+            let why = format!("names more than {MAX_NAMED} launch digests or images");
+            return invalid(member, why);
+        }
     }
-    if workload
-        .images
-        .iter()
-        .map(|image| &image.name)
-        .collect::<BTreeSet<_>>()
-        .len()
-        != workload.images.len()
-    {
-        return invalid("names two images alike".to_owned());
+    let names: Vec<_> = workload.images.iter().map(|image| &image.name).collect();
+    if let Some(number) = repeated(&names) {
+        return invalid(
+            &format!("images[{number}].name"),
+            "names two images alike".to_owned(),
+        );
     }
-    let counts = workload
-        .vcpus
-        .iter()
-        .chain(workload.images.iter().flat_map(|image| &image.vcpus));
-    if let Some(count) = counts.copied().find(|count| *count == 0 || *count > MAX_VCPUS) {
-        return invalid(format!("a guest has 1 to {MAX_VCPUS} vCPUs, not {count}"));
+    let own = workload.vcpus.iter().map(|count| ("vcpus".to_owned(), *count));
+    let of_images = workload.images.iter().enumerate().flat_map(|(image, said)| {
+        let counts = said.vcpus.iter().enumerate();
+        counts.map(move |(number, count)| (format!("images[{image}].vcpus[{number}]"), *count))
+    });
+    for (member, count) in own.chain(of_images) {
+        if count == 0 || count > MAX_VCPUS {
+            return invalid(
+                &member,
+                format!("a guest has 1 to {MAX_VCPUS} vCPUs, not {count}"),
+            );
+        }
     }
     if workload.max_releases.is_some_and(|most| most > 1 << 53) {
-        return invalid("`max_releases` is more than 2^53; leave it out for no limit".to_owned());
+        let why = "`max_releases` is more than 2^53; leave it out for no limit";
+        return invalid("max_releases", why.to_owned());
     }
     if workload.hosts.len() > MAX_NAMED {
-        return invalid(format!("names more than {MAX_NAMED} hosts"));
+        return invalid("hosts", format!("names more than {MAX_NAMED} hosts"));
     }
     if workload.policies.len() > MAX_POLICIES {
-        return invalid(format!("binds more than {MAX_POLICIES} policies"));
+        return invalid("policies", format!("binds more than {MAX_POLICIES} policies"));
     }
-    for image in &workload.images {
-        let in_image = |why: &str| invalid(format!("image {}: {why}", image.name));
+    for (number, image) in workload.images.iter().enumerate() {
+        let in_image = |member: &str, why: &str| {
+            let at = format!("images[{number}]{member}");
+            invalid(&at, format!("image {}: {why}", image.name))
+        };
         if image.kernel_hash.is_none() && (image.initrd_hash.is_some() || image.cmdline_hash.is_some()) {
-            return in_image("an initrd or a command line is measured only with a kernel");
+            return in_image("", "an initrd or a command line is measured only with a kernel");
         }
         if workload.scheme == Scheme::AmdSevEs && image.vcpus.is_empty() {
-            return in_image("needs `vcpus`: under SEV-ES each one's first state is measured");
+            return in_image(
+                "",
+                "needs `vcpus`: under SEV-ES each one's first state is measured",
+            );
         }
         if image
             .vcpu_type
@@ -205,32 +231,54 @@ fn check(label: &str, workload: &Workload) -> Result<(), RegisterError> {
             .is_some_and(|name| name.parse::<CpuModel>().is_err())
         {
             let known: Vec<_> = CpuModel::ALL.iter().map(|model| model.as_str()).collect();
-            return in_image(&format!("`vcpu_type` must be one of {}", known.join(", ")));
+            let why = format!("`vcpu_type` must be one of {}", known.join(", "));
+            return in_image(".vcpu_type", &why);
         }
     }
     Ok(())
 }
 
-fn stored_image(workload: &WorkloadObject, image: &ImageObject) -> Image {
+/// Where something is said for the second time.
+fn repeated<T: Ord>(list: &[T]) -> Option<usize> {
+    let mut seen = BTreeSet::new();
+    list.iter().position(|said| !seen.insert(said))
+}
+
+fn stored_image(
+    label: &str,
+    workload: &WorkloadObject,
+    number: usize,
+    image: &ImageObject,
+) -> Result<Image, RegisterError> {
     let vcpus = if image.vcpus.is_empty() {
         workload.vcpus.into_iter().collect()
     } else {
         image.vcpus.clone()
     };
-    Image {
+    if image.cmdline.is_some() && image.cmdline_hash.is_some() {
+        let why = format!(
+            "image {}: has both `cmdline` and `cmdline_hash`; leave one out",
+            image.name
+        );
+        return Err(RegisterError::invalid(label, why).at(&format!("images[{number}].cmdline_hash")));
+    }
+    Ok(Image {
         name: image.name.clone(),
         firmware: image.firmware.clone(),
-        firmware_hash: None,
+        firmware_hash: image.firmware_hash.map(Hex::from),
         kernel_hash: image.kernel_hash.map(Hex::from),
         initrd_hash: image.initrd_hash.map(Hex::from),
-        cmdline_hash: image.cmdline.as_ref().map(|text| cmdline_hash(text)),
+        cmdline_hash: match &image.cmdline {
+            Some(text) => Some(cmdline_hash(text)),
+            None => image.cmdline_hash.map(Hex::from),
+        },
         vcpus: if workload.scheme == Scheme::AmdSevEs {
             vcpus
         } else {
             image.vcpus.clone()
         },
         vcpu_type: image.vcpu_type.clone(),
-    }
+    })
 }
 
 /// The command line is hashed with one trailing NUL and not trimmed, as QEMU does it.
@@ -240,7 +288,8 @@ fn cmdline_hash(text: &str) -> HexDigest {
 
 /// The fingerprint of an OCA certificate.
 pub(super) fn oca(label: &str, bytes: &[u8]) -> Result<HexDigest, RegisterError> {
-    let invalid = |why: String| RegisterError::invalid(label, format!("`cloud_cert`: {why}"));
+    let invalid =
+        |why: String| RegisterError::invalid(label, format!("`cloud_cert`: {why}")).at("cloud_cert");
     let certificate = Certificate::parse(bytes).map_err(|e| invalid(e.to_string()))?;
     if certificate.usage() != Usage::Oca {
         return Err(invalid(format!(

@@ -12,6 +12,7 @@ use crate::audit::actor::Act;
 use crate::audit::record::Event;
 use crate::domain::approval::{Approvals, Change, Reset, Word};
 use crate::domain::decision::{CountSeen, Decision, Outcome};
+use crate::domain::etag::Precondition;
 use crate::domain::hold::{Hold, HoldState};
 use crate::domain::{Name, Time};
 use crate::store::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
@@ -63,11 +64,13 @@ impl HoldStore for SqliteStore {
         &self,
         owner: &Name,
         change: &Change,
+        precondition: &Precondition,
         word: &Word,
         act: &Act,
     ) -> Result<Taken<Approvals>, StoreError> {
         let (owner, change, word, act) = (owner.clone(), change.clone(), word.clone(), act.clone());
-        self.write(move |c| limits::require(c, &owner, &change, word, &act))
+        let precondition = precondition.clone();
+        self.write(move |c| limits::require(c, &owner, &change, &precondition, word, &act))
     }
 }
 

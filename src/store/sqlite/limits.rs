@@ -10,6 +10,7 @@ use crate::audit::actor::Act;
 use crate::audit::record::Event;
 use crate::domain::approval::{Approvals, Change, Count, Proposal, Reset, Word};
 use crate::domain::decision::CountSeen;
+use crate::domain::etag::{ETag, Precondition};
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
 use crate::store::{Counts, Taken};
@@ -190,6 +191,7 @@ pub(super) fn require(
     c: &Connection,
     owner: &Name,
     change: &Change,
+    precondition: &Precondition,
     word: Word,
     act: &Act,
 ) -> Result<Taken<Approvals>, RowError> {
@@ -197,6 +199,10 @@ pub(super) fn require(
         return Err(rows::damaged("a change", "it is no number of people"));
     };
     let now = approvals(c, owner)?;
+    let etag = ETag::of(&now).map_err(|e| rows::damaged("a number of people", e))?;
+    if !precondition.holds(Some(&etag)) {
+        return Ok(Taken::Stale);
+    }
     if now.approvals_required == *people && now.policies == *policies {
         return Ok(Taken::Done(now));
     }

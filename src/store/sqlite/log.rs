@@ -6,8 +6,8 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::rows;
 use super::{RowError, SqliteStore, StoreError};
+use super::{once, rows};
 use crate::audit::proof::Head;
 use crate::audit::record::AuditRecord;
 use crate::audit::tree::{Frontier, Hashes, Tree, TreeError};
@@ -30,7 +30,10 @@ pub(super) fn append(c: &Connection, record: &AuditRecord) -> Result<(), RowErro
             leaf.hash().0.as_slice(),
             leaf.as_str(),
         ])?;
-    Ok(())
+    record
+        .once
+        .as_ref()
+        .map_or(Ok(()), |act| once::write(c, act, record.time))
 }
 
 /// Gives every pending record its place, in the order in which they were written, and moves the head.

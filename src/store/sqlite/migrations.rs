@@ -16,6 +16,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_8_incidents.sql"),
     include_str!("schema_9_keys.sql"),
     include_str!("schema_10_secret_versions.sql"),
+    include_str!("schema_11_once.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

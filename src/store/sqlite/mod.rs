@@ -17,6 +17,7 @@ mod limits;
 mod log;
 mod migrations;
 mod objects;
+mod once;
 mod open_error;
 mod outbox;
 mod owners;
@@ -370,7 +371,7 @@ impl Store for SqliteStore {
 
     fn sweep(&self, now: Time) -> Result<bool, StoreError> {
         self.empty_log_if_due();
-        self.write(move |c| launches::sweep(c, now))
+        self.write(move |c| Ok(once::sweep(c, now)? | launches::sweep(c, now)?))
     }
 
     fn ping(&self) -> Result<(), StoreError> {

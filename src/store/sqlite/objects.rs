@@ -241,27 +241,19 @@ pub(super) fn apply(
 }
 
 fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowError> {
+    let named = |table: &str, name: &str| {
+        let sql = format!("DELETE FROM {table} WHERE owner = ?1 AND name = ?2");
+        c.execute(&sql, [owner, name])
+    };
     for (kind, name) in &changes.removed {
         match kind {
             Kind::Secret => {
                 versions::delete(c, owner, name)?;
-                c.execute(
-                    "DELETE FROM secrets WHERE owner = ?1 AND name = ?2",
-                    [owner, name],
-                )?
+                named("secrets", name)?
             }
-            Kind::KeySet => c.execute(
-                "DELETE FROM keysets WHERE owner = ?1 AND name = ?2",
-                [owner, name],
-            )?,
-            Kind::Firmware => c.execute(
-                "DELETE FROM firmware WHERE owner = ?1 AND name = ?2",
-                [owner, name],
-            )?,
-            Kind::SigningKey => c.execute(
-                "DELETE FROM signing_keys WHERE owner = ?1 AND name = ?2",
-                [owner, name],
-            )?,
+            Kind::KeySet => named("keysets", name)?,
+            Kind::Firmware => named("firmware", name)?,
+            Kind::SigningKey => named("signing_keys", name)?,
             Kind::Workload => {
                 let uuid: Uuid = name.parse().map_err(|e| rows::damaged("a workload's UUID", e))?;
                 let sql = "DELETE FROM workloads WHERE owner = ?1 AND uuid = ?2";
@@ -298,7 +290,7 @@ fn write(c: &Connection, owner: &str, changes: &ChangeSet) -> Result<(), RowErro
     changes
         .firmware
         .iter()
-        .try_for_each(|(info, content)| put_firmware(c, owner, info, content))?;
+        .try_for_each(|(info, content)| put_firmware(c, owner, info, content.as_deref()))?;
     changes
         .workloads
         .iter()
@@ -314,8 +306,18 @@ fn put(c: &Connection, table: &str, owner: &str, name: &str, document: &str) -> 
     Ok(())
 }
 
-fn put_firmware(c: &Connection, owner: &str, info: &FirmwareInfo, content: &[u8]) -> Result<(), RowError> {
+fn put_firmware(
+    c: &Connection,
+    owner: &str,
+    info: &FirmwareInfo,
+    content: Option<&[u8]>,
+) -> Result<(), RowError> {
     let document = to_json("a firmware", info)?;
+    let Some(content) = content else {
+        let sql = "UPDATE firmware SET document = ?3 WHERE owner = ?1 AND name = ?2";
+        c.execute(sql, [owner, info.name.as_str(), &document])?;
+        return Ok(());
+    };
     c.execute(
         "INSERT INTO firmware VALUES (?1, ?2, ?3, ?4)
          ON CONFLICT (owner, name) DO UPDATE SET document = ?3, content = ?4",

@@ -69,6 +69,7 @@ fn caller(c: &Connection, token: TokenHash, now: Time) -> Result<Option<Identity
                     token: rows::uuid("a token's id", row, 1)?,
                     name: row.get(2)?,
                     role: role(row, 3)?,
+                    once: None,
                     proof: Proof::Token,
                 })
             };
