@@ -146,6 +146,7 @@ fn whom_somebody_else_vouches_for_is_no_second_person() {
         name: vouched.name,
         role: vouched.role,
         proof: vouched.proof,
+        once: None,
     };
     let confirm = keyward::domain::hold::Confirm {
         additional: 1,

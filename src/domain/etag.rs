@@ -94,7 +94,7 @@ impl Precondition {
             (_, None) => false,
             (Tags::Any, Some(_)) => true,
             (Tags::These(tags), Some(current)) => {
-                let same = |tag: &Tag| tag.text == current.0 && (weakly || !tag.weak);
+                let same = |listed: &Tag| listed.text == current.0 && (weakly || !listed.weak);
                 tags.iter().any(same)
             }
         };
