@@ -131,6 +131,7 @@ mod store_database;
 mod store_faults;
 mod support;
 mod tokens;
+mod trust;
 mod webhooks;
 mod wrong;
 mod wrong_at_rest;

@@ -120,6 +120,8 @@ const MATRIX: &[Row] = &[
     row("GET", "/v1/platforms/{cek}", "owner approver auditor", "/v1/platforms/<platform>", 2, "/v1/platforms/<their-platform>"),
     row("POST", "/v1/platforms/{cek}/enrol", "owner", "/v1/platforms/<platform>/enrol", 2, ""),
     row("POST", "/v1/platforms/{cek}/refuse", "owner approver", "/v1/platforms/<nobodys-platform>/refuse", 2, ""),
+    row("GET", "/v1/trust", "owner approver auditor", "/v1/trust", 2, ""),
+    row("PUT", "/v1/trust", "owner", "/v1/trust", 2, ""),
     row("GET", "/v1/impact", "owner policy-author auditor", "/v1/impact?secret=disk", 2, ""),
     row("GET", "/v1/audit/entries", "admin owner auditor", "/v1/audit/entries", 2, ""),
     row("GET", "/v1/audit/checkpoint", "admin owner auditor", "/v1/audit/checkpoint", 2, ""),
@@ -286,6 +288,7 @@ impl House {
             }
             ("PUT", "/v1/approvals") => json!({"approvals_required": 1, "reason": "a test"}),
             ("POST", "/v1/freezes") => naples(),
+            ("PUT", "/v1/trust") => json!({"platforms": "any"}),
             ("PUT", "/v1/platforms/accepted") => json!({"accepted": "any", "reason": "a test"}),
             (
                 "POST",

@@ -81,6 +81,7 @@ fn the_example_s_manifests_fit_theirs_and_mistakes_do_not() {
         json!({"kind": "KeySet", "name": "a", "secrets": [], "labels": {"a b": "c"}}),
         json!({"kind": "KeySet", "name": "a", "secrets": [], "labels": {"a": 1}}),
         json!({"kind": "SigningKey", "name": "a", "public_key": {}}),
+        json!({"kind": "Trust", "platforms": "all"}),
         json!({"kind": "Owner", "name": "a", "approvals_required": 3}),
     ] {
         assert!(invalid(&schema, &wrong), "{wrong}");
@@ -95,6 +96,7 @@ fn every_kind_of_manifest_that_is_read_fits() {
         kind: Firmware\nname: a\nsha256: 8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c\n---\n\
         kind: PolicyBundle\ndigest: 8f765dfabc127fc0a938a0744a3103ec15864d7d794eb4c398aa976b6d6ab16c\n---\n\
         kind: SigningKey\nname: a\npublic_key: {file: key.pem}\nalgorithm: ES256\nscope: write\n---\n\
+        kind: Trust\nplatforms: any\nenrolled: []\nrefused: []\n---\n\
         kind: Owner\nname: a\napprovals_required: 2\ntoken_file: token\n---\n\
         kind: Token\nname: a\nrole: auditor\nowner: b\nexpires: 2030-01-01T00:00:00Z\ntoken_file: token\n---\n\
         kind: Secret\nname: a\ntype: opaque\nguid: 5a9c3c4e-6f0e-4d5b-9a53-0d0f6d1c2b7e\nvalue: {base64: aGk=}\n---\n\

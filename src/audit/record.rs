@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::actor::Actor;
+use super::object::is_nobody;
 use super::tree::leaf_hash;
 use crate::domain::decision::{Decision, SecretVersion, WorkloadRef};
 use crate::domain::hold::Guest;
@@ -223,6 +224,9 @@ pub enum Event {
     PlatformEnrolled {
         /// Fingerprint of its CEK.
         fingerprint: HexDigest,
+        /// How many other people must want the same; 0: it is done.
+        #[serde(default, skip_serializing_if = "is_nobody")]
+        missing: u32,
         /// Why.
         reason: String,
     },
@@ -233,10 +237,20 @@ pub enum Event {
         /// Why.
         reason: String,
     },
+    /// What an owner had said of a platform was taken back.
+    PlatformWithdrawn {
+        /// Fingerprint of its CEK.
+        fingerprint: HexDigest,
+        /// Why.
+        reason: String,
+    },
     /// An owner said which platforms get releases.
     PlatformsAccepted {
         /// Which.
         accepted: Accepted,
+        /// How many other people must want the same; 0: it is done.
+        #[serde(default, skip_serializing_if = "is_nobody")]
+        missing: u32,
         /// Why.
         reason: String,
     },

@@ -63,6 +63,10 @@ impl Delete {
                         "nothing of kind {word} is removed: an owner's records and revisions are kept"
                     )));
                 }
+                AnyKind::Trust => bail!(Misused(
+                    "an owner always has a Trust: apply one with `platforms: any` to take any platform again"
+                        .to_owned()
+                )),
             }
         }
         let client = self.connection.client()?;
@@ -134,6 +138,12 @@ impl Delete {
                             "{}{name} stays: it is kept for the record",
                             known.as_str()
                         ));
+                    }
+                    (AnyKind::Trust, _) => {
+                        stays.push(
+                            "Trust stays: apply one with `platforms: any` to take any platform again"
+                                .to_owned(),
+                        );
                     }
                     (known, Some(name)) => all.push((known, name)),
                     (_, None) => {}

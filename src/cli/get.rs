@@ -22,7 +22,7 @@ use crate::release::register::Shown;
                   secret, the bytes of a firmware, the files of a policy bundle."
 )]
 pub(super) struct Get {
-    /// PolicyBundle, Secret, KeySet, Firmware, Workload, SigningKey, Owner, Token, or `all` of an owner's objects
+    /// PolicyBundle, Trust, Secret, KeySet, Firmware, Workload, SigningKey, Owner, Token, or `all` of an owner's objects
     #[arg(value_parser = kind, value_name = "KIND")]
     kind: Asked,
     /// Only these
@@ -194,6 +194,7 @@ fn detail(shown: &Shown) -> String {
         "Secret" => vec![("version", said(&shown.status, "version"))],
         "Firmware" => vec![("sha256", said(&shown.manifest, "sha256"))],
         "Workload" => vec![("uuid", said(&shown.manifest, "uuid"))],
+        "Trust" => vec![("platforms", said(&shown.manifest, "platforms"))],
         "PolicyBundle" => vec![("revision", said(&shown.status, "revision"))],
         "SigningKey" => vec![("", said(&shown.manifest, "algorithm"))],
         "Token" => vec![

@@ -8,14 +8,16 @@ use crate::domain::state::Kind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AnyKind {
     PolicyBundle,
+    Trust,
     Object(Kind),
     Owner,
     Token,
 }
 
 impl AnyKind {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::PolicyBundle,
+        Self::Trust,
         Self::Object(Kind::Secret),
         Self::Object(Kind::KeySet),
         Self::Object(Kind::Firmware),
@@ -29,6 +31,7 @@ impl AnyKind {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::PolicyBundle => "PolicyBundle",
+            Self::Trust => "Trust",
             Self::Object(kind) => kind.as_str(),
             Self::Owner => "Owner",
             Self::Token => "Token",

@@ -166,6 +166,8 @@ pub(super) fn waits(proposal: &Proposal) -> anyhow::Result<()> {
             }
         ),
         Change::Register { digest } => format!("to register what has the digest {digest}"),
+        Change::EnrolPlatform { cek } => format!("to enrol the platform {cek}"),
+        Change::AcceptPlatforms { accepted } => format!("to accept {} platforms", accepted.as_str()),
         Change::Unfreeze { freeze } => format!("to lift the freeze {freeze}"),
     };
     output::line(&format!(

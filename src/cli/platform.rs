@@ -6,10 +6,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::Ended;
 use super::client::{Connection, from};
 use super::decision_text::printable;
+use super::limits::waits;
 use super::output::{self, Format};
 use crate::domain::HexDigest;
 use crate::domain::platform::{Accepted, Platform, SeenBuild};
-use crate::http::{AcceptedBody, AcceptedReply, PlatformsReply, ReasonBody};
+use crate::http::{AcceptedBody, AcceptedReply, PlatformReply, PlatformsReply, ReasonBody};
 
 #[derive(Subcommand)]
 pub(super) enum PlatformVerb {
@@ -153,7 +154,10 @@ impl Show {
         let platform: Platform = client
             .get(&format!("/v1/platforms/{}", self.cek))
             .with_context(|| format!("platform {}", self.cek))?;
-        told(self.output, &platform)
+        if !output::structured(self.output, &platform)? {
+            told(&platform)?;
+        }
+        Ok(Ended::Done)
     }
 }
 
@@ -161,10 +165,17 @@ impl Say {
     fn run(self, verb: &str) -> anyhow::Result<Ended> {
         let client = self.connection.client()?;
         let body = ReasonBody { reason: self.reason };
-        let platform: Platform = client
+        let reply: PlatformReply = client
             .post(&format!("/v1/platforms/{}/{verb}", self.cek), &body)
             .with_context(|| format!("platform {}", self.cek))?;
-        told(self.output, &platform)
+        if output::structured(self.output, &reply)? {
+            return Ok(Ended::Done);
+        }
+        match &reply.proposal {
+            Some(proposal) => waits(proposal)?,
+            None => told(&reply.platform)?,
+        }
+        Ok(Ended::Done)
     }
 }
 
@@ -178,11 +189,15 @@ impl Accept {
             reason: self.reason,
         };
         let reply: AcceptedReply = self.connection.client()?.put("/v1/platforms/accepted", &body)?;
-        if !output::structured(self.output, &reply)? {
-            output::line(match reply.accepted {
+        if output::structured(self.output, &reply)? {
+            return Ok(Ended::Done);
+        }
+        match &reply.proposal {
+            Some(proposal) => waits(proposal)?,
+            None => output::line(match reply.accepted {
                 Accepted::Any => "Releases go to any platform that is not refused.",
                 Accepted::Enrolled => "Releases go to enrolled platforms only.",
-            })?;
+            })?,
         }
         Ok(Ended::Done)
     }
@@ -195,14 +210,11 @@ fn version(build: &SeenBuild) -> String {
     )
 }
 
-fn told(format: Format, platform: &Platform) -> anyhow::Result<Ended> {
-    if output::structured(format, platform)? {
-        return Ok(Ended::Done);
-    }
+fn told(platform: &Platform) -> anyhow::Result<()> {
     for line in text(platform) {
         output::line(line.trim_end())?;
     }
-    Ok(Ended::Done)
+    Ok(())
 }
 
 /// A platform for people.

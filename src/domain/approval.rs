@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::launch::Binding;
+use super::platform::Accepted;
 use super::revision::By;
 use super::{HexDigest, Name, Time};
 
@@ -57,6 +58,16 @@ pub enum Change {
     Register {
         /// Of what is to be registered.
         digest: HexDigest,
+    },
+    /// To let a platform get releases where only enrolled ones do, or one that was refused.
+    EnrolPlatform {
+        /// Fingerprint of its CEK.
+        cek: HexDigest,
+    },
+    /// To let any platform that is not refused get releases.
+    AcceptPlatforms {
+        /// Always `any`.
+        accepted: Accepted,
     },
     /// To let releases go on that a freeze stops.
     Unfreeze {

@@ -26,6 +26,7 @@ pub mod secret_version;
 pub mod state;
 pub mod time;
 pub mod token;
+pub mod trust;
 pub mod workload;
 
 pub use bytes::{Base64, Base64Bytes, FlexDigest, Hex, HexDigest};

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::secret_version::SecretRef;
+use super::trust::Trust;
 use super::{Base64Bytes, FlexDigest, HexDigest, HostName, Labels, Name};
 use crate::policy::opa::SignatureAlgorithm;
 use crate::sev::authority::Product;
@@ -31,6 +32,8 @@ pub enum Object {
     Workload(Box<WorkloadObject>),
     /// A key that signs bundles.
     SigningKey(SigningKeyObject),
+    /// Which platforms are trusted.
+    Trust(Trust),
 }
 
 impl Object {
@@ -44,6 +47,7 @@ impl Object {
             Self::Firmware(firmware) => format!("Firmware {}", firmware.name),
             Self::Workload(workload) => format!("Workload {}", workload.name),
             Self::SigningKey(key) => format!("SigningKey {}", key.name),
+            Self::Trust(_) => "Trust".to_owned(),
         }
     }
 }

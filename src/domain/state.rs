@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::object::SecretKind;
 use super::revision::{By, Revision, SigningKey};
 use super::secret_version::{Pins, Purge};
+use super::trust::{Trust, TrustChange};
 use super::workload::{Candidate, Workload};
 use super::{HexDigest, Labels, Name, Time};
 
@@ -27,6 +28,8 @@ pub struct OwnerState {
     pub signing_keys: Vec<SigningKey>,
     /// Policies bound to the owner.
     pub policies: Vec<String>,
+    /// Which platforms the owner trusts.
+    pub trust: Trust,
     /// Secrets, by name.
     pub secrets: Vec<SecretInfo>,
     /// Key sets, by name.
@@ -154,6 +157,8 @@ pub struct ChangeSet {
     pub drawn: Vec<Uuid>,
     /// Versions of secrets whose values are destroyed.
     pub purged: Vec<Purge>,
+    /// What changes of which platforms are trusted.
+    pub trust: Option<TrustChange>,
 }
 
 /// A bundle that becomes the active one.
@@ -217,5 +222,6 @@ impl ChangeSet {
             && self.workloads.is_empty()
             && self.removed.is_empty()
             && self.purged.is_empty()
+            && self.trust.is_none()
     }
 }

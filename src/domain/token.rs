@@ -12,6 +12,7 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::once::Once;
+use super::revision::By;
 use super::{HexDigest, Name, Role, Time};
 
 const PREFIX: &str = "kw_";
@@ -42,6 +43,17 @@ pub enum Proof {
         /// Its subject.
         subject: String,
     },
+}
+
+impl Caller {
+    /// Whom records name.
+    #[must_use]
+    pub fn by(&self) -> By {
+        By {
+            token: self.token,
+            name: self.name.clone(),
+        }
+    }
 }
 
 /// Who a valid token, or what is as good as one, belongs to.

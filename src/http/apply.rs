@@ -123,6 +123,7 @@ enum Kind {
     Firmware,
     Workload,
     SigningKey,
+    Trust,
 }
 
 impl<'de> DeserializeSeed<'de> for &Kinds {
@@ -216,6 +217,7 @@ impl<'de> DeserializeSeed<'de> for Kind {
             Self::Firmware => Object::Firmware(Deserialize::deserialize(members)?),
             Self::Workload => Object::Workload(Deserialize::deserialize(members)?),
             Self::SigningKey => Object::SigningKey(Deserialize::deserialize(members)?),
+            Self::Trust => Object::Trust(Deserialize::deserialize(members)?),
         })
     }
 }

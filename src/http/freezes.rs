@@ -12,6 +12,7 @@ use super::once::{Answers, once};
 use super::owner::{nothing, read_by, resource};
 use super::page::{self, Cursor, Page};
 use super::problem::{Kind, Problem};
+use super::read::read_one_by;
 use super::{State, body, impact, platforms};
 use crate::domain::approval::Proposal;
 use crate::domain::freeze::{Freeze, Target};
@@ -174,7 +175,7 @@ async fn freezes(state: web::Data<State>, request: HttpRequest) -> HttpResponse 
 }
 
 async fn one(path: web::Path<String>, state: web::Data<State>, request: HttpRequest) -> HttpResponse {
-    read_by(state, request, move |service, identity| {
+    read_one_by(state, request, move |service, identity| {
         let found = service.store().frozen(identity.owner.as_ref(), uuid(&path)?)?;
         found.ok_or_else(nothing)
     })

@@ -30,6 +30,7 @@ mod secret_versions;
 mod signing_keys;
 mod tls;
 mod tokens;
+mod trust;
 
 use std::net::{IpAddr, TcpListener};
 use std::sync::Arc;
@@ -62,7 +63,7 @@ pub use objects::ObjectList;
 pub use openapi::openapi;
 pub use owner::DecisionList;
 pub use page::{Cursor, Page};
-pub use platforms::{AcceptedBody, AcceptedReply, PlatformsReply};
+pub use platforms::{AcceptedBody, AcceptedReply, PlatformReply, PlatformsReply};
 pub use roles::{ENDPOINTS, Endpoint, Who};
 pub use secret_versions::{SecretRollback, SecretVersionList};
 pub use signing_keys::{SigningKeyBody, SigningKeyList};

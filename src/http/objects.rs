@@ -41,7 +41,7 @@ async fn objects(state: web::Data<State>, request: HttpRequest) -> HttpResponse 
 fn unseen(role: Role) -> Vec<String> {
     let kinds = Kind::ALL.iter().map(|kind| kind.as_str());
     kinds
-        .chain(["PolicyBundle"])
+        .chain(["PolicyBundle", "Trust"])
         .filter(|kind| !roles::may_read(kind, role))
         .map(str::to_owned)
         .collect()

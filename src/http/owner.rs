@@ -16,7 +16,7 @@ use super::problem::{Kind, Problem};
 use super::read::{listed, one, precondition};
 pub(super) use super::read::{nothing, read, read_by, read_one};
 use super::{State, apply, audit, auth, body, bundles, evaluation, freezes, holds, objects, roles};
-use super::{secret_versions, signing_keys, tokens};
+use super::{secret_versions, signing_keys, tokens, trust};
 use crate::domain::Name;
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::object::{KeySetObject, Object};
@@ -64,6 +64,7 @@ pub(super) fn routes(config: &mut web::ServiceConfig) {
             .configure(bundles::routes)
             .configure(evaluation::routes)
             .configure(signing_keys::routes)
+            .configure(trust::routes)
             .configure(tokens::routes)
             .configure(audit::routes)
             .configure(objects::routes)

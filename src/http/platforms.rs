@@ -5,13 +5,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{answer, on_thread};
-use super::holds::{ReasonBody, say};
+use super::holds::{ReasonBody, say, taken};
 use super::owner::{nothing, read, read_one, resource};
 use super::page::{self, Cursor, ListParameters};
 use super::problem::Problem;
 use super::{State, auth, body};
 use crate::domain::HexDigest;
-use crate::domain::approval::Word;
+use crate::domain::approval::{Proposal, Word};
 use crate::domain::platform::{Accepted, Platform, Standing};
 
 pub(super) fn routes(config: &mut web::ServiceConfig) {
@@ -47,11 +47,23 @@ pub struct AcceptedBody {
 /// Which platforms get releases.
 #[derive(Serialize, Deserialize, JsonSchema)]
 pub struct AcceptedReply {
-    /// Which.
+    /// Which was asked for.
     pub accepted: Accepted,
     /// Who said so, when, and why.
     #[serde(flatten)]
     pub word: Word,
+    /// Waits for another person, until when; null: it is so.
+    pub proposal: Option<Proposal>,
+}
+
+/// A platform, or what is to become of it.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub struct PlatformReply {
+    /// The platform as it is.
+    #[serde(flatten)]
+    pub platform: Platform,
+    /// Its enrolment, which waits for another person; null: it is as was said.
+    pub proposal: Option<Proposal>,
 }
 
 async fn platforms(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
@@ -96,7 +108,16 @@ async fn judge(
         request,
         payload,
         move |service, caller, body: ReasonBody| {
-            Ok(service.judge_platform(caller, cek(&path)?, standing, &body.reason)?)
+            let cek = cek(&path)?;
+            let (judged, proposal) = taken(service.judge_platform(caller, cek, standing, &body.reason)?)?;
+            let platform = match judged {
+                Some(platform) => platform,
+                None => {
+                    let known = service.store().platform(&caller.owner, cek)?;
+                    known.unwrap_or_else(|| Platform::new(cek))
+                }
+            };
+            Ok(PlatformReply { platform, proposal })
         },
     )
     .await
@@ -126,8 +147,14 @@ async fn accept(state: web::Data<State>, request: HttpRequest, payload: web::Pay
         let bytes = body::read(&request, payload, body::HOST_LIMIT).await?;
         let done = on_thread(&state, move |service| {
             let AcceptedBody { accepted, reason } = body::parse(&bytes)?;
-            let word = service.accept_platforms(&caller, accepted, &reason)?;
-            Ok(AcceptedReply { accepted, word })
+            let (word, proposal) = taken(service.accept_platforms(&caller, accepted, &reason)?)?;
+            let word = word.or_else(|| proposal.as_ref().map(|proposal| proposal.word.clone()));
+            let word = word.ok_or_else(nothing)?;
+            Ok(AcceptedReply {
+                accepted,
+                word,
+                proposal,
+            })
         });
         Ok(HttpResponse::Ok().json(done.await?))
     };

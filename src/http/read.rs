@@ -55,14 +55,38 @@ pub(super) async fn read_one<T: Serialize + Send + 'static>(
     .await
 }
 
+/// The same for what administrators, who have no owner, read too.
+pub(super) async fn read_one_by<T: Serialize + Send + 'static>(
+    state: web::Data<State>,
+    request: HttpRequest,
+    work: impl FnOnce(&Service, &Identity) -> Result<T, Problem> + Send + 'static,
+) -> HttpResponse {
+    let identity = auth::identity(&request);
+    tagged(state, request, identity, |service, identity| {
+        let found = work(service, identity)?;
+        Ok((tag(&found)?, found))
+    })
+    .await
+}
+
 /// Answers with one object under a tag, or with 304 where the caller has it as it is.
 pub(super) async fn read_tagged<T: Serialize + Send + 'static>(
     state: web::Data<State>,
     request: HttpRequest,
     work: impl FnOnce(&Service, &Caller) -> Result<(ETag, T), Problem> + Send + 'static,
 ) -> HttpResponse {
+    let caller = auth::caller(&request);
+    tagged(state, request, caller, work).await
+}
+
+async fn tagged<C: Send + 'static, T: Serialize + Send + 'static>(
+    state: web::Data<State>,
+    request: HttpRequest,
+    caller: Result<C, Problem>,
+    work: impl FnOnce(&Service, &C) -> Result<(ETag, T), Problem> + Send + 'static,
+) -> HttpResponse {
     let result = async {
-        let caller = auth::caller(&request)?;
+        let caller = caller?;
         let precondition = precondition(request.headers())?;
         let (etag, found) = on_thread(&state, move |service| work(service, &caller)).await?;
         let known = Precondition {

@@ -131,6 +131,8 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("GET", "/v1/platforms/{cek}", READS_HOLDS),
     row("POST", "/v1/platforms/{cek}/enrol", OWNER),
     row("POST", "/v1/platforms/{cek}/refuse", APPROVES),
+    row("GET", "/v1/trust", READS_HOLDS),
+    row("PUT", "/v1/trust", OWNER),
     row("GET", "/v1/impact", READS_POLICIES),
     row("GET", "/v1/audit/entries", READS_LOG),
     row("GET", "/v1/audit/checkpoint", READS_LOG),
@@ -167,7 +169,11 @@ pub(super) fn who_applies(object: &Object) -> &'static [Role] {
     match object {
         Object::Secret(_) => &[Owner, SecretWriter],
         Object::PolicyBundle(_) => &[Owner, PolicyAuthor],
-        Object::KeySet(_) | Object::Firmware(_) | Object::Workload(_) | Object::SigningKey(_) => &[Owner],
+        Object::KeySet(_)
+        | Object::Firmware(_)
+        | Object::Workload(_)
+        | Object::SigningKey(_)
+        | Object::Trust(_) => &[Owner],
     }
 }
 
@@ -185,6 +191,7 @@ pub(super) fn may_read(kind: &str, role: Role) -> bool {
         "Secret" => matches!(role, Owner | SecretWriter | Auditor),
         "PolicyBundle" => matches!(role, Owner | PolicyAuthor | Auditor),
         "KeySet" | "Firmware" | "Workload" => matches!(role, Owner | Auditor),
+        "Trust" => matches!(role, Owner | Approver | Auditor),
         _ => role == Owner,
     }
 }

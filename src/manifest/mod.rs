@@ -18,7 +18,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::object::{SecretBytes, SecretKind};
+use crate::domain::platform::Accepted;
 use crate::domain::secret_version::SecretRef;
+use crate::domain::trust::Listed;
 use crate::domain::{FlexDigest, HexDigest, HostName, Labels, Name, Role, Time};
 use crate::policy::opa::SignatureAlgorithm;
 use crate::sev::authority::Product;
@@ -44,6 +46,8 @@ pub enum Manifest {
     Workload(WorkloadManifest),
     /// A key that signs policy bundles.
     SigningKey(SigningKeyManifest),
+    /// Which platforms are trusted.
+    Trust(TrustManifest),
     /// An owner, whom an administrator makes.
     Owner(OwnerManifest),
     /// A token.
@@ -285,6 +289,24 @@ pub struct PublicKeyManifest {
     /// Here.
     #[serde(default)]
     pem: Option<String>,
+}
+
+/// `kind: Trust`: an owner has one. An enrolment that it leaves out is withdrawn; a refusal that it leaves out stays.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TrustManifest {
+    /// Always `Trust`.
+    #[serde(default, rename = "kind", skip_serializing)]
+    #[schemars(skip)]
+    _kind: String,
+    /// Which platforms get releases: `any` that is not refused, or those that are `enrolled`.
+    platforms: Accepted,
+    /// Those that are enrolled.
+    #[serde(default)]
+    enrolled: Vec<Listed>,
+    /// Those that get no release and begin no launch.
+    #[serde(default)]
+    refused: Vec<Listed>,
 }
 
 /// `kind: Owner`: an administrator's, and no part of the transaction of an owner's objects.

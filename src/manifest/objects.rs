@@ -10,13 +10,14 @@ use super::read::{Document, KINDS, Result};
 use super::repository::repository;
 use super::{
     FirmwareManifest, ImageManifest, KeySetManifest, OwnerManifest, PolicyBundleManifest, PublicKeyManifest,
-    SecretManifest, SigningKeyManifest, TokenManifest, ValueManifest, WorkloadManifest,
+    SecretManifest, SigningKeyManifest, TokenManifest, TrustManifest, ValueManifest, WorkloadManifest,
 };
 use crate::domain::bytes::Flex;
 use crate::domain::object::{
     FirmwareObject, ImageObject, KeySetObject, Object, PolicyBundleObject, SecretBytes, SecretObject,
     SecretValue, SigningKeyObject, WorkloadObject,
 };
+use crate::domain::trust::Trust;
 use crate::domain::{Base64Bytes, FlexDigest};
 
 impl Document {
@@ -79,6 +80,19 @@ impl Document {
             }
             "Workload" => self.workload(self.parse(source)?)?,
             "SigningKey" => self.signing_key(self.parse(source)?)?,
+            "Trust" => {
+                let TrustManifest {
+                    platforms,
+                    enrolled,
+                    refused,
+                    ..
+                } = self.parse(source)?;
+                Object::Trust(Trust {
+                    platforms,
+                    enrolled,
+                    refused,
+                })
+            }
             other => return Err(self.wrong(other, format!("`{other}` is no kind; {KINDS}"))),
         };
         Ok((Said::Object(object), None))

@@ -8,12 +8,13 @@ use crate::domain::object::Object;
 use crate::policy::Diagnostic;
 
 /// Kinds whose documents hold no secret.
-const HARMLESS: [&str; 7] = [
+const HARMLESS: [&str; 8] = [
     "PolicyBundle",
     "KeySet",
     "Firmware",
     "Workload",
     "SigningKey",
+    "Trust",
     "Owner",
     "Token",
 ];

@@ -13,7 +13,7 @@ use crate::domain::Name;
 use crate::policy::Diagnostic;
 
 pub(super) const KINDS: &str =
-    "known are PolicyBundle, Secret, KeySet, Firmware, Workload, SigningKey, Owner and Token";
+    "known are PolicyBundle, Secret, KeySet, Firmware, Workload, SigningKey, Trust, Owner and Token";
 
 /// A manifest that can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +40,7 @@ pub(super) type Result<T, E = ManifestError> = std::result::Result<T, E>;
 pub struct Named {
     /// The object's kind.
     pub kind: String,
-    /// Its name; a policy bundle has none.
+    /// Its name; a policy bundle and a trust have none.
     pub name: Option<Name>,
 }
 
@@ -85,7 +85,7 @@ pub fn named(path: &Path) -> Result<(Vec<Named>, Manifests)> {
             let name = name.map_err(|error: crate::domain::NameError| {
                 document.wrong("name:", format!("name: {error}"))
             })?;
-            if name.is_none() && kind != "PolicyBundle" {
+            if name.is_none() && kind != "PolicyBundle" && kind != "Trust" {
                 return Err(document.wrong("", "missing member `name`".to_owned()));
             }
             let label = name

@@ -61,7 +61,8 @@ impl Service {
         Ok(self.store().unfreeze(by.owner.as_ref(), id, &word, &act)?)
     }
 
-    /// Enrols or refuses a platform, also one that was never seen.
+    /// Enrols or refuses a platform, also one that was never seen. Where the owner asks for two people, it takes two
+    /// to enrol one, and one to refuse one.
     ///
     /// # Errors
     /// [`WordError`].
@@ -71,15 +72,15 @@ impl Service {
         cek: HexDigest,
         standing: Standing,
         reason: &str,
-    ) -> Result<Platform, WordError> {
-        let word = self.word_of(of_caller(caller), reason)?;
+    ) -> Result<Taken<Platform>, WordError> {
+        let word = self.word_of(caller.by(), reason)?;
         let act = self.act(caller);
         Ok(self
             .store()
             .judge_platform(&caller.owner, cek, standing, &word, &act)?)
     }
 
-    /// Says which platforms get releases from now on.
+    /// Says which platforms get releases from now on. Where the owner asks for two people, it takes two to accept any.
     ///
     /// # Errors
     /// [`WordError`].
@@ -88,12 +89,12 @@ impl Service {
         caller: &Caller,
         accepted: Accepted,
         reason: &str,
-    ) -> Result<Word, WordError> {
-        let word = self.word_of(of_caller(caller), reason)?;
+    ) -> Result<Taken<Word>, WordError> {
+        let word = self.word_of(caller.by(), reason)?;
         let act = self.act(caller);
-        self.store()
-            .accept_platforms(&caller.owner, accepted, &word, &act)?;
-        Ok(word)
+        Ok(self
+            .store()
+            .accept_platforms(&caller.owner, accepted, &word, &act)?)
     }
 
     /// Launches that something which went wrong has touched, a page of them, and what is to be done because of these.
@@ -160,12 +161,5 @@ fn person(by: &Identity) -> By {
     By {
         token: by.token,
         name: by.name.clone(),
-    }
-}
-
-fn of_caller(caller: &Caller) -> By {
-    By {
-        token: caller.token,
-        name: caller.name.clone(),
     }
 }

@@ -129,7 +129,7 @@ pub trait IncidentStore: Send + Sync {
     /// When the store fails, or what is stored is damaged.
     fn platform(&self, owner: &Name, cek: HexDigest) -> Result<Option<Platform>, StoreError>;
 
-    /// Enrols or refuses a platform.
+    /// Enrols or refuses a platform, or proposes to enrol it where its owner asks for two people.
     ///
     /// # Errors
     /// When the store fails; then it may or may not be.
@@ -140,9 +140,10 @@ pub trait IncidentStore: Send + Sync {
         standing: Standing,
         word: &Word,
         act: &Act,
-    ) -> Result<Platform, StoreError>;
+    ) -> Result<Taken<Platform>, StoreError>;
 
-    /// Which platforms get this owner's releases from now on.
+    /// Which platforms get this owner's releases from now on; that any does is proposed where the owner asks for two
+    /// people.
     ///
     /// # Errors
     /// When the store fails; then it may or may not be so.
@@ -152,7 +153,7 @@ pub trait IncidentStore: Send + Sync {
         accepted: Accepted,
         word: &Word,
         act: &Act,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Taken<Word>, StoreError>;
 
     /// Launches that received, or ran, what went wrong: newest first, at most `limit`, of those before the cursor.
     ///

@@ -33,6 +33,8 @@ pub struct Guarded {
     pub word: Word,
     /// What is recorded where that is the first.
     pub proposed: AuditRecord,
+    /// Whether two people are needed wherever two are asked for, not only where they are for policies.
+    pub always: bool,
 }
 
 impl Guarded {

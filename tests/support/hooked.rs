@@ -164,8 +164,9 @@ hooked! {
     platforms(owner: &Name, after: Option<HexDigest>, limit: u32) -> Result<PlatformList, StoreError>;
     platform(owner: &Name, cek: HexDigest) -> Result<Option<Platform>, StoreError>;
     judge_platform(owner: &Name, cek: HexDigest, standing: Standing, word: &Word, act: &Act)
-        -> Result<Platform, StoreError>;
-    accept_platforms(owner: &Name, accepted: Accepted, word: &Word, act: &Act) -> Result<(), StoreError>;
+        -> Result<Taken<Platform>, StoreError>;
+    accept_platforms(owner: &Name, accepted: Accepted, word: &Word, act: &Act)
+        -> Result<Taken<Word>, StoreError>;
     impact(owner: &Name, cause: &Cause, before: Option<i64>, limit: u32) -> Result<ImpactPage, StoreError>;
 }
 

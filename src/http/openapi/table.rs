@@ -16,12 +16,13 @@ use crate::domain::object::{Applied, FirmwareObject, KeySetObject, PolicyBundleO
 use crate::domain::platform::Platform;
 use crate::domain::revision::{Revision, SigningKey};
 use crate::domain::state::{FirmwareInfo, KeySet, RegisteredWorkload, SecretInfo};
+use crate::domain::trust::Trust;
 use crate::http::page::{ListParameters, Page};
 use crate::http::problem::Kind;
 use crate::http::roles::Endpoint;
 use crate::http::{
-    AcceptedBody, AcceptedReply, FreezeBody, FreezeList, FreezeReply, ImpactReply, LiftReply, PlatformsReply,
-    SecretRollback, SecretVersionList, freezes, impact, secret_versions,
+    AcceptedBody, AcceptedReply, FreezeBody, FreezeList, FreezeReply, ImpactReply, LiftReply, PlatformReply,
+    PlatformsReply, SecretRollback, SecretVersionList, freezes, impact, secret_versions,
 };
 use crate::http::{
     ApplyBody, ApprovalsBody, ApprovalsReply, BundleList, CheckpointList, ConfirmBody, ConsistencyReply,
@@ -291,7 +292,7 @@ fn of_incidents(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
             .send::<FreezeBody, FreezeReply>("Stops releases at once")
             .answers(201, "It was not frozen before", t.of::<FreezeReply>())
             .fails(&[Kind::NotFound]),
-        ("GET", "/v1/freezes/{id}") => t.get::<Freeze>("Shows a freeze"),
+        ("GET", "/v1/freezes/{id}") => t.get::<Freeze>("Shows a freeze").tagged(),
         ("POST", "/v1/freezes/{id}/lift") => t
             .send::<ReasonBody, LiftReply>("Lets releases go on that were frozen")
             .fails(&[Kind::WrongState]),
@@ -301,11 +302,13 @@ fn of_incidents(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
         }
         ("GET", "/v1/platforms/{cek}") => t.get::<Platform>("Shows a platform").tagged(),
         ("POST", "/v1/platforms/{cek}/enrol") => {
-            t.send::<ReasonBody, Platform>("Lets a platform get releases where only enrolled ones do")
+            t.send::<ReasonBody, PlatformReply>("Lets a platform get releases where only enrolled ones do")
         }
         ("POST", "/v1/platforms/{cek}/refuse") => {
-            t.send::<ReasonBody, Platform>("Lets a platform get no releases and begin no launches")
+            t.send::<ReasonBody, PlatformReply>("Lets a platform get no releases and begin no launches")
         }
+        ("GET", "/v1/trust") => t.get::<Trust>("Shows which platforms are trusted").tagged(),
+        ("PUT", "/v1/trust") => t.put::<Trust>("Says which platforms are trusted"),
         ("GET", "/v1/impact") => {
             let parameters = t.parameters::<impact::ImpactParameters>();
             t.get::<ImpactReply>("Lists launches that something which went wrong has touched, newest first")

@@ -10,7 +10,7 @@ use super::draft::Draft;
 use super::{RegisterError, Registered};
 use crate::domain::etag::Precondition;
 use crate::domain::object::{Action, Change, PolicyBundleObject, SigningKeyObject};
-use crate::domain::revision::{Activation, By, MAX_MESSAGE, MAX_SOURCE, Revision, SigningKey, Which};
+use crate::domain::revision::{Activation, MAX_MESSAGE, MAX_SOURCE, Revision, SigningKey, Which};
 use crate::domain::state::Kind;
 use crate::domain::token::Caller;
 use crate::domain::{Base64Bytes, HexDigest, Time};
@@ -237,10 +237,7 @@ impl Draft<'_> {
             digest: HexDigest::from(bundle.digest()),
             activated: activating.now,
             action: activating.action,
-            by: Some(By {
-                token: activating.caller.token,
-                name: activating.caller.name.clone(),
-            }),
+            by: Some(activating.caller.by()),
             message: activating.message.map(str::to_owned),
             source: source.and_then(kept),
             revision: kept(&manifest.revision),

@@ -16,6 +16,8 @@ use crate::store::StoreError;
 pub(super) enum Subject {
     /// The active policy bundle.
     Bundle,
+    /// Which platforms are trusted.
+    Trust,
     /// One with a name; a workload's is its UUID.
     Object(Kind, String),
 }
@@ -24,6 +26,7 @@ impl Subject {
     pub(super) fn of(object: &Object) -> Self {
         match object {
             Object::PolicyBundle(_) => Self::Bundle,
+            Object::Trust(_) => Self::Trust,
             Object::Secret(secret) => Self::Object(Kind::Secret, secret.name.to_string()),
             Object::KeySet(set) => Self::Object(Kind::KeySet, set.name.to_string()),
             Object::SigningKey(key) => Self::Object(Kind::SigningKey, key.name.to_string()),
@@ -85,6 +88,10 @@ impl Draft<'_> {
             Subject::Bundle => self
                 .bundle
                 .map(|digest| bundle_etag(&digest, true, &self.policies)),
+            Subject::Trust => {
+                let said = self.trust.as_ref().map(|(trust, ..)| trust);
+                Some(ETag::of(said.unwrap_or(&self.before.trust)))
+            }
             Subject::Object(Kind::Workload, uuid) => {
                 let found = |w: &&_| is_uuid(w, uuid);
                 self.workloads.values().find(found).map(ETag::of)
@@ -125,6 +132,7 @@ impl Draft<'_> {
                         Object::KeySet(set) => self.put_keyset(set)?,
                         Object::Firmware(firmware) => self.put_firmware(firmware)?,
                         Object::Workload(workload) => self.put_workload_object(workload)?,
+                        Object::Trust(trust) => self.put_trust(trust, activating)?,
                     });
                 }
             }

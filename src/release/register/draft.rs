@@ -9,12 +9,13 @@ use uuid::Uuid;
 use super::RegisterError;
 use super::activation::Activating;
 use crate::domain::object::{Action, Change, FirmwareObject, KeySetObject, PolicyBundleObject};
-use crate::domain::revision::SigningKey;
+use crate::domain::revision::{By, SigningKey};
 use crate::domain::secret_version::{Purge, names_and_pins};
 use crate::domain::state::{
     Activated, ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo,
 };
-use crate::domain::{HexDigest, Name};
+use crate::domain::trust::Trust;
+use crate::domain::{HexDigest, Name, Time};
 use crate::policy::{Archived, Bundle, LoadError, opa};
 use crate::release::Service;
 use crate::release::bundles::{BundleError, Loaded};
@@ -46,6 +47,8 @@ pub(super) struct Draft<'a> {
     /// UUIDs that were drawn for workloads.
     pub(super) drawn: Vec<Uuid>,
     pub(super) purged: Vec<Purge>,
+    /// As it is said anew, by whom and when.
+    pub(super) trust: Option<(Trust, By, Time)>,
 }
 
 impl<'a> Draft<'a> {
@@ -89,6 +92,7 @@ impl<'a> Draft<'a> {
             removed: Vec::new(),
             drawn: Vec::new(),
             purged: Vec::new(),
+            trust: None,
         }
     }
 
@@ -299,6 +303,9 @@ impl<'a> Draft<'a> {
         };
         let loaded = self.new_bundle;
         set.bundle = self.activated;
+        set.trust = self
+            .trust
+            .and_then(|(trust, by, time)| self.before.trust.change(&trust, by, time));
         let known = |key: &SigningKey| self.before.signing_keys.contains(key);
         set.signing_keys = self.signing_keys.into_values().filter(|k| !known(k)).collect();
         if self.policies != self.before.policies {

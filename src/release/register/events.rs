@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use uuid::Uuid;
 
 use crate::audit::record::{Event, ObjectKind, ObjectRef};
+use crate::domain::platform::Standing;
 use crate::domain::state::{ChangeSet, Kind, OwnerState};
+use crate::domain::trust::TrustChange;
 use crate::domain::{HexDigest, Name};
 
 /// What there was before.
@@ -79,6 +81,9 @@ impl Before {
             let object = reference(ObjectKind::Owner, &self.owner, None);
             events.push(Event::ObjectUpdated { object });
         }
+        if let Some(trust) = &changes.trust {
+            events.extend(trusted(trust));
+        }
         events.extend(changes.purged.iter().map(|purge| Event::SecretPurged {
             secret: purge.name.clone(),
             version: purge.version,
@@ -111,6 +116,28 @@ impl Before {
         let version = self.versions.get(&(kind, name.clone())).copied().flatten();
         Some(reference(kind, &name, version))
     }
+}
+
+/// What is said of platforms, one by one.
+fn trusted(change: &TrustChange) -> impl Iterator<Item = Event> {
+    let accepted = change.accepted.map(|accepted| Event::PlatformsAccepted {
+        accepted,
+        missing: 0,
+        reason: "registered as a Trust".to_owned(),
+    });
+    let judged = change.judged.iter().map(|(fingerprint, standing, reason)| {
+        let (fingerprint, reason) = (*fingerprint, reason.clone());
+        match standing {
+            Standing::Enrolled => Event::PlatformEnrolled {
+                fingerprint,
+                missing: 0,
+                reason,
+            },
+            Standing::Refused => Event::PlatformRefused { fingerprint, reason },
+            Standing::Seen => Event::PlatformWithdrawn { fingerprint, reason },
+        }
+    });
+    accepted.into_iter().chain(judged)
 }
 
 fn reference(kind: ObjectKind, name: &Name, version: Option<u64>) -> ObjectRef {

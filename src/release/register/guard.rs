@@ -15,9 +15,10 @@ use super::{RegisterError, Registered};
 use crate::audit::record::Event;
 use crate::domain::approval::{Change, Word};
 use crate::domain::object::{Action, SecretKind};
-use crate::domain::revision::By;
+use crate::domain::platform::{Accepted, Standing};
 use crate::domain::state::{ChangeSet, KeySet, Kind, OwnerState};
 use crate::domain::token::Caller;
+use crate::domain::trust::TrustChange;
 use crate::domain::{HexDigest, Name};
 use crate::release::Service;
 use crate::store;
@@ -38,6 +39,8 @@ struct Guarded<'a> {
     keysets: BTreeMap<&'a Name, &'a KeySet>,
     workloads: BTreeMap<&'a Name, Value>,
     removed: Vec<(&'static str, &'a str)>,
+    /// Only where platforms get releases that got none before.
+    trust: Option<(Option<Accepted>, &'a [(HexDigest, Standing, String)])>,
 }
 
 impl Bound {
@@ -58,6 +61,11 @@ impl Bound {
             keysets: set.keysets.iter().map(|set| (&set.name, set)).collect(),
             workloads: BTreeMap::new(),
             removed: Vec::new(),
+            trust: set
+                .trust
+                .as_ref()
+                .filter(|change| change.loosens())
+                .map(|change| (change.accepted, &*change.judged)),
         };
         for key in &set.signing_keys {
             let value = serde_json::to_value(&key.key).map_err(damaged)?;
@@ -97,7 +105,8 @@ impl Bound {
             && guarded.secrets.is_empty()
             && guarded.keysets.is_empty()
             && guarded.workloads.is_empty()
-            && guarded.removed.is_empty();
+            && guarded.removed.is_empty()
+            && guarded.trust.is_none();
         if nothing {
             return Ok(None);
         }
@@ -128,15 +137,13 @@ impl Service {
         };
         let owner = Some(caller.owner.clone());
         let proposed = self.act(caller).record(Uuid::new_v4(), owner, event);
-        let by = By {
-            token: caller.token,
-            name: caller.name.clone(),
-        };
+        let by = caller.by();
         let time = proposed.time;
         store::Guarded {
             change: Change::Register { digest },
             word: Word { by, time, reason },
             proposed,
+            always: set.trust.as_ref().is_some_and(TrustChange::loosens),
         }
     }
 }

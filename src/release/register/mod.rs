@@ -17,6 +17,7 @@ mod mailing;
 mod removal;
 mod secrets;
 mod shown;
+mod trust;
 mod versions;
 mod workloads;
 

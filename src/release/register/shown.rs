@@ -12,6 +12,7 @@ use super::draft::Draft;
 use crate::domain::object::{Action, Change};
 use crate::domain::revision::SigningKey;
 use crate::domain::state::{FirmwareInfo, KeySet, OwnerState, RegisteredWorkload, SecretInfo};
+use crate::domain::trust::Trust;
 use crate::domain::{HexDigest, Labels, Name, applied};
 use crate::policy::Bundle;
 
@@ -75,6 +76,10 @@ impl Shown {
         shown
     }
 
+    fn trust(owner: &Name, trust: &Trust) -> Self {
+        Self::new("Trust", owner.as_str(), &Labels::default(), trust)
+    }
+
     fn secret(secret: &SecretInfo) -> Self {
         Self::new("Secret", secret.name.as_str(), &secret.labels, secret)
     }
@@ -102,7 +107,8 @@ impl Shown {
             .bundle
             .map(|digest| Self::bundle(digest, &state.policies, state.revision));
         let keys = state.signing_keys.iter().map(Self::signing_key);
-        let mut all: Vec<_> = keys.chain(bundle).collect();
+        let trust = (!state.trust.is_silent()).then(|| Self::trust(&state.owner, &state.trust));
+        let mut all: Vec<_> = keys.chain(bundle).chain(trust).collect();
         all.extend(state.secrets.iter().map(Self::secret));
         all.extend(state.keysets.iter().map(Self::keyset));
         all.extend(state.firmware.iter().map(Self::firmware));
@@ -176,6 +182,7 @@ impl Draft<'_> {
             "Firmware" => Shown::firmware(self.firmware.get(&name)?),
             "Workload" => Shown::workload(self.workloads.get(&name)?),
             "SigningKey" => Shown::signing_key(self.signing_keys.get(&name)?),
+            "Trust" => Shown::trust(&name, &self.trust.as_ref()?.0),
             _ => return None,
         };
         Some(shown.compared())

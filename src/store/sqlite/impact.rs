@@ -73,7 +73,7 @@ impl IncidentStore for SqliteStore {
         standing: Standing,
         word: &Word,
         act: &Act,
-    ) -> Result<Platform, StoreError> {
+    ) -> Result<Taken<Platform>, StoreError> {
         let (owner, word, act) = (owner.clone(), word.clone(), act.clone());
         self.write(move |c| platforms::judge(c, &owner, cek, standing, word, &act))
     }
@@ -84,7 +84,7 @@ impl IncidentStore for SqliteStore {
         accepted: Accepted,
         word: &Word,
         act: &Act,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Taken<Word>, StoreError> {
         let (owner, word, act) = (owner.clone(), word.clone(), act.clone());
         self.write(move |c| platforms::accept(c, &owner, accepted, &word, &act))
     }

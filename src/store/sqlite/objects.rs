@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::rows::{self, to_json};
 use super::{ApplyError, Guarded, Recorded, RowError, StoreError, Taken};
-use super::{log, proposals, revisions, versions};
+use super::{log, platforms, proposals, revisions, versions};
 use crate::domain::secret_version::pinned;
 use crate::domain::state::{
     ChangeSet, FirmwareInfo, KeySet, Kind, OwnerState, RegisteredWorkload, SecretInfo, WorkloadContext,
@@ -28,6 +28,7 @@ pub(super) fn owner_state(c: &Connection, owner: &Name) -> Result<OwnerState, Ro
             owner,
         )?,
         policies: head.policies,
+        trust: platforms::trust(c, owner)?,
         secrets: documents(
             c,
             "a secret",
@@ -235,6 +236,10 @@ pub(super) fn apply(
         }
     }
     write(c, owner.as_str(), changes)
+        .and_then(|()| match &changes.trust {
+            Some(change) => platforms::put_trust(c, owner, change),
+            None => Ok(()),
+        })
         .and_then(|()| records.iter().try_for_each(|record| log::append(c, record)))
         .map_err(|e| ApplyError::Store(StoreError::from(e)))?;
     Ok(Taken::Done(()))

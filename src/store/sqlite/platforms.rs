@@ -3,15 +3,17 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
-use super::{RowError, log, rows};
+use super::proposals::{Agreed, agreed};
+use super::{RowError, limits, log, rows};
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
-use crate::domain::approval::Word;
+use crate::domain::approval::{Change, Word};
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::freeze::{Stop, Subject};
 use crate::domain::platform::{Accepted, Platform, Standing};
+use crate::domain::trust::{Listed, Trust, TrustChange};
 use crate::domain::{HexDigest, Name, Time};
-use crate::store::PlatformList;
+use crate::store::{PlatformList, Taken};
 
 /// Platforms in a page, at most.
 const PAGE: u32 = 1000;
@@ -146,26 +148,40 @@ pub(super) fn judge(
     standing: Standing,
     word: Word,
     act: &Act,
-) -> Result<Platform, RowError> {
+) -> Result<Taken<Platform>, RowError> {
     let mut platform = find(c, owner, cek)?.unwrap_or_else(|| Platform::new(cek));
     let reason = word.reason.clone();
-    let event = match standing {
-        Standing::Refused => Event::PlatformRefused {
-            fingerprint: cek,
-            reason,
-        },
-        Standing::Enrolled => Event::PlatformEnrolled {
-            fingerprint: cek,
-            reason,
-        },
+    let (event, agreed) = match standing {
+        Standing::Refused => {
+            let event = Event::PlatformRefused {
+                fingerprint: cek,
+                reason,
+            };
+            (Some(event), Agreed::By(vec![word.clone()]))
+        }
+        Standing::Enrolled => {
+            let agreed = loosening(c, owner, &Change::EnrolPlatform { cek }, &word)?;
+            let event = agreed.missing().map(|missing| Event::PlatformEnrolled {
+                fingerprint: cek,
+                missing,
+                reason,
+            });
+            (event, agreed)
+        }
         Standing::Seen => return Err(rows::damaged("a word on a platform", "it says nothing")),
     };
+    record(c, owner, event, act)?;
+    match agreed {
+        Agreed::Pending(proposal) => return Ok(Taken::Pending(proposal)),
+        Agreed::Refused(why) => return Ok(Taken::Refused(why)),
+        Agreed::By(_) => {}
+    }
     let time = word.time;
     platform.standing = standing;
     platform.word = Some(word);
     write(c, owner, &platform, time)?;
-    log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event))?;
-    Ok(platform)
+    raise(c, owner)?;
+    Ok(Taken::Done(platform))
 }
 
 pub(super) fn accept(
@@ -174,14 +190,105 @@ pub(super) fn accept(
     accepted: Accepted,
     word: &Word,
     act: &Act,
-) -> Result<(), RowError> {
+) -> Result<Taken<Word>, RowError> {
+    let agreed = match accepted {
+        Accepted::Any => loosening(c, owner, &Change::AcceptPlatforms { accepted }, word)?,
+        Accepted::Enrolled => Agreed::By(vec![word.clone()]),
+    };
+    let event = agreed.missing().map(|missing| Event::PlatformsAccepted {
+        accepted,
+        missing,
+        reason: word.reason.clone(),
+    });
+    record(c, owner, event, act)?;
+    match agreed {
+        Agreed::Pending(proposal) => return Ok(Taken::Pending(proposal)),
+        Agreed::Refused(why) => return Ok(Taken::Refused(why)),
+        Agreed::By(_) => {}
+    }
+    set_accepted(c, owner.as_str(), accepted)?;
+    raise(c, owner)?;
+    Ok(Taken::Done(word.clone()))
+}
+
+/// Whether as many people as the owner asks for want releases to go where none went.
+fn loosening(c: &Connection, owner: &Name, change: &Change, word: &Word) -> Result<Agreed, RowError> {
+    let required = limits::approvals(c, owner)?.approvals_required;
+    agreed(c, owner, change, word.clone(), required)
+}
+
+fn record(c: &Connection, owner: &Name, event: Option<Event>, act: &Act) -> Result<(), RowError> {
+    match event {
+        Some(event) => log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event)),
+        None => Ok(()),
+    }
+}
+
+/// What was read of the owner before is no longer so: a registration that goes by it begins anew.
+fn raise(c: &Connection, owner: &Name) -> Result<(), RowError> {
+    c.execute(
+        "UPDATE owners SET generation = generation + 1 WHERE name = ?1",
+        [owner.as_str()],
+    )?;
+    Ok(())
+}
+
+fn set_accepted(c: &Connection, owner: &str, accepted: Accepted) -> Result<(), RowError> {
     c.execute(
         "UPDATE owners SET platforms = ?2 WHERE name = ?1",
-        params![owner.as_str(), accepted.as_str()],
+        [owner, accepted.as_str()],
     )?;
-    let event = Event::PlatformsAccepted {
-        accepted,
-        reason: word.reason.clone(),
+    Ok(())
+}
+
+/// What the owner says of platforms, as one object.
+pub(super) fn trust(c: &Connection, owner: &Name) -> Result<Trust, RowError> {
+    let mut trust = Trust {
+        platforms: accepted(c, owner)?,
+        ..Trust::default()
     };
-    log::append(c, &act.record(Uuid::new_v4(), Some(owner.clone()), event))
+    let mut statement = c.prepare_cached(
+        "SELECT document FROM platforms WHERE owner = ?1 AND standing <> 'seen' ORDER BY cek",
+    )?;
+    let mut found = statement.query([owner.as_str()])?;
+    while let Some(row) = found.next()? {
+        let platform: Platform = rows::json("a platform", row, 0)?;
+        let listed = Listed {
+            cek: platform.cek,
+            reason: platform.word.map(|word| word.reason).unwrap_or_default(),
+        };
+        match platform.standing {
+            Standing::Enrolled => trust.enrolled.push(listed),
+            Standing::Refused => trust.refused.push(listed),
+            Standing::Seen => {}
+        }
+    }
+    Ok(trust)
+}
+
+/// Writes what a registered object says of platforms.
+pub(super) fn put_trust(c: &Connection, owner: &Name, change: &TrustChange) -> Result<(), RowError> {
+    if let Some(accepted) = change.accepted {
+        set_accepted(c, owner.as_str(), accepted)?;
+    }
+    for (cek, standing, reason) in &change.judged {
+        let mut platform = find(c, owner, *cek)?.unwrap_or_else(|| Platform::new(*cek));
+        platform.standing = *standing;
+        platform.word = (*standing != Standing::Seen).then(|| Word {
+            by: change.by.clone(),
+            time: change.time,
+            reason: reason.clone(),
+        });
+        // One of which nothing is known is not kept.
+        if platform == Platform::new(*cek) {
+            c.execute(
+                "DELETE FROM platforms WHERE owner = ?1 AND cek = ?2",
+                params![owner.as_str(), cek.0.as_slice()],
+            )?;
+            continue;
+        }
+        let last = platform.seen.as_ref().map_or(change.time, |seen| seen.last);
+        write(c, owner, &platform, last)?;
+    }
+    Ok(())
 }
