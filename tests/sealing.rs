@@ -191,13 +191,19 @@ fn a_stolen_data_folder_without_its_key_file_holds_no_secret_token_or_launch_key
     SystemRandom.fill(&mut random).unwrap();
     let passphrase = b"correct horse battery staple, 7 times".as_slice();
     let mut objects = standard(json!({"secrets": ["disk", "token"]}));
-    objects[1]["value"] = json!({"base64": STANDARD.encode(passphrase)});
     let opaque = json!({
         "kind": "Secret", "name": "token", "type": "opaque", "guid": WORKLOAD,
         "value": {"base64": STANDARD.encode(random)}, "policies": ["release.any"],
     });
     objects.as_array_mut().unwrap().insert(2, opaque);
+    // An earlier version, which is kept.
+    let earlier = b"what it was before, 3 times longer".as_slice();
+    objects[1]["value"] = json!({"base64": STANDARD.encode(earlier)});
+    app.apply(objects.clone());
+    objects[1]["value"] = json!({"base64": STANDARD.encode(passphrase)});
     app.apply(objects);
+    let versions = app.owner("GET", "/v1/secret-versions/disk", &Value::Null).ok();
+    assert_eq!(versions.body["items"].as_array().unwrap().len(), 2);
 
     // One launch that was released and is kept for a retry, and one that waits.
     let mut released = app.start(&platform);
@@ -219,6 +225,7 @@ fn a_stolen_data_folder_without_its_key_file_holds_no_secret_token_or_launch_key
         .unwrap();
     let mut secrets = vec![
         ("the passphrase", passphrase.to_vec()),
+        ("the passphrase of before", earlier.to_vec()),
         ("the opaque secret", random.to_vec()),
         ("the token", app.token.clone().into_bytes()),
         ("the token's bytes", token),
