@@ -32,6 +32,7 @@ pub mod identity;
 pub mod isolation;
 pub mod kds;
 pub mod manifest;
+pub mod outward;
 pub mod policy;
 pub mod psp;
 pub mod release;

@@ -208,7 +208,7 @@ impl Client {
         if plain && matches!(credential, Credential::Certificate(_)) {
             bail!("{server}: a client certificate is shown over https:// only");
         }
-        if plain && !crate::kds::is_acceptable_url(server) {
+        if plain && !crate::outward::is_acceptable_url(server) {
             bail!("{server}: a token is sent over https:// only; http:// is for a loopback address");
         }
         let mut config = Agent::config_builder()

@@ -68,7 +68,7 @@ impl Config {
                 return Err(ConfigError::Value { key, message });
             }
         }
-        if !(kds.url.is_empty() || crate::kds::is_acceptable_url(&kds.url)) {
+        if !(kds.url.is_empty() || crate::outward::is_acceptable_url(&kds.url)) {
             return Err(ConfigError::Value {
                 key: "kds.url",
                 message: "must be https://…; http:// is for a loopback address only".to_owned(),

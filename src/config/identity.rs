@@ -338,5 +338,5 @@ fn owned(role: Role, named: bool, member: &str) -> Result<(), String> {
 /// HTTPS anywhere, plain HTTP on loopback; a query is part of some providers' URLs.
 fn acceptable(url: &str) -> bool {
     let base = url.split('?').next().unwrap_or_default();
-    !url.contains('#') && crate::kds::is_acceptable_url(base)
+    !url.contains('#') && crate::outward::is_acceptable_url(base)
 }

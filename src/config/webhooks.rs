@@ -71,7 +71,7 @@ pub(super) fn check(webhooks: &[WebhookConfig]) -> Result<(), ConfigError> {
             return wrong(format!("two have the name {name}"));
         }
         // The URL is not repeated: it may be a secret.
-        if !crate::kds::is_acceptable_url(&webhook.url) {
+        if !crate::outward::is_acceptable_url(&webhook.url) {
             return wrong(format!(
                 "the url of {name} must be https://… without a user and a query; http:// is for a loopback address only"
             ));

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use ureq::Agent;
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::RootCerts;
 
 use super::jwk::KeySet;
 use crate::config::Jwks;
+use crate::outward::agent;
 
 /// The longest set that is read, in bytes.
 const LONGEST: u64 = 256 << 10;
@@ -59,7 +60,7 @@ impl Source {
             (Some(file), _) => Self::File(file.clone()),
             (None, url) => {
                 let url = url.clone().unwrap_or_default();
-                let agent = Box::new(agent(&url));
+                let agent = Box::new(agent(&url, TIMEOUT, RootCerts::PlatformVerifier));
                 Self::Url { url, agent }
             }
         }
@@ -110,26 +111,6 @@ fn read(path: &PathBuf) -> Result<Vec<u8>, SourceError> {
         path: path.clone(),
         source,
     })
-}
-
-fn agent(url: &str) -> Agent {
-    let plain = url.starts_with("http://");
-    let tls = TlsConfig::builder()
-        .provider(TlsProvider::NativeTls)
-        .root_certs(RootCerts::PlatformVerifier)
-        .build();
-    let mut config = Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .http_status_as_error(false)
-        .https_only(!plain)
-        .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
-        .tls_config(tls);
-    if plain {
-        config = config.proxy(None);
-    }
-    config.build().new_agent()
 }
 
 fn ask(agent: &Agent, url: &str) -> Result<Vec<u8>, String> {

@@ -1,14 +1,13 @@
 //! One request to the key distribution service, over HTTPS and without following redirects.
 
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::http::Uri;
-use ureq::tls::{RootCerts, TlsConfig, TlsProvider};
+use ureq::tls::RootCerts;
 
 use super::{FetchError, Service};
+use crate::outward::agent;
 use crate::sev::certificate::Certificate;
 
 /// Without a usable `Retry-After`, this long. Users report one request per ten seconds and address.
@@ -28,24 +27,8 @@ impl HttpService {
     /// The service at `base`, each request within `timeout`.
     #[must_use]
     pub fn new(base: &str, timeout: Duration) -> Self {
-        let plain = base.starts_with("http://");
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::NativeTls)
-            .root_certs(RootCerts::PlatformVerifier)
-            .build();
-        let mut config = Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .https_only(!plain)
-            .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls);
-        if plain {
-            config = config.proxy(None);
-        }
         Self {
-            agent: config.build().new_agent(),
+            agent: agent(base, timeout, RootCerts::PlatformVerifier),
             base: base.trim_end_matches('/').to_owned(),
         }
     }
@@ -91,51 +74,5 @@ impl Service for HttpService {
             )));
         }
         Ok(bytes)
-    }
-}
-
-/// Whether a service may be asked at this URL: HTTPS anywhere, plain HTTP on a loopback address.
-#[must_use]
-pub fn is_acceptable_url(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else { return false };
-    let Some(authority) = uri.authority() else {
-        return false;
-    };
-    if authority.as_str().contains('@') || uri.query().is_some() {
-        return false;
-    }
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']');
-    match uri.scheme_str() {
-        Some("https") => !host.is_empty(),
-        Some("http") => host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
-        _ => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_http_is_for_loopback_only() {
-        for good in [
-            "https://kdsintf.amd.com",
-            "http://127.0.0.1:8080",
-            "http://[::1]:80/x",
-            "http://localhost:1",
-        ] {
-            assert!(is_acceptable_url(good), "{good}");
-        }
-        for bad in [
-            "http://kdsintf.amd.com",
-            "http://127.0.0.1@example.com/",
-            "http://127.0.0.1.example.com",
-            "ftp://127.0.0.1",
-            "https://",
-            "kdsintf.amd.com",
-            "",
-        ] {
-            assert!(!is_acceptable_url(bad), "{bad}");
-        }
     }
 }

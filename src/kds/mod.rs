@@ -9,7 +9,7 @@ mod allowance;
 mod client;
 mod queue;
 
-pub use client::{HttpService, is_acceptable_url};
+pub use client::HttpService;
 pub use queue::{Bounds, Queue};
 
 use std::time::Duration;

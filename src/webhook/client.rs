@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use ureq::Agent;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::tls::{Certificate, PemItem, RootCerts, parse_pem};
 
-/// Headers that are read of an answer, in bytes.
-const HEADERS: usize = 16 * 1024;
+use crate::outward::agent;
 
 /// Where a webhook is called. Its URL may be a secret, so that it has no `Debug` and is in no error.
 pub struct Endpoint {
@@ -32,29 +31,12 @@ impl Endpoint {
     /// # Errors
     /// When the authorities can't be read.
     pub fn new(url: &str, timeout: Duration, authorities: Option<&[u8]>) -> Result<Self, EndpointError> {
-        let plain = url.starts_with("http://");
         let roots = match authorities {
             None => RootCerts::PlatformVerifier,
             Some(pem) => RootCerts::new_with_certs(&certificates(pem)?),
         };
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::NativeTls)
-            .root_certs(roots)
-            .build();
-        let mut config = Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            .http_status_as_error(false)
-            .max_response_header_size(HEADERS)
-            .https_only(!plain)
-            .user_agent(concat!("keyward/", env!("CARGO_PKG_VERSION")))
-            .tls_config(tls);
-        if plain {
-            config = config.proxy(None);
-        }
         Ok(Self {
-            agent: config.build().new_agent(),
+            agent: agent(url, timeout, roots),
             url: url.to_owned(),
         })
     }
