@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Which rooms a room may name besides itself. Whoever is not listed may be named by nobody but `lib.rs`.
-const DOORS: [(&str, &[&str]); 17] = [
+const DOORS: [(&str, &[&str]); 18] = [
     ("audit", &["domain"]),
     ("sev", &[]),
     ("policy", &[]),
@@ -12,6 +12,7 @@ const DOORS: [(&str, &[&str]); 17] = [
     ("sealing", &["domain", "sev"]),
     ("kds", &["sev"]),
     ("psp", &["sev"]),
+    ("host", &["domain", "sev"]),
     ("isolation", &["policy"]),
     ("store", &["audit", "domain"]),
     ("identity", &["config", "domain"]),
@@ -36,6 +37,7 @@ const DOORS: [(&str, &[&str]); 17] = [
             "audit",
             "config",
             "domain",
+            "host",
             "http",
             "identity",
             "isolation",
