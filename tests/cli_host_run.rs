@@ -296,14 +296,31 @@ fn a_qemu_that_systemd_starts_is_told_when_and_waited_for() {
     let socket = house.shell.path("run/vm.qmp");
     // What an earlier QEMU left behind.
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-    let mut command = house.shell.command(KEYWARD);
-    let qemu = house.shell.path("qemu");
+    let shell = &house.shell;
+    shell.write("chain", house.machine.platform().full_chain());
+    let token = ["token", "create", "--name", "node-7", "--role", "host", "--token-out", "node.token"];
+    assert_eq!(shell.run(&token).code, 0);
+    // The unit's own command, with this folder in the place of the machine's.
+    let unit = include_str!("../deploy/systemd/keyward-host@.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let mut words = line.to_owned();
+    for (theirs, ours) in [
+        ("/usr/bin/keyward ", ""),
+        ("${WORKLOAD}", WORKLOAD),
+        ("${SERVER}", &house.server.url),
+        ("${QMP}", socket.to_str().unwrap()),
+        ("${TIMEOUT}", "1m"),
+        ("%d/token", "node.token"),
+        ("/etc/keyward/host/chain.cert", "chain"),
+        ("/run/keyward-host/%i", "run"),
+    ] {
+        assert!(words.contains(theirs), "{theirs}: {line}");
+        words = words.replace(theirs, ours);
+    }
+    let mut command = shell.command(KEYWARD);
     command
         .env("NOTIFY_SOCKET", &notify)
-        .args(["host", "run", "--workload", WORKLOAD, "--out", "run", "--group-readable", "--probe"])
-        .arg(&qemu)
-        .arg("--qmp")
-        .arg(&socket)
+        .args(words.split_whitespace())
         .stdout(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut message = [0; 256];

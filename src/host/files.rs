@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -124,8 +124,10 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(mode)
+        .mode(mode & 0o600)
         .open(path)?;
+    // Whatever the process's mask is.
+    file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(Base64Bytes(bytes.to_vec()).to_string().as_bytes())?;
     file.sync_all()
 }

@@ -107,6 +107,10 @@ impl Machine {
         }
     }
 
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
     /// Puts a program `qemu` into the shell's folder, and plays it whenever it is started.
     pub(crate) fn installed(&self, shell: &Shell) {
         shell.write("qemu", PROGRAM);
