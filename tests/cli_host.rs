@@ -186,7 +186,7 @@ fn where_one_file_can_t_be_written_neither_is_left() {
 #[test]
 fn qemu_that_can_t_say_what_platform_it_is_on_is_quoted() {
     let fault = Fault::Error("GenericError", "SEV: Failed to open /dev/sev: Permission denied");
-    let house = House::new(Script::with("query-sev-capabilities", fault));
+    let house = House::new(Script::with("probe query-sev-capabilities", fault));
     let qemu = house.shell.path("qemu");
     let said = launch(&house, &["--probe", qemu.to_str().unwrap(), "-o", "json"]).failed();
     assert_eq!(

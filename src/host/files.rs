@@ -4,7 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
@@ -16,11 +16,8 @@ const DH_CERT: &str = "dh-cert.b64";
 const SESSION: &str = "session.b64";
 
 /// The owner's certificate and the session of one launch, in base64 as QEMU reads them. They are good for one launch on
-/// one platform. Removed when the last copy of this goes, unless they are [kept](Self::keep).
-#[derive(Clone)]
-pub struct LaunchFiles(Arc<Kept>);
-
-struct Kept {
+/// one platform. Removed when this goes, unless they are [kept](Self::keep).
+pub struct LaunchFiles {
     dh_cert: PathBuf,
     session: PathBuf,
     /// What is to be removed; emptied where the files are to stay.
@@ -59,51 +56,44 @@ impl LaunchFiles {
             done.0.push(path.clone());
         }
         done.0.clear();
-        Ok(Self(Arc::new(Kept {
+        Ok(Self {
             remove: Mutex::new(vec![dh_cert_path.clone(), session_path.clone()]),
             dh_cert: dh_cert_path,
             session: session_path,
-        })))
+        })
     }
 
     /// The owner's certificate.
     #[must_use]
     pub fn dh_cert(&self) -> &Path {
-        &self.0.dh_cert
+        &self.dh_cert
     }
 
     /// The session.
     #[must_use]
     pub fn session(&self) -> &Path {
-        &self.0.session
+        &self.session
     }
 
     /// Leaves them where they are.
     pub fn keep(&self) {
-        self.0
-            .remove
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+        self.taken();
     }
 
     /// Removes them now. QEMU has read them once its guest is measured.
     pub fn remove(&self) {
-        self.0.remove();
-    }
-}
-
-impl Kept {
-    fn remove(&self) {
-        let mut paths = self.remove.lock().unwrap_or_else(PoisonError::into_inner);
-        for path in paths.drain(..) {
+        for path in self.taken() {
             // Somebody else may have removed it, or its folder.
             let _ = fs::remove_file(path);
         }
     }
+
+    fn taken(&self) -> Vec<PathBuf> {
+        std::mem::take(&mut *self.remove.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
-impl Drop for Kept {
+impl Drop for LaunchFiles {
     fn drop(&mut self) {
         self.remove();
     }

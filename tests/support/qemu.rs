@@ -47,7 +47,8 @@ pub(crate) enum Fault {
 /// How this QEMU differs from a good one.
 #[derive(Clone, Default)]
 pub(crate) struct Script {
-    /// By command; `greeting` is what comes before all of them.
+    /// By command, or `greeting`, which comes before all of them; with `probe ` before it, of the QEMU that is asked
+    /// what platform it is on.
     pub(crate) faults: BTreeMap<&'static str, Fault>,
     /// What is loaded in place of the reviewed image.
     pub(crate) image: Option<&'static [u8]>,
@@ -111,19 +112,19 @@ impl Machine {
         &self.platform
     }
 
-    /// Puts a program `qemu` into the shell's folder, and plays it whenever it is started.
-    pub(crate) fn installed(&self, shell: &Shell) {
-        shell.write("qemu", PROGRAM);
-        std::fs::set_permissions(shell.path("qemu"), PermissionsExt::from_mode(0o755)).unwrap();
-        let fifo = shell.path("qemu.started");
+    /// Puts a program of this name into the shell's folder, and plays it whenever it is started.
+    pub(crate) fn installed(&self, shell: &Shell, name: &str) {
+        shell.write(name, PROGRAM);
+        std::fs::set_permissions(shell.path(name), PermissionsExt::from_mode(0o755)).unwrap();
+        let fifo = shell.path(&format!("{name}.started"));
         assert_eq!(ran(shell.command("mkfifo").arg(&fifo)).code, 0);
-        let (machine, program) = (self.clone(), shell.path("qemu"));
+        let (machine, program) = (self.clone(), shell.path(name));
         std::thread::spawn(move || {
             // The shell's folder goes when its test ends.
             while let Ok(started) = File::open(&fifo) {
                 let lines: Vec<_> = BufReader::new(started).lines().map(Result::unwrap).collect();
                 let Some((pid, arguments)) = lines.split_first() else { break };
-                let alive = program.with_file_name(format!("qemu.{pid}"));
+                let alive = program.with_extension(pid);
                 // Both ways, so that it never waits for a process that has been ended.
                 let Ok(mut alive) = OpenOptions::new().read(true).write(true).open(alive) else { break };
                 let code = machine.play(arguments);
@@ -177,23 +178,16 @@ impl Machine {
         self.serve(&UnixListener::bind(socket).unwrap(), Some((guest, measurement)));
     }
 
-    /// Serves one client after the other, as a monitor does, until QEMU's end.
+    /// Serves one client, and ends with it: the guest shuts down, or nobody needs it any more.
     fn serve(&self, listener: &UnixListener, mut guest: Option<(Guest, [u8; 48])>) {
-        let mut loading = self.script.still_loading;
-        for stream in listener.incoming() {
-            if self.converse(stream.unwrap(), &mut guest, &mut loading).is_none() {
-                return;
-            }
-        }
+        let (stream, _) = listener.accept().unwrap();
+        self.converse(stream, &mut guest);
     }
 
-    /// One client; none: QEMU ends.
-    fn converse(
-        &self,
-        mut stream: UnixStream,
-        guest: &mut Option<(Guest, [u8; 48])>,
-        loading: &mut u32,
-    ) -> Option<()> {
+    fn converse(&self, mut stream: UnixStream, guest: &mut Option<(Guest, [u8; 48])>) {
+        let mut loading = self.script.still_loading;
+        let prefix = if guest.is_none() { "probe " } else { "" };
+        let fault = |step: &str| self.script.faults.get(format!("{prefix}{step}").as_str());
         let say = |stream: &mut UnixStream, value: &Value| {
             // Who went away is noticed when it is read from.
             let _ = stream.write_all(format!("{value}\r\n").as_bytes());
@@ -206,12 +200,12 @@ impl Machine {
         }});
         // QEMU 8 may send what an earlier client did not stay for.
         say(&mut stream, &event("NIC_RX_FILTER_CHANGED"));
-        match self.script.faults.get("greeting") {
+        match fault("greeting") {
             None => say(&mut stream, &greeting),
             Some(Fault::Returns(value)) => say(&mut stream, value),
             Some(fault) => {
                 Self::broken(fault, &mut stream, &mut lines);
-                return None;
+                return;
             }
         }
         let mut negotiated = false;
@@ -225,11 +219,11 @@ impl Machine {
                 say(&mut stream, &refuse("CommandNotFound", &desc));
                 continue;
             }
-            match self.script.faults.get(command) {
+            match fault(command) {
                 None => {}
                 Some(Fault::GoneAfter) => {
-                    let _ = self.execute(command, &request["arguments"], guest, loading);
-                    return None;
+                    let _ = self.execute(command, &request["arguments"], guest, &mut loading);
+                    return;
                 }
                 Some(Fault::Returns(value)) => {
                     say(&mut stream, &json!({"return": value, "id": id}));
@@ -245,10 +239,10 @@ impl Machine {
                 }
                 Some(fault) => {
                     Self::broken(fault, &mut stream, &mut lines);
-                    return None;
+                    return;
                 }
             }
-            let answer = self.execute(command, &request["arguments"], guest, loading);
+            let answer = self.execute(command, &request["arguments"], guest, &mut loading);
             // Events stand between a command and its answer as they like.
             say(&mut stream, &event("RTC_CHANGE"));
             if command == "cont" && answer.is_ok() {
@@ -261,10 +255,9 @@ impl Machine {
             negotiated |= command == "qmp_capabilities";
             if command == "quit" {
                 say(&mut stream, &event("SHUTDOWN"));
-                return None;
+                return;
             }
         }
-        Some(())
     }
 
     /// What stands in the place of an answer; QEMU ends once the client has had enough of it.

@@ -21,6 +21,8 @@ use crate::sev::{Scheme, SystemRandom};
 const LONGEST: u64 = 1 << 20;
 /// The longest that one answer is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// And the shortest.
+const LEAST_WITHIN: Duration = Duration::from_secs(15);
 /// How long a held release waits where the server does not say it.
 const HOLD: Duration = Duration::from_secs(30);
 
@@ -112,8 +114,8 @@ impl Server {
         let mut patience = Patience::new(self.timeout, &SystemRandom);
         let mut said = String::new();
         loop {
-            // The first try has a second, however short the time.
-            let within = patience.left().clamp(Duration::from_secs(1), ANSWER_WITHIN);
+            // A try has some time, however little is left.
+            let within = patience.left().clamp(LEAST_WITHIN, ANSWER_WITHIN);
             let verdict = match self.client.send(path, &headers, &bytes, within) {
                 Err(error) if is_passing(&error) => {
                     Verdict::Again(None, format!("{} can't be reached: {error}", self.url))

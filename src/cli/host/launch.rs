@@ -143,6 +143,7 @@ impl Launch {
         // Only what was printed can be used.
         if let Some(files) = &files {
             files.keep();
+            leave.no_files();
         }
         Ok(Ended::Done)
     }

@@ -1,5 +1,6 @@
 //! What a signal must not leave behind.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use actix_web::rt::signal::unix::{SignalKind, signal};
@@ -13,7 +14,7 @@ pub(super) struct Leave(Arc<Mutex<Behind>>);
 
 #[derive(Default)]
 struct Behind {
-    files: Option<LaunchFiles>,
+    files: Vec<PathBuf>,
     child: Option<Pid>,
 }
 
@@ -59,8 +60,15 @@ impl Leave {
         Ok(leave)
     }
 
+    /// Files that were written.
     pub(super) fn files(&self, files: &LaunchFiles) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).files = Some(files.clone());
+        let paths = vec![files.dh_cert().to_owned(), files.session().to_owned()];
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).files = paths;
+    }
+
+    /// They are gone, or are to stay.
+    pub(super) fn no_files(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
     }
 
     /// A child that was started; none: it has ended, or is left to others.
@@ -70,8 +78,8 @@ impl Leave {
 
     fn clear(&self) {
         let behind = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(files) = &behind.files {
-            files.remove();
+        for file in &behind.files {
+            let _ = std::fs::remove_file(file);
         }
         if let Some(pid) = behind.child {
             let _ = kill_process(pid, Signal::TERM);

@@ -128,5 +128,6 @@ fn probe(program: &Path, within: Duration, leave: &Leave) -> anyhow::Result<Capa
         answer.map_err(anyhow::Error::new)
     });
     child.end(Duration::from_secs(5));
+    let _ = fs::remove_file(&socket);
     asked.map_err(|error| anyhow!("{}: {error}", program.display()))
 }

@@ -167,7 +167,7 @@ impl Run {
         let running = match done {
             Ok(running) => running,
             Err(error) => {
-                self.gave_up(child, qemu);
+                self.gave_up(child, qemu, socket);
                 return Err(error);
             }
         };
@@ -220,7 +220,7 @@ impl Run {
     }
 
     /// Ends a guest that gets no secrets, or leaves it.
-    fn gave_up(&self, child: Option<Child>, qemu: Option<Qemu>) {
+    fn gave_up(&self, child: Option<Child>, qemu: Option<Qemu>, socket: &Path) {
         let usual = match child {
             Some(_) => OnFailure::Quit,
             None => OnFailure::Leave,
@@ -237,6 +237,7 @@ impl Run {
                     (Some(mut child), told) => {
                         let within = if matches!(told, Some(Ok(()))) { QUIT_WITHIN } else { Duration::ZERO };
                         child.end(within);
+                        let _ = std::fs::remove_file(socket);
                         say("QEMU was ended");
                     }
                     (None, Some(Ok(()))) => say("QEMU was told to quit"),
