@@ -46,7 +46,9 @@ fn launch(house: &House, options: &[&str]) -> Ran {
 fn measured(platform: &Platform, launched: &Value, image: &[u8]) -> (keyward::psp::Guest, Vec<String>) {
     let bytes = |name: &str| BASE64_STANDARD.decode(launched[name].as_str().unwrap()).unwrap();
     let policy = u32::try_from(launched["policy"].as_u64().unwrap()).unwrap();
-    let mut guest = platform.launch_start(policy, &bytes("dh-cert"), &bytes("session")).unwrap();
+    let mut guest = platform
+        .launch_start(policy, &bytes("dh-cert"), &bytes("session"))
+        .unwrap();
     guest.launch_update_data(image).unwrap();
     let measurement = BASE64_STANDARD.encode(guest.launch_measure().unwrap());
     let build = guest.build();
@@ -57,7 +59,9 @@ fn measured(platform: &Platform, launched: &Value, image: &[u8]) -> (keyward::ps
         ("--build-id", build.build_id.to_string()),
         ("--policy", "0x3".to_owned()),
     ];
-    let words = options.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+    let words = options
+        .into_iter()
+        .flat_map(|(name, value)| [name.to_owned(), value]);
     (guest, words.collect())
 }
 
@@ -92,11 +96,14 @@ fn the_two_files_are_private_whole_and_what_qemu_reads() {
     assert_eq!(house.shell.list("run"), ["dh-cert.b64", "session.b64"]);
     for (file, member, bytes) in [("dh-cert.b64", "dh-cert", 2084), ("session.b64", "session", 128)] {
         let path = house.shell.path(&format!("run/{file}"));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         let text = house.shell.read(&format!("run/{file}"));
         assert_eq!(made[member], text);
         assert_eq!(BASE64_STANDARD.decode(&text).unwrap().len(), bytes);
-        assert_eq!(made[format!("{member}-file")], format!("run/{file}"));
+        assert_eq!(made[format!("{member}-file")], path.to_str().unwrap());
     }
     // Another launch's take their place, and yaml says the same as json.
     let yaml = launch(&house, &["--cert-chain", "chain", "--out", "run", "-o", "yaml"]).done();
@@ -107,8 +114,13 @@ fn the_two_files_are_private_whole_and_what_qemu_reads() {
     let released = validate(&house, &again["id"], &options, &["-o", "json"]).json();
     let bytes = |name: &str| BASE64_STANDARD.decode(released[name].as_str().unwrap()).unwrap();
     let payload = bytes("secret-payload");
-    let table = guest.launch_secret(&bytes("secret-header"), &payload, payload.len()).unwrap();
-    assert_eq!(&*keyward::sev::secret_table::parse(&table).unwrap()[0].data, b"hunter2");
+    let table = guest
+        .launch_secret(&bytes("secret-header"), &payload, payload.len())
+        .unwrap();
+    assert_eq!(
+        &*keyward::sev::secret_table::parse(&table).unwrap()[0].data,
+        b"hunter2"
+    );
 }
 
 #[test]
@@ -119,14 +131,23 @@ fn asked_the_same_again_validate_gives_the_same_packet_and_counts_it_once() {
     let first = validate(&house, &made["id"], &options, &["-o", "json"]).json();
     let files = ["--secret-header", "run/header", "--secret-payload", "run/payload"];
     let said = validate(&house, &made["id"], &options, &files).done();
-    assert_eq!(said, format!("decision {}: released\n", first["decision"].as_str().unwrap()));
+    assert_eq!(
+        said,
+        format!("decision {}: released\n", first["decision"].as_str().unwrap())
+    );
     assert_eq!(first["secret-header"], house.shell.read("run/header"));
     assert_eq!(first["secret-payload"], house.shell.read("run/payload"));
     assert_eq!(house.released(), 1);
     let said = validate(&house, &made["id"], &options, &["-o", "json", "--cpu-count", "2"]).failed();
-    assert!(said.contains("launch"), "another request is another release, and this launch had its one: {said}");
+    assert!(
+        said.contains("launch"),
+        "another request is another release, and this launch had its one: {said}"
+    );
     for file in ["header", "payload"] {
-        let mode = std::fs::metadata(house.shell.path(&format!("run/{file}"))).unwrap().permissions().mode();
+        let mode = std::fs::metadata(house.shell.path(&format!("run/{file}")))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }
@@ -144,7 +165,13 @@ fn validate_injects_and_resumes_over_qmp_each_only_when_it_is_told_to() {
         let files = ["dh-cert.b64", "session.b64"].map(|name| house.shell.path(&format!("run/{name}")));
         let (machine, listens): (Machine, PathBuf) = (house.machine.clone(), socket.clone());
         std::thread::spawn(move || machine.guest(&listens, &files, 3));
-        let mut words = vec!["host", "validate", made["id"].as_str().unwrap(), "--qmp", socket.to_str().unwrap()];
+        let mut words = vec![
+            "host",
+            "validate",
+            made["id"].as_str().unwrap(),
+            "--qmp",
+            socket.to_str().unwrap(),
+        ];
         words.extend(more);
         let ran = house.shell.run(&words);
         assert_eq!(ran.code, 0, "{}", ran.err);
@@ -158,9 +185,18 @@ fn another_image_is_refused_and_no_file_is_written() {
     let (house, platform) = house();
     let made = launch(&house, &["--cert-chain", "chain", "-o", "json"]).json();
     let (_, options) = measured(&platform, &made, b"sixteen bytes !!");
-    let ran = validate(&house, &made["id"], &options, &["--secret-header", "run/h", "--secret-payload", "run/p"]);
+    let ran = validate(
+        &house,
+        &made["id"],
+        &options,
+        &["--secret-header", "run/h", "--secret-payload", "run/p"],
+    );
     assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{}", ran.err);
-    assert!(ran.err.starts_with("error: The measurement does not match"), "{}", ran.err);
+    assert!(
+        ran.err.starts_with("error: The measurement does not match"),
+        "{}",
+        ran.err
+    );
     house.nothing_left();
 }
 
@@ -173,11 +209,19 @@ fn where_one_file_can_t_be_written_neither_is_left() {
     assert_eq!(said, "error: run/session.b64: Is a directory (os error 21)\n");
     assert_eq!(house.shell.list("run"), ["session.b64"]);
     let said = launch(&house, &["--cert-chain", "chain", "--out", "nowhere"]).failed();
-    assert_eq!(said, "error: nowhere/dh-cert.b64: No such file or directory (os error 2)\n");
+    assert_eq!(
+        said,
+        "error: nowhere/dh-cert.b64: No such file or directory (os error 2)\n"
+    );
 
     let made = launch(&house, &["--cert-chain", "chain", "-o", "json"]).json();
     let (_, options) = measured(&platform, &made, IMAGE);
-    let files = ["--secret-header", "run/header", "--secret-payload", "run/session.b64"];
+    let files = [
+        "--secret-header",
+        "run/header",
+        "--secret-payload",
+        "run/session.b64",
+    ];
     let said = validate(&house, &made["id"], &options, &files).failed();
     assert!(said.starts_with("error: run/session.b64: "), "{said}");
     assert_eq!(house.shell.list("run"), ["session.b64"]);
@@ -210,21 +254,56 @@ fn wrong_usage_is_told_before_anybody_is_asked() {
     for (code, arguments) in [
         (64, format!("host launch --workload {id} --cert-chain chain")),
         (64, format!("host launch --workload {id} --out .")),
-        (64, "host launch --workload web --cert-chain chain --out .".to_owned()),
-        (64, format!("host launch --workload {id} --cert-chain chain --probe qemu --out .")),
-        (64, format!("host launch --workload {id} --capabilities x --cpu-id 00 --out .")),
-        (64, format!("host launch --workload {id} --cert-chain chain --out . --timeout soon")),
-        (1, format!("host launch --workload {id} --cert-chain nowhere --out .")),
-        (1, format!("host launch --workload {id} --cert-chain parts --out .")),
-        (1, format!("host launch --workload {id} --cert-chain empty.json --out .")),
-        (1, format!("host launch --workload {id} --capabilities empty.json --out .")),
+        (
+            64,
+            "host launch --workload web --cert-chain chain --out .".to_owned(),
+        ),
+        (
+            64,
+            format!("host launch --workload {id} --cert-chain chain --probe qemu --out ."),
+        ),
+        (
+            64,
+            format!("host launch --workload {id} --capabilities x --cpu-id 00 --out ."),
+        ),
+        (
+            64,
+            format!("host launch --workload {id} --cert-chain chain --out . --timeout soon"),
+        ),
+        (
+            1,
+            format!("host launch --workload {id} --cert-chain nowhere --out ."),
+        ),
+        (
+            1,
+            format!("host launch --workload {id} --cert-chain parts --out ."),
+        ),
+        (
+            1,
+            format!("host launch --workload {id} --cert-chain empty.json --out ."),
+        ),
+        (
+            1,
+            format!("host launch --workload {id} --capabilities empty.json --out ."),
+        ),
         (64, format!("host validate {id}")),
-        (64, format!("host validate {id} --measurement AAAA --api-major 1 --api-minor 55 --build-id 8 --policy 3")),
+        (
+            64,
+            format!(
+                "host validate {id} --measurement AAAA --api-major 1 --api-minor 55 --build-id 8 --policy 3"
+            ),
+        ),
         (64, format!("host validate {id} --qmp qmp")),
         (64, format!("host validate {id} --qmp qmp --policy 3 --inject")),
         (64, format!("host validate {id} --qmp qmp --resume")),
-        (64, format!("host validate {id} --qmp qmp --inject --claim speed=9")),
-        (1, format!("host validate {id} --qmp qmp --inject --qemu-timeout 0s")),
+        (
+            64,
+            format!("host validate {id} --qmp qmp --inject --claim speed=9"),
+        ),
+        (
+            1,
+            format!("host validate {id} --qmp qmp --inject --qemu-timeout 0s"),
+        ),
         (64, run.clone()),
         (64, format!("{run} --out . --qmp qmp")),
         (64, format!("{run} --out . --qmp qmp -- qemu")),
@@ -232,7 +311,12 @@ fn wrong_usage_is_told_before_anybody_is_asked() {
         (64, format!("{run} -- qemu -S -object {{sev-guest}}")),
     ] {
         let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());
-        assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{arguments}: {}", ran.err);
+        assert_eq!(
+            (ran.code, ran.out.as_str()),
+            (code, ""),
+            "{arguments}: {}",
+            ran.err
+        );
         all.push_str(&masked(&format!("$ keyward {arguments}\n{}\n", ran.err)));
     }
     transcript("host-mistakes.txt", &all);

@@ -118,14 +118,29 @@ fn from_greeting_to_resumed_guest() {
         still_loading: 2,
         ..Script::default()
     });
-    let ran = house.run(&["-o", "json", "--secret", "disk", "--cpu-count", "4", "--description", "node-7"]);
+    let ran = house.run(&[
+        "-o",
+        "json",
+        "--secret",
+        "disk",
+        "--cpu-count",
+        "4",
+        "--description",
+        "node-7",
+    ]);
     assert_eq!(ran.code, 0, "{}", ran.err);
     assert_eq!(house.injected().unwrap(), b"hunter2");
     assert!(house.running());
     house.nothing_left();
     let printed: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!(printed["policy"], 3);
-    let decision = house.shell.run(&["decision", "show", printed["decision"].as_str().unwrap(), "-o", "json"]);
+    let decision = house.shell.run(&[
+        "decision",
+        "show",
+        printed["decision"].as_str().unwrap(),
+        "-o",
+        "json",
+    ]);
     let decision = decision.json();
     assert_eq!(decision["input"]["claimed"]["cpu_count"], 4);
     assert_eq!(decision["input"]["claimed"]["description"], "node-7");
@@ -167,7 +182,9 @@ fn whatever_qemu_does_at_any_step_it_ends_with_a_clear_message_and_no_guest_with
         let mut info = json!({
             "enabled": true, "api-major": 1, "api-minor": 55, "build-id": 8, "policy": 3, "state": "launch-secret", "handle": 1,
         });
-        info.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
+        info.as_object_mut()
+            .unwrap()
+            .extend(changes.as_object().unwrap().clone());
         Fault::Returns(info)
     };
     let mut cases: Vec<Case> = Vec::new();
@@ -186,31 +203,139 @@ fn whatever_qemu_does_at_any_step_it_ends_with_a_clear_message_and_no_guest_with
         cases.push((step, Fault::Gone, 1, named, false));
         cases.push((step, Fault::Garbage, 1, named, false));
         if !step.ends_with("greeting") {
-            cases.push((step, generic("it is broken"), 1, "QEMU answered GenericError: it is broken", false));
+            cases.push((
+                step,
+                generic("it is broken"),
+                1,
+                "QEMU answered GenericError: it is broken",
+                false,
+            ));
         }
     }
     cases.extend([
-        ("query-sev", Fault::NoObject, 1, "query-sev: expected a JSON object, got «[1]»", false),
-        ("query-sev", Fault::Endless, 1, "a line of more than 1048576 bytes", false),
-        ("greeting", Fault::Returns(json!({"hello": 1})), 1, "expected QEMU's greeting, got «{\"hello\":1}»", false),
-        ("probe query-sev-capabilities", Fault::Returns(json!({})), 1, "missing field `pdh`", false),
-        ("probe query-sev-capabilities", Fault::Error("CommandNotFound", "?"), 1, "QEMU (8.2.2) does not know query-sev-capabilities", false),
-        ("query-sev", sev(json!({"enabled": false})), 1, "the guest is not protected by SEV", false),
-        ("query-sev", sev(json!({"sev-type": "sev-snp"})), 1, "of type sev-snp", false),
-        ("query-sev", sev(json!({"policy": 1})), 1, "with SEV policy 0x1, and the launch is for 0x3", false),
-        ("query-sev", sev(json!({"state": "running"})), 1, "the guest is running", false),
-        ("query-sev", sev(json!({"state": "send-update"})), 1, "in state send-update", false),
-        ("query-status", Fault::Returns(json!({"status": "running"})), 1, "start QEMU with -S", false),
+        (
+            "query-sev",
+            Fault::NoObject,
+            1,
+            "query-sev: expected a JSON object, got «[1]»",
+            false,
+        ),
+        (
+            "query-sev",
+            Fault::Endless,
+            1,
+            "a line of more than 1048576 bytes",
+            false,
+        ),
+        (
+            "greeting",
+            Fault::Returns(json!({"hello": 1})),
+            1,
+            "expected QEMU's greeting, got «{\"hello\":1}»",
+            false,
+        ),
+        (
+            "probe query-sev-capabilities",
+            Fault::Returns(json!({})),
+            1,
+            "missing field `pdh`",
+            false,
+        ),
+        (
+            "probe query-sev-capabilities",
+            Fault::Error("CommandNotFound", "?"),
+            1,
+            "QEMU (8.2.2) does not know query-sev-capabilities",
+            false,
+        ),
+        (
+            "query-sev",
+            sev(json!({"enabled": false})),
+            1,
+            "the guest is not protected by SEV",
+            false,
+        ),
+        (
+            "query-sev",
+            sev(json!({"sev-type": "sev-snp"})),
+            1,
+            "of type sev-snp",
+            false,
+        ),
+        (
+            "query-sev",
+            sev(json!({"policy": 1})),
+            1,
+            "with SEV policy 0x1, and the launch is for 0x3",
+            false,
+        ),
+        (
+            "query-sev",
+            sev(json!({"state": "running"})),
+            1,
+            "the guest is running",
+            false,
+        ),
+        (
+            "query-sev",
+            sev(json!({"state": "send-update"})),
+            1,
+            "in state send-update",
+            false,
+        ),
+        (
+            "query-status",
+            Fault::Returns(json!({"status": "running"})),
+            1,
+            "start QEMU with -S",
+            false,
+        ),
         // A build that the PSP did not measure with: the MAC does not hold.
-        ("query-sev", sev(json!({"build-id": 9})), 2, "The measurement does not match", false),
-        ("query-sev-launch-measure", Fault::Returns(json!({"data": "AAAA"})), 1, "expected standard base64 of 48 bytes", false),
-        ("query-sev-launch-measure", generic("SEV launch measurement is not available"), 1, "is not available", false),
+        (
+            "query-sev",
+            sev(json!({"build-id": 9})),
+            2,
+            "The measurement does not match",
+            false,
+        ),
+        (
+            "query-sev-launch-measure",
+            Fault::Returns(json!({"data": "AAAA"})),
+            1,
+            "expected standard base64 of 48 bytes",
+            false,
+        ),
+        (
+            "query-sev-launch-measure",
+            generic("SEV launch measurement is not available"),
+            1,
+            "is not available",
+            false,
+        ),
         // The PSP did it and the answer was lost, or the other way round: nobody knows, so nobody resumes it.
-        ("sev-inject-launch-secret", Fault::GoneAfter, 1, "whether they are in the guest is not known", true),
-        ("sev-inject-launch-secret", generic("SEV: failed"), 1, "are not in the guest, and it was not resumed", false),
+        (
+            "sev-inject-launch-secret",
+            Fault::GoneAfter,
+            1,
+            "whether they are in the guest is not known",
+            true,
+        ),
+        (
+            "sev-inject-launch-secret",
+            generic("SEV: failed"),
+            1,
+            "are not in the guest, and it was not resumed",
+            false,
+        ),
         ("cont", Fault::Gone, 1, "the guest has all its secrets", true),
         ("cont", Fault::Garbage, 1, "the guest has all its secrets", true),
-        ("cont", generic("no"), 1, "cont: QEMU answered GenericError: no; the guest has all its secrets", true),
+        (
+            "cont",
+            generic("no"),
+            1,
+            "cont: QEMU answered GenericError: no; the guest has all its secrets",
+            true,
+        ),
     ]);
     let mut house = House::new(Script::default());
     for (number, (step, fault, code, message, has_it)) in cases.into_iter().enumerate() {
@@ -218,7 +343,11 @@ fn whatever_qemu_does_at_any_step_it_ends_with_a_clear_message_and_no_guest_with
         let ran = house.run(&[]);
         let shown = format!("{step}, {message}: {}", ran.err);
         assert_eq!((ran.code, ran.out.as_str()), (code, ""), "{shown}");
-        let last = ran.err.lines().find(|line| line.starts_with("error: ")).unwrap_or_default();
+        let last = ran
+            .err
+            .lines()
+            .find(|line| line.starts_with("error: "))
+            .unwrap_or_default();
         assert!(last.contains(message), "{shown}");
         assert_eq!(house.injected().is_some(), has_it, "{shown}");
         assert!(!house.running(), "{shown}");
@@ -232,7 +361,8 @@ fn a_qemu_that_says_nothing_is_not_waited_for_longer_than_allowed() {
     let ran = house.run(&["--qemu-timeout", "1s"]);
     assert_eq!(ran.code, 1);
     assert!(
-        ran.err.contains("error: query-sev-launch-measure: QEMU did not answer within 1 s\n"),
+        ran.err
+            .contains("error: query-sev-launch-measure: QEMU did not answer within 1 s\n"),
         "{}",
         ran.err
     );
@@ -247,7 +377,12 @@ fn a_qemu_that_ends_before_it_listens_and_one_that_is_not_there_are_told_apart()
     });
     let ran = house.run(&[]);
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("QEMU ended before it could be asked (exit status: 1)"), "{}", ran.err);
+    assert!(
+        ran.err
+            .contains("QEMU ended before it could be asked (exit status: 1)"),
+        "{}",
+        ran.err
+    );
     house.nothing_left();
 
     let mut words = house.words(&["--probe", "nowhere"]);
@@ -257,7 +392,12 @@ fn a_qemu_that_ends_before_it_listens_and_one_that_is_not_there_are_told_apart()
     words[at + 1] = "nowhere".to_owned();
     words[at - 1] = house.shell.path("qemu").to_str().unwrap().to_owned();
     let ran = crate::support::cli::ran(house.shell.command(KEYWARD).args(&words));
-    assert!(ran.err.ends_with("error: nowhere: No such file or directory (os error 2)\n"), "{}", ran.err);
+    assert!(
+        ran.err
+            .ends_with("error: nowhere: No such file or directory (os error 2)\n"),
+        "{}",
+        ran.err
+    );
     house.nothing_left();
 }
 
@@ -267,14 +407,25 @@ fn another_image_is_refused_and_the_guest_quits_or_is_left_as_asked() {
         image: Some(b"an image that nobody has reviewed, 48 bytes long"),
         ..Script::default()
     };
-    for (options, quits) in [(&[][..], true), (&["--on-failure", "quit"], true), (&["--on-failure", "leave"], false)] {
+    for (options, quits) in [
+        (&[][..], true),
+        (&["--on-failure", "quit"], true),
+        (&["--on-failure", "leave"], false),
+    ] {
         let house = House::new(tampered());
         let ran = house.run(options);
         assert_eq!(ran.code, 2, "{}", ran.err);
-        assert!(ran.err.contains("error: The measurement does not match"), "{}", ran.err);
+        assert!(
+            ran.err.contains("error: The measurement does not match"),
+            "{}",
+            ran.err
+        );
         assert_eq!(ran.err.contains("QEMU was ended"), quits, "{}", ran.err);
         let seen = house.machine.seen.lock().unwrap();
-        assert_eq!(seen.commands.iter().filter(|command| *command == "quit").count(), 1 + usize::from(quits));
+        assert_eq!(
+            seen.commands.iter().filter(|command| *command == "quit").count(),
+            1 + usize::from(quits)
+        );
         assert!(seen.injected.is_none() && !seen.running);
     }
 }
@@ -287,7 +438,12 @@ fn a_guest_that_was_started_without_s_gets_nothing() {
     });
     let ran = house.run(&[]);
     assert_eq!(ran.code, 1);
-    assert!(ran.err.contains("only one that has never run gets secrets: start QEMU with -S"), "{}", ran.err);
+    assert!(
+        ran.err
+            .contains("only one that has never run gets secrets: start QEMU with -S"),
+        "{}",
+        ran.err
+    );
     assert!(house.injected().is_none());
 }
 
@@ -311,11 +467,23 @@ fn a_qemu_that_systemd_starts_is_told_when_and_waited_for() {
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let shell = &house.shell;
     shell.write("chain", house.machine.platform().full_chain());
-    let token = ["token", "create", "--name", "node-7", "--role", "host", "--token-out", "node.token"];
+    let token = [
+        "token",
+        "create",
+        "--name",
+        "node-7",
+        "--role",
+        "host",
+        "--token-out",
+        "node.token",
+    ];
     assert_eq!(shell.run(&token).code, 0);
     // The unit's own command, with this folder in the place of the machine's.
     let unit = include_str!("../deploy/systemd/keyward-host@.service");
-    let line = unit.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap();
+    let line = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("ExecStart="))
+        .unwrap();
     let mut words = line.to_owned();
     for (theirs, ours) in [
         ("/usr/bin/keyward ", ""),
@@ -339,11 +507,17 @@ fn a_qemu_that_systemd_starts_is_told_when_and_waited_for() {
     let mut message = [0; 256];
     let length = manager.recv(&mut message).unwrap();
     let message = String::from_utf8_lossy(&message[..length]);
-    assert_eq!(message, "READY=1\nSTATUS=the launch's files are there; waiting for QEMU");
+    assert_eq!(
+        message,
+        "READY=1\nSTATUS=the launch's files are there; waiting for QEMU"
+    );
     let files = ["dh-cert.b64", "session.b64"].map(|name| house.shell.path(&format!("run/{name}")));
     for file in &files {
         use std::os::unix::fs::PermissionsExt as _;
-        assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(
+            std::fs::metadata(file).unwrap().permissions().mode() & 0o777,
+            0o640
+        );
     }
     let machine = house.machine.clone();
     let listens: PathBuf = socket.clone();
@@ -361,8 +535,14 @@ fn a_qemu_that_systemd_starts_is_told_when_and_waited_for() {
 fn a_signal_takes_the_files_and_the_started_qemu_with_it() {
     let house = House::with(Script::default(), "release_limit := 0");
     let mut command = house.shell.command(KEYWARD);
-    let mut child = command.args(house.words(&[])).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut child = command
+        .args(house.words(&[]))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
     lines.find(|line| line.contains("the release is held")).unwrap();
     let id = child.id().to_string();
     assert!(ran(std::process::Command::new("kill").args(["-TERM", &id])).code == 0);
@@ -371,6 +551,12 @@ fn a_signal_takes_the_files_and_the_started_qemu_with_it() {
     let left = house.shell.list("run");
     for folder in &left {
         // Who was ended by a signal can't remove its folder; what is in it is QEMU's socket.
-        assert!(house.shell.list(&format!("run/{folder}")).iter().all(|name| name == "qmp"));
+        assert!(
+            house
+                .shell
+                .list(&format!("run/{folder}"))
+                .iter()
+                .all(|name| name == "qmp")
+        );
     }
 }

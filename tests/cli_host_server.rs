@@ -1,6 +1,6 @@
 //! `host run` while the server is away, holds, denies, or its answers are lost.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Stdio};
 
 use crate::cli_host_run::House;
@@ -61,7 +61,15 @@ fn a_held_release_is_waited_for_until_it_is_confirmed() {
     let mut running = Running::start(&house, &[]);
     let held = hold(&running.until("the release is held"));
     assert!(house.injected().is_none());
-    let confirm = ["hold", "confirm", &held, "--additional", "1", "--reason", "ticket 4711"];
+    let confirm = [
+        "hold",
+        "confirm",
+        &held,
+        "--additional",
+        "1",
+        "--reason",
+        "ticket 4711",
+    ];
     house.shell.run(&confirm).done();
     let (code, said) = running.ended();
     assert_eq!(code, 0, "{said}");
@@ -75,17 +83,25 @@ fn a_held_release_that_is_rejected_or_not_confirmed_in_time_ends_without_secrets
     let house = House::with(Script::default(), "release_limit := 0");
     let mut running = Running::start(&house, &[]);
     let held = hold(&running.until("the release is held"));
-    house.shell.run(&["hold", "reject", &held, "--reason", "no"]).done();
+    house
+        .shell
+        .run(&["hold", "reject", &held, "--reason", "no"])
+        .done();
     let (code, said) = running.ended();
     assert_eq!(code, 2, "{said}");
-    assert!(said.contains("error: the release was denied, decision "), "{said}");
+    assert!(
+        said.contains("error: the release was denied, decision "),
+        "{said}"
+    );
 
     let house_of_nobody = House::with(Script::default(), "release_limit := 0");
     let ran = house_of_nobody.run(&["--timeout", "0s"]);
     assert_eq!(ran.code, 1, "{}", ran.err);
     assert!(
         ran.err.contains("error: the release is held, hold ")
-            && ran.err.contains("its owner must confirm it; gave up, as --timeout is 0 s"),
+            && ran
+                .err
+                .contains("its owner must confirm it; gave up, as --timeout is 0 s"),
         "{}",
         ran.err
     );
@@ -97,7 +113,10 @@ fn a_held_release_that_is_rejected_or_not_confirmed_in_time_ends_without_secrets
 
 #[test]
 fn a_qemu_that_ends_or_is_resumed_during_a_hold_is_noticed_at_once() {
-    let house = House::with(Script::with("query-sev-launch-measure", Fault::Resumed), "release_limit := 0");
+    let house = House::with(
+        Script::with("query-sev-launch-measure", Fault::Resumed),
+        "release_limit := 0",
+    );
     let mut running = Running::start(&house, &[]);
     running.until("the release is held");
     let (code, said) = running.ended();
@@ -113,7 +132,10 @@ fn a_denial_is_told_with_its_decision_and_never_why() {
     let ran = house.run(&[]);
     assert_eq!(ran.code, 2, "{}", ran.err);
     let said = ran.err.lines().find(|line| line.starts_with("error: ")).unwrap();
-    assert!(said.starts_with("error: the release was denied, decision ") && !said.contains("Monday"), "{said}");
+    assert!(
+        said.starts_with("error: the release was denied, decision ") && !said.contains("Monday"),
+        "{said}"
+    );
     let id = &said.split("decision ").nth(1).unwrap()[..36];
     let shown = house.shell.run(&["decision", "show", id]).done();
     assert!(shown.contains("not on a Monday"), "{shown}");
@@ -123,8 +145,15 @@ fn a_denial_is_told_with_its_decision_and_never_why() {
     let house = House::with(Script::default(), "deny_launch contains \"no\"");
     let ran = house.run(&[]);
     assert_eq!(ran.code, 2, "{}", ran.err);
-    assert!(ran.err.starts_with("error: the launch was denied, decision "), "{}", ran.err);
-    assert!(house.machine.seen.lock().unwrap().arguments.is_empty(), "no guest was started");
+    assert!(
+        ran.err.starts_with("error: the launch was denied, decision "),
+        "{}",
+        ran.err
+    );
+    assert!(
+        house.machine.seen.lock().unwrap().arguments.is_empty(),
+        "no guest was started"
+    );
     house.nothing_left();
 }
 
@@ -149,11 +178,21 @@ fn outages_are_waited_out_and_a_release_whose_answer_was_lost_is_counted_once() 
     assert_eq!(house.released(), 1);
     let asked = network.asked();
     let (launches, validates) = asked.split_at(3);
-    assert!(launches.iter().all(|(path, key)| path.ends_with("/launch") && key.is_empty()), "{asked:?}");
+    assert!(
+        launches
+            .iter()
+            .all(|(path, key)| path.ends_with("/launch") && key.is_empty()),
+        "{asked:?}"
+    );
     assert_eq!(validates.len(), 4, "{asked:?}");
     assert!(validates.iter().all(|call| *call == validates[0]), "{asked:?}");
     assert!(validates[0].1.starts_with("keyward-host-"), "{asked:?}");
-    for said in ["can't be reached", "answered with status 503", "answered with status 429", "asking again in"] {
+    for said in [
+        "can't be reached",
+        "answered with status 503",
+        "answered with status 429",
+        "asking again in",
+    ] {
         assert!(ran.err.contains(said), "{said} is missing: {}", ran.err);
     }
 }
@@ -167,22 +206,35 @@ fn a_server_that_stays_away_is_given_up_before_or_after_the_guest_is_measured() 
         assert_eq!(ran.code, 1, "{}", ran.err);
         let expected = format!("error: {} can't be reached: ", network.base);
         let said = ran.err.lines().find(|line| line.starts_with("error: ")).unwrap();
-        assert!(said.starts_with(&expected) && said.ends_with("gave up, as --timeout is 0 s"), "{said}");
+        assert!(
+            said.starts_with(&expected) && said.ends_with("gave up, as --timeout is 0 s"),
+            "{said}"
+        );
         assert_eq!(house.machine.seen.lock().unwrap().arguments.is_empty(), !guest);
         assert!(house.injected().is_none() && !house.running());
         house.nothing_left();
     }
     let ran = house.run(&["--server", &house.server.url, "--timeout", "0s"]);
-    assert_eq!(ran.code, 0, "nothing has to wait where nothing is wrong: {}", ran.err);
+    assert_eq!(
+        ran.code, 0,
+        "nothing has to wait where nothing is wrong: {}",
+        ran.err
+    );
 }
 
 #[test]
 fn what_another_try_does_not_mend_is_not_tried_again() {
     let house = House::new(Script::default());
     for (fate, expected) in [
-        (Fate::Answered(401, &[]), "does not know this host: name the file of a valid token with --token-file"),
+        (
+            Fate::Answered(401, &[]),
+            "does not know this host: name the file of a valid token with --token-file",
+        ),
         (Fate::Answered(404, &[]), "answered with status 404"),
-        (Fate::Answered(302, &[("location", "http://127.0.0.1:1/")]), "answered with status 302"),
+        (
+            Fate::Answered(302, &[("location", "http://127.0.0.1:1/")]),
+            "answered with status 302",
+        ),
         (Fate::Answered(200, &[]), "answered what is not Keyward's"),
     ] {
         let network = Network::to(&house.server.url, [fate]);
@@ -193,7 +245,8 @@ fn what_another_try_does_not_mend_is_not_tried_again() {
     }
     let ran = house.run(&["--server", "http://kbs.example.com"]);
     assert!(
-        ran.err.ends_with("over https:// only; http:// is for a loopback address\n"),
+        ran.err
+            .ends_with("over https:// only; http:// is for a loopback address\n"),
         "{}",
         ran.err
     );
@@ -204,9 +257,13 @@ fn what_another_try_does_not_mend_is_not_tried_again() {
 fn a_host_shows_its_token_where_the_workload_asks_who_it_is() {
     let house = House::new(Script::default());
     let manifest = house.shell.read("m.yaml");
-    house.shell.write("m.yaml", format!("{}require_host_identity: true\n", manifest));
+    house
+        .shell
+        .write("m.yaml", format!("{}require_host_identity: true\n", manifest));
     house.shell.run(&["apply", "-f", "m.yaml"]).done();
-    let made = ["token", "create", "--name", "node-7", "--role", "host", "-o", "json"];
+    let made = [
+        "token", "create", "--name", "node-7", "--role", "host", "-o", "json",
+    ];
     let made = house.shell.run(&made).json();
     house.shell.write("node.token", made["token"].as_str().unwrap());
 

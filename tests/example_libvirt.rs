@@ -102,13 +102,21 @@ impl Libvirtd {
                 assert_eq!(request["flags"], 1, "the guest is created paused");
                 let xml = request["xml"].as_str().unwrap();
                 let element = |name: &str| {
-                    let (_, rest) = xml.split_once(&format!("<{name}>")).unwrap_or_else(|| panic!("{name}: {xml}"));
+                    let (_, rest) = xml
+                        .split_once(&format!("<{name}>"))
+                        .unwrap_or_else(|| panic!("{name}: {xml}"));
                     rest.split("</").next().unwrap().trim().to_owned()
                 };
                 let bytes = |name: &str| BASE64_STANDARD.decode(element(name)).unwrap();
                 let policy = u32::from_str_radix(element("policy").trim_start_matches("0x"), 16).unwrap();
-                let mut started = self.platform.launch_start(policy, &bytes("dhCert"), &bytes("session")).unwrap();
-                assert_eq!((element("cbitpos"), element("reducedPhysBits")), ("51".to_owned(), "1".to_owned()));
+                let mut started = self
+                    .platform
+                    .launch_start(policy, &bytes("dhCert"), &bytes("session"))
+                    .unwrap();
+                assert_eq!(
+                    (element("cbitpos"), element("reducedPhysBits")),
+                    ("51".to_owned(), "1".to_owned())
+                );
                 started.launch_update_data(self.image).unwrap();
                 let measurement = started.launch_measure().unwrap();
                 *guest = Some((started, measurement));
@@ -125,7 +133,11 @@ impl Libvirtd {
             }
             "setLaunchSecurityState" => {
                 let (guest, _) = guest.as_ref().unwrap();
-                let bytes = |name: &str| BASE64_STANDARD.decode(request["params"][name].as_str().unwrap()).unwrap();
+                let bytes = |name: &str| {
+                    BASE64_STANDARD
+                        .decode(request["params"][name].as_str().unwrap())
+                        .unwrap()
+                };
                 let (header, secret) = (bytes("sev-secret-header"), bytes("sev-secret"));
                 let table = guest.launch_secret(&header, &secret, secret.len()).unwrap();
                 self.done.lock().unwrap().injected = Some(table.to_vec());
@@ -159,7 +171,14 @@ fn run(house: &House, image: &'static [u8], fails: Option<&'static str>) -> (Ran
         .env("HOME", std::env::var_os("HOME").unwrap_or_default())
         .env("LIBVIRTD", &socket)
         .arg(format!("{EXAMPLE}/start-guest.py"))
-        .args(["--keyward", env!("CARGO_BIN_EXE_keyward"), "--workload", WORKLOAD, "--timeout", "0s"])
+        .args([
+            "--keyward",
+            env!("CARGO_BIN_EXE_keyward"),
+            "--workload",
+            WORKLOAD,
+            "--timeout",
+            "0s",
+        ])
         .arg(format!("{EXAMPLE}/guest.xml"));
     (ran(&mut python), done)
 }
@@ -172,17 +191,31 @@ fn the_script_starts_a_guest_through_libvirt_with_its_secrets() {
     let done = done.lock().unwrap();
     assert_eq!(
         done.calls,
-        ["getSEVInfo", "createXML", "launchSecurityInfo", "setLaunchSecurityState", "resume"]
+        [
+            "getSEVInfo",
+            "createXML",
+            "launchSecurityInfo",
+            "setLaunchSecurityState",
+            "resume"
+        ]
     );
     let table = keyward::sev::secret_table::parse(done.injected.as_ref().unwrap()).unwrap();
     assert_eq!(&*table[0].data, b"hunter2");
-    assert!(ran.out.contains("guest runs, with the secrets of decision "), "{}", ran.out);
+    assert!(
+        ran.out.contains("guest runs, with the secrets of decision "),
+        "{}",
+        ran.out
+    );
 }
 
 #[test]
 fn whatever_fails_the_guest_is_destroyed_and_never_resumed() {
     let house = House::new(Script::default());
-    let refused = (b"an image that nobody has reviewed, 48 bytes long" as &[u8], None, 2);
+    let refused = (
+        b"an image that nobody has reviewed, 48 bytes long" as &[u8],
+        None,
+        2,
+    );
     for (image, fails, code) in [
         refused,
         (IMAGE, Some("launchSecurityInfo"), 1),
@@ -193,7 +226,11 @@ fn whatever_fails_the_guest_is_destroyed_and_never_resumed() {
         assert_eq!(ran.code, code, "{fails:?}: {}{}", ran.out, ran.err);
         let calls = &done.lock().unwrap().calls;
         assert_eq!(calls.last().unwrap(), "destroy", "{calls:?}");
-        assert_eq!(calls.iter().any(|call| call == "resume"), fails == Some("resume"), "{calls:?}");
+        assert_eq!(
+            calls.iter().any(|call| call == "resume"),
+            fails == Some("resume"),
+            "{calls:?}"
+        );
         assert!(!ran.err.contains("Traceback"), "{}", ran.err);
     }
     // What never was there can't be destroyed.
@@ -211,6 +248,9 @@ fn the_domain_is_well_formed_and_has_a_place_for_each_part_of_a_launch() {
                  print(s.get('type'), s.get('kernelHashes'), sorted(e.tag for e in s))";
     let mut python = house.shell.command("python3");
     let home = std::env::var_os("HOME").unwrap_or_default();
-    let ran = ran(python.env("HOME", home).args(["-c", check]).arg(format!("{EXAMPLE}/guest.xml")));
+    let ran = ran(python
+        .env("HOME", home)
+        .args(["-c", check])
+        .arg(format!("{EXAMPLE}/guest.xml")));
     assert_eq!(ran.done(), "sev yes ['policy']\n");
 }

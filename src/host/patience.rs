@@ -63,7 +63,10 @@ mod tests {
         let mut patience = Patience::new(Duration::from_secs(86_400), &SystemRandom);
         for least in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
             let seconds = patience.next(None).map(|wait| wait.as_secs_f64());
-            assert!(seconds.is_some_and(|s| (least..=least * 1.5).contains(&s)), "{least}: {seconds:?}");
+            assert!(
+                seconds.is_some_and(|s| (least..=least * 1.5).contains(&s)),
+                "{least}: {seconds:?}"
+            );
         }
     }
 
@@ -71,7 +74,10 @@ mod tests {
     fn what_the_server_says_is_the_least_and_beyond_the_end_nothing_is_waited() {
         let mut patience = Patience::new(Duration::from_secs(60), &SystemRandom);
         let told = patience.next(Some(Duration::from_secs(40)));
-        assert!(told.is_some_and(|wait| (40..=60).contains(&wait.as_secs())), "{told:?}");
+        assert!(
+            told.is_some_and(|wait| (40..=60).contains(&wait.as_secs())),
+            "{told:?}"
+        );
         assert_eq!(patience.next(Some(Duration::from_secs(3600))), None);
         assert_eq!(Patience::new(Duration::ZERO, &SystemRandom).next(None), None);
     }

@@ -20,7 +20,9 @@ pub enum QemuError {
     #[error(transparent)]
     Qmp(#[from] QmpError),
     /// QEMU is older than the command, or built without SEV.
-    #[error("this QEMU ({version}) does not know {command}: it needs QEMU 6.0 or later for x86-64, built with KVM")]
+    #[error(
+        "this QEMU ({version}) does not know {command}: it needs QEMU 6.0 or later for x86-64, built with KVM"
+    )]
     TooOld {
         /// The command.
         command: String,
@@ -36,13 +38,17 @@ pub enum QemuError {
         why: String,
     },
     /// The guest is no SEV guest.
-    #[error("the guest is not protected by SEV: start QEMU with -object sev-guest,… and -machine confidential-guest-support=…")]
+    #[error(
+        "the guest is not protected by SEV: start QEMU with -object sev-guest,… and -machine confidential-guest-support=…"
+    )]
     NotSev,
     /// The guest is of another technology.
     #[error("the guest is of type {0}, and secrets can be injected into sev and sev-es guests only")]
     OtherType(String),
     /// The guest runs, or ran.
-    #[error("the guest is {status}, and only one that has never run gets secrets: start QEMU with -S, and let nobody else resume it")]
+    #[error(
+        "the guest is {status}, and only one that has never run gets secrets: start QEMU with -S, and let nobody else resume it"
+    )]
     NotPaused {
         /// QEMU's word for it.
         status: String,
@@ -54,7 +60,9 @@ pub enum QemuError {
         state: String,
     },
     /// The guest was started with another policy than the server's session is for.
-    #[error("the guest was started with SEV policy {started:#x}, and the launch is for {expected:#x}: pass policy={expected:#x} to sev-guest")]
+    #[error(
+        "the guest was started with SEV policy {started:#x}, and the launch is for {expected:#x}: pass policy={expected:#x} to sev-guest"
+    )]
     Policy {
         /// What QEMU was given.
         started: u32,

@@ -83,7 +83,9 @@ fn carry(mut client: TcpStream, server: &str, fate: &Fate, seen: &Mutex<Vec<(Str
         }
         Fate::Passes | Fate::AnswerLost => {
             let mut onwards = TcpStream::connect(server).unwrap();
-            onwards.write_all(format!("{head}connection: close\r\n\r\n").as_bytes()).unwrap();
+            onwards
+                .write_all(format!("{head}connection: close\r\n\r\n").as_bytes())
+                .unwrap();
             onwards.write_all(&body).unwrap();
             let mut answer = Vec::new();
             onwards.read_to_end(&mut answer).unwrap();

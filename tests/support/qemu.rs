@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -123,10 +123,14 @@ impl Machine {
             // The shell's folder goes when its test ends.
             while let Ok(started) = File::open(&fifo) {
                 let lines: Vec<_> = BufReader::new(started).lines().map(Result::unwrap).collect();
-                let Some((pid, arguments)) = lines.split_first() else { break };
+                let Some((pid, arguments)) = lines.split_first() else {
+                    break;
+                };
                 let alive = program.with_extension(pid);
                 // Both ways, so that it never waits for a process that has been ended.
-                let Ok(mut alive) = OpenOptions::new().read(true).write(true).open(alive) else { break };
+                let Ok(mut alive) = OpenOptions::new().read(true).write(true).open(alive) else {
+                    break;
+                };
                 let code = machine.play(arguments);
                 let _ = alive.write_all(format!("{code}\n").as_bytes());
                 // The reader has it now, or is gone; either way this end may close.
@@ -153,7 +157,9 @@ impl Machine {
             }
             let object = after("-object").unwrap();
             let option = |name: &str| {
-                let found = object.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
+                let found = object
+                    .split(',')
+                    .find_map(|part| part.strip_prefix(name)?.strip_prefix('='));
                 found.unwrap_or_else(|| panic!("{name} in {object}")).to_owned()
             };
             let policy = u32::from_str_radix(option("policy").trim_start_matches("0x"), 16).unwrap();
@@ -167,8 +173,13 @@ impl Machine {
     /// A guest that somebody else starts, with these two files, as soon as it is told to.
     pub(crate) fn guest(&self, socket: &Path, [dh_cert, session]: &[PathBuf; 2], policy: u32) {
         let read = |path: &Path| BASE64_STANDARD.decode(std::fs::read(path).unwrap()).unwrap();
-        let mut guest = self.platform.launch_start(policy, &read(dh_cert), &read(session)).unwrap();
-        guest.launch_update_data(self.script.image.unwrap_or(IMAGE)).unwrap();
+        let mut guest = self
+            .platform
+            .launch_start(policy, &read(dh_cert), &read(session))
+            .unwrap();
+        guest
+            .launch_update_data(self.script.image.unwrap_or(IMAGE))
+            .unwrap();
         let measurement = guest.launch_measure().unwrap();
         if self.script.runs {
             guest.launch_finish().unwrap();
@@ -192,7 +203,8 @@ impl Machine {
             // Who went away is noticed when it is read from.
             let _ = stream.write_all(format!("{value}\r\n").as_bytes());
         };
-        let event = |name: &str| json!({"event": name, "timestamp": {"seconds": 1767323045, "microseconds": 7}});
+        let event =
+            |name: &str| json!({"event": name, "timestamp": {"seconds": 1767323045, "microseconds": 7}});
         let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
         let greeting = json!({"QMP": {
             "version": {"qemu": {"micro": 2, "minor": 2, "major": 8}, "package": "Debian 1:8.2.2"},
@@ -215,7 +227,9 @@ impl Machine {
             self.seen.lock().unwrap().commands.push(command.to_owned());
             let refuse = |class: &str, desc: &str| json!({"error": {"class": class, "desc": desc}, "id": id});
             if !negotiated && command != "qmp_capabilities" {
-                let desc = format!("Expecting capabilities negotiation with 'qmp_capabilities' before command '{command}'");
+                let desc = format!(
+                    "Expecting capabilities negotiation with 'qmp_capabilities' before command '{command}'"
+                );
                 say(&mut stream, &refuse("CommandNotFound", &desc));
                 continue;
             }
@@ -309,7 +323,9 @@ impl Machine {
                 }))
             }
             ("query-status", guest) => {
-                let running = guest.as_ref().is_some_and(|(guest, _)| guest.state() == GuestState::Running);
+                let running = guest
+                    .as_ref()
+                    .is_some_and(|(guest, _)| guest.state() == GuestState::Running);
                 let status = if running { "running" } else { "prelaunch" };
                 Ok(json!({"status": status, "running": running, "singlestep": false}))
             }
@@ -321,18 +337,28 @@ impl Machine {
                 let (header, secret) = (bytes("packet-header"), bytes("secret"));
                 let table = guest
                     .launch_secret(&header, &secret, secret.len())
-                    .map_err(|status| generic(format!("SEV: failed to inject secret ret=-5 fw_error={} '{status}'", status.code())))?;
+                    .map_err(|status| {
+                        generic(format!(
+                            "SEV: failed to inject secret ret=-5 fw_error={} '{status}'",
+                            status.code()
+                        ))
+                    })?;
                 self.seen.lock().unwrap().injected = Some(table.to_vec());
                 Ok(json!({}))
             }
             ("cont", Some((guest, _))) => {
                 if guest.state() == GuestState::Secret {
-                    guest.launch_finish().map_err(|status| generic(status.to_string()))?;
+                    guest
+                        .launch_finish()
+                        .map_err(|status| generic(status.to_string()))?;
                 }
                 self.seen.lock().unwrap().running = true;
                 Ok(json!({}))
             }
-            (command, _) => Err(("CommandNotFound", format!("The command {command} has not been found"))),
+            (command, _) => Err((
+                "CommandNotFound",
+                format!("The command {command} has not been found"),
+            )),
         }
     }
 }

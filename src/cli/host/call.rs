@@ -89,7 +89,13 @@ impl Server {
                 map.insert("policy".to_owned(), policy.into());
             }
         }
-        self.ask(&format!("/vm/{}/launch", call.workload), None, &body, "launch", wait)
+        self.ask(
+            &format!("/vm/{}/launch", call.workload),
+            None,
+            &body,
+            "launch",
+            wait,
+        )
     }
 
     /// `POST /vm/{uuid}/validate`. The key is made of what is asked, so that whoever asks the same again, in this
@@ -131,7 +137,10 @@ impl Server {
                     match answer.body_mut().with_config().limit(LONGEST).read_to_vec() {
                         Ok(answer) if status == 200 => {
                             return serde_json::from_slice(&answer).with_context(|| {
-                                format!("{} answered what is not Keyward's; is it another version?", self.url)
+                                format!(
+                                    "{} answered what is not Keyward's; is it another version?",
+                                    self.url
+                                )
                             });
                         }
                         Ok(answer) => self.verdict(status, told, &answer, what),
@@ -151,7 +160,10 @@ impl Server {
                 bail!("{why}; gave up, as --timeout is {limit} s");
             };
             if why != said {
-                say(&format!("{why}; asking again in {:.0} s", pause.as_secs_f64().ceil()));
+                say(&format!(
+                    "{why}; asking again in {:.0} s",
+                    pause.as_secs_f64().ceil()
+                ));
                 said = why;
             }
             wait(pause)?;

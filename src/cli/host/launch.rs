@@ -13,8 +13,8 @@ use super::leave::Leave;
 use super::machine::Words;
 use super::platform::Source;
 use super::{HostConnection, duration};
-use crate::cli::output::{self, Format, Misused};
 use crate::cli::Ended;
+use crate::cli::output::{self, Format, Misused};
 use crate::domain::{Base64, Time};
 use crate::host::{Capabilities, LaunchFiles};
 use crate::http::LaunchReply;
@@ -59,16 +59,16 @@ pub(super) struct Asked {
 /// What is printed.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Made<'a> {
+struct Made {
     id: Uuid,
     policy: u32,
     expires_at: Time,
     dh_cert: Base64<2084>,
     session: Base64<128>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    dh_cert_file: Option<&'a Path>,
+    dh_cert_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    session_file: Option<&'a Path>,
+    session_file: Option<PathBuf>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cbitpos: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +76,8 @@ struct Made<'a> {
 }
 
 fn scheme(text: &str) -> Result<Scheme, String> {
-    text.parse().map_err(|_| "expected amd-sev or amd-sev-es".to_owned())
+    text.parse()
+        .map_err(|_| "expected amd-sev or amd-sev-es".to_owned())
 }
 
 pub(super) fn number(text: &str) -> Result<u32, &'static str> {
@@ -109,7 +110,8 @@ impl Launch {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         if self.out.is_none() && self.output == Format::Table {
             bail!(Misused(
-                "say where the files are to be written with --out DIR, or have them printed with -o json".to_owned()
+                "say where the files are to be written with --out DIR, or have them printed with -o json"
+                    .to_owned()
             ));
         }
         let leave = Leave::at_signals()?;
@@ -126,14 +128,16 @@ impl Launch {
         if let Some(files) = &files {
             leave.files(files);
         }
+        // QEMU may run in another folder than this.
+        let whole = |path: fn(&LaunchFiles) -> &Path| files.as_ref().map(path).map(std::path::absolute).transpose();
         let made = Made {
             id: reply.id,
             policy: reply.policy,
             expires_at: reply.expires_at,
             dh_cert: reply.owner_cert,
             session: reply.session,
-            dh_cert_file: files.as_ref().map(LaunchFiles::dh_cert),
-            session_file: files.as_ref().map(LaunchFiles::session),
+            dh_cert_file: whole(LaunchFiles::dh_cert)?,
+            session_file: whole(LaunchFiles::session)?,
             cbitpos: platform.cbitpos,
             reduced_phys_bits: platform.reduced_phys_bits,
         };
@@ -149,13 +153,13 @@ impl Launch {
     }
 }
 
-impl Made<'_> {
+impl Made {
     fn print(&self, platform: &Capabilities) -> anyhow::Result<()> {
         output::line(&format!(
             "launch   {}\npolicy   {:#x}\nexpires  {}",
             self.id, self.policy, self.expires_at
         ))?;
-        let (Some(dh_cert), Some(session)) = (self.dh_cert_file, self.session_file) else {
+        let (Some(dh_cert), Some(session)) = (&self.dh_cert_file, &self.session_file) else {
             return Ok(());
         };
         let words = Words {

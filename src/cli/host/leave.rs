@@ -28,7 +28,11 @@ impl Leave {
             .name("signals".to_owned())
             .spawn(move || {
                 actix_web::rt::System::new().block_on(async move {
-                    let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+                    let kinds = [
+                        SignalKind::terminate(),
+                        SignalKind::interrupt(),
+                        SignalKind::hangup(),
+                    ];
                     let streams: std::io::Result<Vec<_>> = kinds
                         .into_iter()
                         .map(|kind| Ok((kind.as_raw_value(), signal(kind)?)))
@@ -68,7 +72,11 @@ impl Leave {
 
     /// They are gone, or are to stay.
     pub(super) fn no_files(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).files.clear();
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .files
+            .clear();
     }
 
     /// A child that was started; none: it has ended, or is left to others.

@@ -24,7 +24,11 @@ pub(super) struct RunFolder(PathBuf);
 impl RunFolder {
     /// In this folder; or where systemd, or the user's session, has one for such things.
     pub(super) fn new(parent: Option<&Path>) -> anyhow::Result<Self> {
-        let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let named = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let parent = parent
             .map(Path::to_owned)
             .or_else(|| named("RUNTIME_DIRECTORY"))
@@ -34,7 +38,10 @@ impl RunFolder {
         // QEMU is told of it, in whatever folder it runs.
         let path = std::path::absolute(parent.join(format!("keyward-{name:016x}")))?;
         if path.join("probe").as_os_str().len() > LONGEST_SOCKET {
-            bail!("{} is too long for a socket's path: name a shorter folder with --out", path.display());
+            bail!(
+                "{} is too long for a socket's path: name a shorter folder with --out",
+                path.display()
+            );
         }
         fs::DirBuilder::new()
             .mode(0o700)

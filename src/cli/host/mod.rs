@@ -61,7 +61,12 @@ struct HostConnection {
     #[arg(long, value_name = "URL", env = "KEYWARD_SERVER", default_value = DEFAULT_SERVER)]
     server: String,
     /// File that holds a token of role `host`, where a workload asks who the host is
-    #[arg(long, value_name = "FILE", env = "KEYWARD_TOKEN_FILE", conflicts_with = "cert_file")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "KEYWARD_TOKEN_FILE",
+        conflicts_with = "cert_file"
+    )]
     token_file: Option<PathBuf>,
     /// Client certificate and its key in one file, PEM, in place of a token
     #[arg(long, value_name = "FILE")]

@@ -90,7 +90,11 @@ impl Source {
 /// Tools write certificates in binary, QEMU and libvirt print them in base64.
 fn binary(path: &Path) -> anyhow::Result<Vec<u8>> {
     let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    let text: Vec<u8> = bytes.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
+    let text: Vec<u8> = bytes
+        .iter()
+        .copied()
+        .filter(|b| !b.is_ascii_whitespace())
+        .collect();
     Ok(BASE64_STANDARD.decode(text).unwrap_or(bytes))
 }
 
@@ -117,7 +121,15 @@ fn probe(program: &Path, within: Duration, leave: &Leave) -> anyhow::Result<Capa
     let mut command = Command::new(program);
     command
         .stdin(Stdio::null())
-        .args(["-machine", "none,accel=kvm", "-S", "-nodefaults", "-no-user-config", "-nographic", "-qmp"])
+        .args([
+            "-machine",
+            "none,accel=kvm",
+            "-S",
+            "-nodefaults",
+            "-no-user-config",
+            "-nographic",
+            "-qmp",
+        ])
         .arg(format!("unix:{},server=on,wait=off", socket.display()));
     let mut child = Child::start(command, leave)?;
     let asked = Qmp::connect(&socket, within, || child.lives()).and_then(|qmp| {

@@ -16,8 +16,8 @@ use super::machine::{self, Child, RunFolder, Words};
 use super::platform::Source;
 use super::validate::{Claims, inject, resume};
 use super::{HostConnection, duration, say};
-use crate::cli::output::{self, Format, Misused};
 use crate::cli::Ended;
+use crate::cli::output::{self, Format, Misused};
 use crate::host::{Capabilities, LaunchFiles, Qemu, Qmp, ready};
 use crate::http::LaunchReply;
 
@@ -52,7 +52,12 @@ pub(in crate::cli) struct Run {
     #[arg(long)]
     group_readable: bool,
     /// QMP socket of a QEMU that somebody else starts; it may appear later
-    #[arg(long, value_name = "SOCKET", required_unless_present = "command", conflicts_with = "command")]
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        required_unless_present = "command",
+        conflicts_with = "command"
+    )]
     qmp: Option<PathBuf>,
     /// What becomes of the guest where it gets no secrets: left paused, or ended. As a rule one that was started here
     /// is ended
@@ -119,7 +124,11 @@ impl Run {
     fn files(&self, folder: &Path, launched: &LaunchReply, leave: &Leave) -> anyhow::Result<LaunchFiles> {
         let files = launch::write(folder, launched, self.group_readable)?;
         leave.files(&files);
-        say(&format!("wrote {} and {}", files.dh_cert().display(), files.session().display()));
+        say(&format!(
+            "wrote {} and {}",
+            files.dh_cert().display(),
+            files.session().display()
+        ));
         if let Some(socket) = std::env::var_os("NOTIFY_SOCKET") {
             ready(&socket, "the launch's files are there; waiting for QEMU").context("NOTIFY_SOCKET")?;
         }
@@ -204,7 +213,11 @@ impl Run {
             None => Ok(()),
         })?;
         let qemu = connected.insert(Qemu::new(qmp, self.qemu_timeout));
-        say(&format!("QEMU {} listens on {}", qemu.version(), socket.display()));
+        say(&format!(
+            "QEMU {} listens on {}",
+            qemu.version(),
+            socket.display()
+        ));
         let info = qemu.measured(Some(launched.policy))?;
         let measurement = qemu.measurement()?;
         files.remove();
@@ -235,7 +248,11 @@ impl Run {
                 let told = qemu.map(|mut qemu| qemu.quit());
                 match (child, told) {
                     (Some(mut child), told) => {
-                        let within = if matches!(told, Some(Ok(()))) { QUIT_WITHIN } else { Duration::ZERO };
+                        let within = if matches!(told, Some(Ok(()))) {
+                            QUIT_WITHIN
+                        } else {
+                            Duration::ZERO
+                        };
                         child.end(within);
                         let _ = std::fs::remove_file(socket);
                         say("QEMU was ended");

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use super::call::{self, Server};
 use super::launch::number;
 use super::{HostConnection, duration, say};
-use crate::cli::output::{self, Format, Misused};
 use crate::cli::Ended;
+use crate::cli::output::{self, Format, Misused};
 use crate::domain::{Base64, Base64Bytes, HexDigest, Name};
 use crate::host::{GuestInfo, Qemu, QemuError, Qmp, QmpError};
 use crate::http::ValidateReply;
@@ -102,9 +102,15 @@ fn claim(text: &str) -> Result<(String, HexDigest), String> {
     let parts = ["firmware-hash", "kernel-hash", "initrd-hash", "cmdline-hash"];
     let (name, digest) = text.split_once('=').unwrap_or((text, ""));
     if !parts.contains(&name) {
-        return Err(format!("expected one of {}, `=` and 64 hexadecimal digits", parts.join(", ")));
+        return Err(format!(
+            "expected one of {}, `=` and 64 hexadecimal digits",
+            parts.join(", ")
+        ));
     }
-    Ok((name.to_owned(), digest.parse::<HexDigest>().map_err(|e| e.to_string())?))
+    Ok((
+        name.to_owned(),
+        digest.parse::<HexDigest>().map_err(|e| e.to_string())?,
+    ))
 }
 
 impl Claims {
@@ -132,7 +138,8 @@ impl Validate {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         if self.output == Format::Table && self.secret_header.is_none() && !self.inject {
             bail!(Misused(
-                "say what becomes of the packet: --inject, --secret-header and --secret-payload, or -o json".to_owned()
+                "say what becomes of the packet: --inject, --secret-header and --secret-payload, or -o json"
+                    .to_owned()
             ));
         }
         let server = Server::new(&self.connection)?;
@@ -232,14 +239,19 @@ pub(super) fn resume(qemu: &mut Qemu, reply: &ValidateReply) -> anyhow::Result<(
             reply.decision
         )
     })?;
-    say(&format!("the guest has its secrets (decision {}) and runs", reply.decision));
+    say(&format!(
+        "the guest has its secrets (decision {}) and runs",
+        reply.decision
+    ));
     Ok(())
 }
 
 /// Writes a part of a packet in base64, whole or not at all.
 fn write(path: &Path, part: &Base64Bytes) -> anyhow::Result<()> {
     let shown = path.display();
-    let name = path.file_name().with_context(|| format!("{shown}: names no file"))?;
+    let name = path
+        .file_name()
+        .with_context(|| format!("{shown}: names no file"))?;
     let temporary = path.with_file_name(format!(".{}-{}", name.to_string_lossy(), Uuid::new_v4()));
     let written = std::fs::OpenOptions::new()
         .write(true)
