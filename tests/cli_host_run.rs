@@ -358,11 +358,11 @@ fn whatever_qemu_does_at_any_step_it_ends_with_a_clear_message_and_no_guest_with
 #[test]
 fn a_qemu_that_says_nothing_is_not_waited_for_longer_than_allowed() {
     let house = House::new(Script::with("query-sev-launch-measure", Fault::Silence));
-    let ran = house.run(&["--qemu-timeout", "1s"]);
+    let ran = house.run(&["--qemu-timeout", "10s"]);
     assert_eq!(ran.code, 1);
     assert!(
         ran.err
-            .contains("error: query-sev-launch-measure: QEMU did not answer within 1 s\n"),
+            .contains("error: query-sev-launch-measure: QEMU did not answer within 10 s\n"),
         "{}",
         ran.err
     );
