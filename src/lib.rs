@@ -20,6 +20,8 @@
 //!
 //! What happened is a leaf of [`audit`]'s Merkle tree; its export proves itself on another machine.
 //!
+//! On the hypervisor [`host`] talks to QEMU: it gets a launch's session there, and the packet into the guest.
+//!
 //! [`domain`] has the words as types, [`config`] every key of the configuration, [`webhook`] tells others of holds and
 //! checkpoints, [`psp`] is a software PSP for trying it all without the hardware, [`cli`] has one file for each verb.
 
@@ -27,6 +29,7 @@ pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod host;
 pub mod http;
 pub mod identity;
 pub mod isolation;

@@ -22,7 +22,7 @@ use crate::policy::{Diagnostic, Severity};
 const LONGEST: u64 = 256 << 20;
 
 /// Where a server is that nobody configured otherwise.
-const DEFAULT_SERVER: &str = "http://127.0.0.1:8443";
+pub(super) const DEFAULT_SERVER: &str = "http://127.0.0.1:8443";
 
 /// Which server, and with whose token.
 #[derive(Args)]
@@ -208,6 +208,9 @@ impl Client {
         if plain && matches!(credential, Credential::Certificate(_)) {
             bail!("{server}: a client certificate is shown over https:// only");
         }
+        if plain && matches!(credential, Credential::Nobody) && !crate::outward::is_acceptable_url(server) {
+            bail!("{server}: a host asks over https:// only; http:// is for a loopback address");
+        }
         if plain && !crate::outward::is_acceptable_url(server) {
             bail!("{server}: a token is sent over https:// only; http:// is for a loopback address");
         }
@@ -276,6 +279,22 @@ impl Client {
         let request = self.credential.in_request(self.agent.post(&url));
         let request = request.header("content-type", "application/json");
         self.read(request.send(bytes.as_slice()).map_err(|e| self.unreachable(&e))?)
+    }
+
+    /// A POST whose answer the caller reads, whatever its status.
+    pub(super) fn send(
+        &self,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+        within: Duration,
+    ) -> Result<ureq::http::Response<ureq::Body>, ureq::Error> {
+        let url = format!("{}{path}", self.server);
+        let mut request = self.credential.in_request(self.agent.post(&url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.config().timeout_global(Some(within)).build().send(body)
     }
 
     pub(super) fn put<B: Serialize, T: DeserializeOwned>(&self, path: &str, body: &B) -> anyhow::Result<T> {

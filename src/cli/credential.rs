@@ -15,6 +15,8 @@ use crate::identity::Identities;
 pub(super) enum Credential {
     Token(Zeroizing<String>),
     Certificate(ClientCert),
+    /// Nothing: a host where no workload asks who it is.
+    Nobody,
 }
 
 impl Credential {
@@ -64,7 +66,7 @@ impl Credential {
     /// What is shown while a connection is made.
     pub(super) fn at_connection(&self) -> Option<ClientCert> {
         match self {
-            Self::Token(_) => None,
+            Self::Token(_) | Self::Nobody => None,
             Self::Certificate(certificate) => Some(certificate.clone()),
         }
     }
@@ -73,7 +75,7 @@ impl Credential {
     pub(super) fn in_request<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
         match self {
             Self::Token(token) => request.header("authorization", format!("Bearer {}", token.as_str())),
-            Self::Certificate(_) => request,
+            Self::Certificate(_) | Self::Nobody => request,
         }
     }
 }

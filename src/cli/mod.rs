@@ -18,6 +18,7 @@ mod diff;
 mod freeze;
 mod get;
 mod hold;
+mod host;
 mod impact;
 mod init;
 mod kds;
@@ -112,6 +113,9 @@ enum Verb {
     /// The guest owner's toolbox, offline: launch digests, certificate chains
     #[command(subcommand)]
     Sev(sev::SevVerb),
+    /// The hypervisor's side: a launch for QEMU, and its guest's secrets over QMP
+    #[command(subcommand)]
+    Host(host::HostVerb),
     /// A software PSP, for trying things without the hardware. It proves nothing
     #[command(subcommand)]
     Psp(psp::PspVerb),
@@ -174,6 +178,7 @@ pub fn run() -> ExitCode {
         Verb::Platform(verb) => verb.run(),
         Verb::Policy(verb) => verb.run(),
         Verb::Sev(verb) => verb.run(),
+        Verb::Host(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),
         Verb::Kds(verb) => verb.run(),
     };
