@@ -70,6 +70,8 @@ mod isolation;
 mod kds_answers;
 mod kds_completion;
 mod kds_import;
+mod key_loss;
+mod keys_escrow;
 mod keys_migration;
 mod keys_rotation;
 mod keys_token;

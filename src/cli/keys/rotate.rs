@@ -236,7 +236,7 @@ fn retired(keys: &[SealingKey]) -> Vec<KeyId> {
 }
 
 /// One rotation at a time: the lock goes with the process.
-fn lock(folder: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
     let file = File::open(folder).with_context(|| folder.display().to_string())?;
     match file.try_lock() {
         Ok(()) => Ok(file),
