@@ -3,7 +3,7 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: &[&str] = &[
+pub(crate) const VERBS: &[&str] = &[
     "",
     "demo",
     "init",
@@ -98,6 +98,9 @@ const VERBS: &[&str] = &[
     "psp input",
     "kds",
     "kds import",
+    "health",
+    "completions",
+    "man",
 ];
 
 #[test]
@@ -177,6 +180,10 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "token create --name ci --role root",
         "token revoke ci",
         "kds import --data-dir data",
+        "completions",
+        "completions tcsh",
+        "man",
+        "health",
         "keys rotate",
         "keys rotate --data-dir data --to keyward.key",
         "keys rotate --data-dir data --to {file:a,pkcs11:b}",

@@ -71,7 +71,9 @@ fn the_drill_for_a_lost_key_file_works_as_it_is_written() {
             served += 1;
             continue;
         }
-        let run = ran(shell.command("bash").args(["-c", &format!("exec 2>&1\n{command}")]));
+        let run = ran(shell
+            .command("bash")
+            .args(["-c", &format!("exec 2>&1\n{command}")]));
         assert_eq!(run.code, 0, "{command}\n{}", run.out);
         if command.starts_with("! ") {
             failing += 1;

@@ -98,7 +98,10 @@ fn every_three_of_five_shares_recover_and_no_two_do() {
     for first in 1..=5 {
         for second in (1..=5).filter(|second| *second != first) {
             let refused = shares(&shell, &[first, second]).failed();
-            assert_eq!(refused, "error: 2 of the 3 shares that are needed: bring 1 more\n");
+            assert_eq!(
+                refused,
+                "error: 2 of the 3 shares that are needed: bring 1 more\n"
+            );
             for third in second + 1..=5 {
                 if first < second {
                     // In any order.
@@ -206,7 +209,10 @@ fn a_slip_in_a_share_is_refused_with_the_file_and_the_line() {
         };
         shell.write(&share(2), changed.join("\n"));
         let refused = shares(&shell, &[1, 2, 3]).failed();
-        assert!(refused.starts_with("error: shares/share-2-of-5.txt: "), "{refused}");
+        assert!(
+            refused.starts_with("error: shares/share-2-of-5.txt: "),
+            "{refused}"
+        );
         let number = line.split_whitespace().next().unwrap();
         if number.parse::<u32>().is_ok() {
             body += 1;
@@ -214,7 +220,10 @@ fn a_slip_in_a_share_is_refused_with_the_file_and_the_line() {
             assert!(refused.contains(&line), "{refused}");
         } else {
             head += 1;
-            assert!(refused.contains("the lines above `check` do not fit"), "{refused}");
+            assert!(
+                refused.contains("the lines above `check` do not fit"),
+                "{refused}"
+            );
         }
         // A line that is missing, and two lines in the wrong order.
         changed.remove(at);
@@ -228,7 +237,10 @@ fn a_slip_in_a_share_is_refused_with_the_file_and_the_line() {
     let (mine, theirs) = (lines[lines.len() - 1], other.lines().last().unwrap());
     shell.write(&share(2), text.replace(mine, theirs));
     let refused = shares(&shell, &[1, 2, 3]).failed();
-    assert!(refused.contains("share-2-of-5.txt: the line numbered 4"), "{refused}");
+    assert!(
+        refused.contains("share-2-of-5.txt: the line numbered 4"),
+        "{refused}"
+    );
     assert!(!shell.path("data/keyward.key").exists());
 }
 
@@ -237,7 +249,7 @@ fn shares_of_another_set_the_same_twice_and_made_up_ones_are_named() {
     let shell = prepared();
     let key = lose(&shell);
     shell.write("data/keyward.key", &key);
-    let private = PermissionsExt::from_mode(0o600);
+    let private = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(shell.path("data/keyward.key"), private).unwrap();
     escrow(&shell, &["--split", "3-of-5", "--out-dir", "later"]).done();
     lose(&shell);
@@ -290,7 +302,10 @@ fn another_private_key_a_wrong_passphrase_and_a_changed_escrow_are_refused() {
     shell.write("wrong", "open barley\n");
     let with = ["sealed", "--private-key", "locked.key"];
     let refused = recover(&shell, &with).failed();
-    assert!(refused.contains("it is encrypted: give its passphrase"), "{refused}");
+    assert!(
+        refused.contains("it is encrypted: give its passphrase"),
+        "{refused}"
+    );
     let refused = recover(&shell, &[&with[..], &["--passphrase-file", "wrong"]].concat()).failed();
     assert!(
         refused.contains("its passphrase is not the one in --passphrase-file"),
@@ -308,16 +323,28 @@ fn another_private_key_a_wrong_passphrase_and_a_changed_escrow_are_refused() {
     shell.write("renamed", text.replace(id, "0123456789abcdef"));
     for changed in ["changed", "renamed"] {
         let refused = recover(&shell, &[changed, "--private-key", "recovery.key"]).failed();
-        assert!(refused.contains("is not what the escrow says it carries"), "{refused}");
+        assert!(
+            refused.contains("is not what the escrow says it carries"),
+            "{refused}"
+        );
     }
     shell.write("cut", head);
     let refused = recover(&shell, &["cut", "--private-key", "recovery.key"]).failed();
-    assert!(refused.contains("cut: line 5: expected the sealed keys in base64"), "{refused}");
+    assert!(
+        refused.contains("cut: line 5: expected the sealed keys in base64"),
+        "{refused}"
+    );
     shell.write("letter", "Dear keeper of the key,\n");
     let refused = recover(&shell, &["letter"]).failed();
-    assert!(refused.contains("letter is no escrow: expected a file that begins with"), "{refused}");
+    assert!(
+        refused.contains("letter is no escrow: expected a file that begins with"),
+        "{refused}"
+    );
     assert!(!shell.path("data/keyward.key").exists());
-    let opened = recover(&shell, &[&with[..], &["--passphrase-file", "passphrase"]].concat());
+    let opened = recover(
+        &shell,
+        &[&with[..], &["--passphrase-file", "passphrase"]].concat(),
+    );
     opened.done();
 }
 
@@ -339,7 +366,10 @@ fn the_escrow_of_another_data_folder_is_refused_and_nothing_is_written() {
         &["other/keyward.key"],
     ] {
         let refused = recover(&shell, files).failed();
-        assert!(refused.contains("the escrow is another data folder's: it carries the key "), "{refused}");
+        assert!(
+            refused.contains("the escrow is another data folder's: it carries the key "),
+            "{refused}"
+        );
     }
     assert!(!shell.path("data/keyward.key").exists());
     assert_eq!(shell.list("data"), ["keyward.db", "keyward.yaml"]);
@@ -361,7 +391,10 @@ fn a_key_of_the_right_name_that_opens_nothing_is_refused() {
     assert_eq!(changed.unwrap(), 1);
     drop(database);
     let refused = recover(&shell, &["other/keyward.key"]).failed();
-    assert!(refused.contains("open nothing in this data folder; nothing was written"), "{refused}");
+    assert!(
+        refused.contains("open nothing in this data folder; nothing was written"),
+        "{refused}"
+    );
     assert!(!shell.path("data/keyward.key").exists());
 }
 
@@ -423,9 +456,15 @@ fn nothing_is_overwritten_neither_a_key_file_nor_an_escrow() {
         &["--split", "2-of-5", "--out-dir", "shares"],
     ] {
         let refused = escrow(&shell, more).failed();
-        assert!(refused.contains("exists already and is not overwritten"), "{refused}");
+        assert!(
+            refused.contains("exists already and is not overwritten"),
+            "{refused}"
+        );
     }
-    assert_eq!((shell.read("sealed"), shell.read("shares/share-1-of-5.txt")), (sealed, share));
+    assert_eq!(
+        (shell.read("sealed"), shell.read("shares/share-1-of-5.txt")),
+        (sealed, share)
+    );
     assert_eq!(shell.list("shares").len(), 5);
 }
 
@@ -469,7 +508,10 @@ fn neither_escrow_has_the_key_in_clear_and_the_data_folder_has_neither() {
     let check = escrow(&shell, &["--check", "sealed", &share(1)]);
     all.extend([check.out, check.err]);
     let absent = |what: &[u8], text: &[u8], place: &str| {
-        for form in spellings(what).into_iter().chain([what.to_vec(), hex::encode(what).into_bytes()]) {
+        for form in spellings(what)
+            .into_iter()
+            .chain([what.to_vec(), hex::encode(what).into_bytes()])
+        {
             assert!(!text.windows(form.len()).any(|bytes| bytes == form), "{place}");
         }
     };
@@ -494,7 +536,15 @@ fn a_key_in_a_token_is_not_put_in_escrow_and_what_to_do_is_said() {
     let Some(module) = module() else { return };
     let mut shell = Shell::new();
     let provider = token(&mut shell, module);
-    let init = ["init", "--data-dir", "data", "--owner", "acme", "--key-provider", &provider];
+    let init = [
+        "init",
+        "--data-dir",
+        "data",
+        "--owner",
+        "acme",
+        "--key-provider",
+        &provider,
+    ];
     shell.run(&init).done();
     shell.write("recovery.pub", &offline(0).1);
     for told in [

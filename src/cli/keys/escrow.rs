@@ -117,7 +117,10 @@ impl Escrow {
                 (Some(found), _) => keys.push(found),
                 (None, Some(why)) => return Err(why.into()),
                 (None, None) if matches!(recorded, KeyLocation::Pkcs11(_)) => bail!(in_token(key, &recorded)),
-                (None, None) => bail!("the key {} is not in {recorded}: name its file with --key-file", key.id),
+                (None, None) => bail!(
+                    "the key {} is not in {recorded}: name its file with --key-file",
+                    key.id
+                ),
             }
         }
         Ok(keys)
@@ -170,13 +173,17 @@ pub(super) fn needed(keys: &[SealingKey]) -> Vec<SealingKey> {
 pub(super) fn missing(needed: &[SealingKey], known: &[SealingKey], keys: &[KeyId]) -> Option<String> {
     let missing = needed.iter().find(|key| !keys.contains(&key.id))?;
     let SealingKey { id, created, .. } = missing;
-    let retired = known.iter().find(|key| keys.contains(&key.id) && key.state == KeyState::Retired);
+    let retired = known
+        .iter()
+        .find(|key| keys.contains(&key.id) && key.state == KeyState::Retired);
     let before = known.iter().any(|key| keys.contains(&key.id));
     Some(match retired.and_then(|key| Some((key.id, key.retired?))) {
         Some((old, when)) => format!(
             "carries the key {old}, retired at {when}; this data folder is sealed under {id} since {created}"
         ),
-        None if before => format!("lacks the key {id}, under which this data folder is sealed since {created}"),
+        None if before => {
+            format!("lacks the key {id}, under which this data folder is sealed since {created}")
+        }
         None => {
             let ids: Vec<_> = keys.iter().map(ToString::to_string).collect();
             format!(

@@ -72,9 +72,11 @@ impl Recover {
         let KeyLocation::File(path) = &place else {
             bail!(in_token(active, &place));
         };
-        medium::absent(path).with_context(|| {
-            "it was not lost; `keyward keys check` says whether it is the right one, and if it is not, move it away"
-        })?;
+        if let Err(exists) = medium::absent(path) {
+            bail!(
+                "{exists}: it was not lost. `keyward keys check` says whether it is the right one; if not, move it away"
+            );
+        }
 
         let (mut keys, made_up) = self.opened()?;
         let ids: Vec<_> = keys.iter().map(key_id).collect();
@@ -89,8 +91,14 @@ impl Recover {
         if opened == 0 && !damaged.is_empty() {
             bail!(
                 "the escrow's keys have the right ids but open nothing in this data folder; nothing was written. First: {}: {}",
-                damaged.first().map(|first| first.value.as_str()).unwrap_or_default(),
-                damaged.first().map(|first| first.why.as_str()).unwrap_or_default()
+                damaged
+                    .first()
+                    .map(|first| first.value.as_str())
+                    .unwrap_or_default(),
+                damaged
+                    .first()
+                    .map(|first| first.why.as_str())
+                    .unwrap_or_default()
             );
         }
         medium::write(path, &key_file::text(&keys))?;
@@ -142,7 +150,9 @@ impl Recover {
             )));
         };
         let passphrase = self.passphrase_file.as_deref().map(medium::text).transpose()?;
-        let passphrase = passphrase.as_ref().map(|text| text.lines().next().unwrap_or_default());
+        let passphrase = passphrase
+            .as_ref()
+            .map(|text| text.lines().next().unwrap_or_default());
         let pem = medium::text(path)?;
         let key = private_key(pem.as_bytes(), passphrase.map(str::as_bytes));
         let key = key.with_context(|| path.display().to_string())?;
@@ -178,7 +188,10 @@ impl Recover {
             ),
             _ => error.into(),
         })?;
-        let made_up = joined.made_up.iter().filter_map(|at| self.files.get(*at).cloned());
+        let made_up = joined
+            .made_up
+            .iter()
+            .filter_map(|at| self.files.get(*at).cloned());
         Ok((joined.keys, made_up.collect()))
     }
 }
@@ -234,7 +247,7 @@ impl KeySource for InHand {
 fn told(recovered: &Recovered, folder: &Path) -> String {
     let ids: Vec<_> = recovered.keys.iter().map(ToString::to_string).collect();
     let mut text = format!(
-        "Key file  {}\nKeys      {}\nOpens     {} sealed values",
+        "Key file  {}\nKeys      {}\nValues    {} opened",
         recovered.key_file.display(),
         ids.join(" and "),
         recovered.opened

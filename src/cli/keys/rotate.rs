@@ -220,7 +220,8 @@ impl Rotate {
             text.push_str(&format!("\nDamaged  {value}: {why}"));
         }
         if rotated.damaged.is_empty() {
-            text.push_str("\n\nKeep a copy of the new key elsewhere: without it no secret can be opened.");
+            text.push_str("\n\nEscrows and copies of the old key are stale: put the new one in escrow (`keyward keys escrow`), as without it no \
+                 secret can be opened.");
         } else {
             text.push_str(
                 "\n\nThe old key stays until what is damaged is registered anew or deleted: then run this again.",

@@ -47,7 +47,10 @@ pub enum EscrowError {
     #[error("what is inside is not what the escrow says it carries: it was changed")]
     Changed,
     /// The parts of a split can't be such.
-    #[error("expected K-of-N with K from 2 to N and N at most {}, such as 3-of-5", split::MAX)]
+    #[error(
+        "expected K-of-N with K from 2 to N and N at most {}, such as 3-of-5",
+        split::MAX
+    )]
     Parts,
     /// Shares that do not give the keys back.
     #[error(transparent)]

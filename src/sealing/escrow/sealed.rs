@@ -211,9 +211,7 @@ impl SealedKeys {
         let changed = |_| EscrowError::Changed;
         let length = decrypter.decrypt_len(&self.ciphertext).map_err(changed)?;
         let mut text = Zeroizing::new(vec![0; length]);
-        let length = decrypter
-            .decrypt(&self.ciphertext, &mut text)
-            .map_err(changed)?;
+        let length = decrypter.decrypt(&self.ciphertext, &mut text).map_err(changed)?;
         let text = text.get(..length).and_then(|text| std::str::from_utf8(text).ok());
         let keys = text.and_then(key_file::parse).ok_or(EscrowError::Changed)?;
         if !self.carried.fits(&keys) {

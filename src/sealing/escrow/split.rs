@@ -147,16 +147,29 @@ pub fn join(shares: &[Share]) -> Result<Joined, EscrowError> {
     let mut sets: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, share) in shares.iter().enumerate() {
         let Parts { needed, of } = share.parts;
-        let set = (share.set, needed, of, &share.carried.keys, share.carried.made.millis());
+        let set = (
+            share.set,
+            needed,
+            of,
+            &share.carried.keys,
+            share.carried.made.millis(),
+        );
         sets.entry(set).or_default().push(at);
     }
-    let most = sets.values().max_by_key(|set| set.len()).cloned().unwrap_or_default();
+    let most = sets
+        .values()
+        .max_by_key(|set| set.len())
+        .cloned()
+        .unwrap_or_default();
     if most.len() < shares.len() {
         let others = (0..shares.len()).filter(|at| !most.contains(at));
         return Err(SharesError::OtherSet(others.collect()).into());
     }
     for (at, share) in shares.iter().enumerate() {
-        let same = shares.iter().take(at).position(|other| other.number == share.number);
+        let same = shares
+            .iter()
+            .take(at)
+            .position(|other| other.number == share.number);
         if let Some(same) = same {
             return Err(SharesError::Twice(same, at).into());
         }
@@ -198,7 +211,9 @@ fn keys_of(shares: &[Share], points: &[Zeroizing<Vec<u8>>], chosen: &[usize]) ->
     let taken = chosen.iter().filter_map(|at| points.get(*at));
     let taken: Zeroizing<Vec<Vec<u8>>> = Zeroizing::new(taken.map(|point| point.to_vec()).collect());
     let secret = Zeroizing::new(Gf256::combine_bytes(taken.as_slice()).ok()?);
-    let keys = secret.chunks(32).map(|key| Some(Zeroizing::new(<[u8; 32]>::try_from(key).ok()?)));
+    let keys = secret
+        .chunks(32)
+        .map(|key| Some(Zeroizing::new(<[u8; 32]>::try_from(key).ok()?)));
     let keys = keys.collect::<Option<Vec<_>>>()?;
     shares.first()?.carried.fits(&keys).then_some(keys)
 }
@@ -207,7 +222,9 @@ fn keys_of(shares: &[Share], points: &[Zeroizing<Vec<u8>>], chosen: &[usize]) ->
 fn next(chosen: &mut [usize], all: usize) -> bool {
     let many = chosen.len();
     for place in (0..many).rev() {
-        let Some(value) = chosen.get(place).copied() else { break };
+        let Some(value) = chosen.get(place).copied() else {
+            break;
+        };
         if value < all - many + place {
             for (more, slot) in chosen.iter_mut().skip(place).enumerate() {
                 *slot = value + 1 + more;
