@@ -93,8 +93,8 @@ fn a_key_file_that_can_t_be_trusted_or_used_says_what_to_do() {
     std::fs::rename(shell.path("data/keyward.key"), shell.path("away")).unwrap();
     assert_eq!(
         refused(&shell, &[]),
-        "error: key file data/keyward.key is missing: put it back from your escrow, or name it with --key-file; \
-         without it no sealed secret can be opened"
+        "error: key file data/keyward.key is missing: put it back from your escrow (`keyward keys recover`), or name it \
+         with --key-file; without it no sealed secret can be opened"
     );
 
     for malformed in ["", "hunter2", "keyward-key-v1 c2hvcnQ=\n", &format!("{key}{key}")] {

@@ -3,7 +3,7 @@
 use crate::support::Shell;
 use crate::support::cli::transcript;
 
-const VERBS: &[&str] = &[
+pub(crate) const VERBS: &[&str] = &[
     "",
     "demo",
     "init",
@@ -18,6 +18,8 @@ const VERBS: &[&str] = &[
     "keys",
     "keys rotate",
     "keys check",
+    "keys escrow",
+    "keys recover",
     "serve",
     "backup",
     "restore",
@@ -100,6 +102,9 @@ const VERBS: &[&str] = &[
     "psp input",
     "kds",
     "kds import",
+    "health",
+    "completions",
+    "man",
 ];
 
 #[test]
@@ -182,9 +187,19 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "token create --name ci --role root",
         "token revoke ci",
         "kds import --data-dir data",
+        "completions",
+        "completions tcsh",
+        "man",
+        "health",
         "keys rotate",
         "keys rotate --data-dir data --to keyward.key",
         "keys rotate --data-dir data --to {file:a,pkcs11:b}",
+        "keys escrow --data-dir data",
+        "keys escrow --data-dir data --to recovery.pub",
+        "keys escrow --data-dir data --split 3-of-5",
+        "keys escrow --data-dir data --split 1-of-5 --out-dir d",
+        "keys escrow --data-dir data --split 2-of-3 --out-dir d --check f",
+        "keys recover --data-dir data",
         "secret purge disk",
         "secret purge disk one",
         "freeze",

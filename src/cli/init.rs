@@ -53,6 +53,10 @@ pub(super) struct Init {
     /// readable by you only
     #[arg(long, value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
+    /// Do nothing where the folder is initialised already, and show no token, for programs whose output is logged. Make
+    /// one with `keyward token create --data-dir`
+    #[arg(long, conflicts_with = "output")]
+    if_missing: bool,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
@@ -76,6 +80,10 @@ impl Init {
             .owner
             .parse()
             .with_context(|| format!("--owner {:?}", self.owner))?;
+        if self.if_missing && self.data_dir.join(sqlite::FILE).exists() {
+            output::line(&format!("{} is initialised already", self.data_dir.display()))?;
+            return Ok(Ended::Done);
+        }
         let named = self.key_file.map(KeyLocation::File).or(self.key_provider);
         let (token, key, log_key) = create(
             &self.data_dir,
@@ -85,6 +93,13 @@ impl Init {
             self.token_file.as_deref(),
             self.admin_token_file.as_deref(),
         )?;
+        if self.if_missing {
+            output::line(&format!(
+                "Data folder  {}\nKey          {key}\nOwner        {owner}\nLog key      {log_key}",
+                self.data_dir.display(),
+            ))?;
+            return Ok(Ended::Done);
+        }
         let made = Answer {
             owner: &owner,
             token: token.expose(),

@@ -9,6 +9,7 @@ mod backup;
 mod changes;
 mod checkpoints;
 mod client;
+mod completions;
 mod credential;
 mod decision;
 mod decision_text;
@@ -17,6 +18,7 @@ mod demo;
 mod diff;
 mod freeze;
 mod get;
+mod health;
 mod hold;
 mod host;
 mod impact;
@@ -25,6 +27,7 @@ mod kds;
 mod keys;
 mod kinds;
 mod limits;
+mod man;
 mod output;
 mod owner;
 mod paint;
@@ -40,7 +43,7 @@ mod webhook;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 /// An attestation server for AMD SEV and SEV-ES guests.
 #[derive(Parser)]
@@ -122,6 +125,17 @@ enum Verb {
     /// Certificates of AMD's key distribution service
     #[command(subcommand)]
     Kds(kds::KdsVerb),
+    /// Whether the server of a data folder on this machine is alive
+    Health(health::Health),
+    /// Print what a shell needs to complete these commands
+    Completions(completions::Completions),
+    /// Write a manual page for each command
+    Man(man::ManPages),
+}
+
+/// The command line's definition, that others are made from.
+fn command() -> clap::Command {
+    Keyward::command()
 }
 
 /// The exit code for wrong usage, as `sysexits.h` has it.
@@ -181,6 +195,9 @@ pub fn run() -> ExitCode {
         Verb::Host(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),
         Verb::Kds(verb) => verb.run(),
+        Verb::Health(verb) => verb.run(),
+        Verb::Completions(verb) => verb.run(),
+        Verb::Man(verb) => verb.run(),
     };
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -13,7 +13,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
-const PREFIX: &str = "keyward-key-v1 ";
+/// What each line begins with.
+pub const PREFIX: &str = "keyward-key-v1 ";
 /// The largest key file.
 const MAX: u64 = 64 << 10;
 
@@ -25,7 +26,7 @@ pub type FileKeyBytes = Zeroizing<[u8; 32]>;
 pub enum KeyFileError {
     /// It is not there.
     #[error(
-        "key file {0} is missing: put it back from your escrow, or name it with --key-file; without it no sealed secret can be opened"
+        "key file {0} is missing: put it back from your escrow (`keyward keys recover`), or name it with --key-file; without it no sealed secret can be opened"
     )]
     Missing(PathBuf),
     /// It is there already.
@@ -107,12 +108,22 @@ fn new_file(path: &Path) -> io::Result<File> {
 }
 
 fn write(mut file: File, keys: &[FileKeyBytes]) -> io::Result<()> {
+    file.write_all(text(keys).as_bytes())?;
+    file.sync_all()
+}
+
+/// The text of a key file with these keys.
+#[must_use]
+pub fn text(keys: &[FileKeyBytes]) -> Zeroizing<String> {
+    // Room for all of it at once: what grows leaves copies behind.
+    let mut text = Zeroizing::new(String::with_capacity(keys.len() * (PREFIX.len() + 45)));
     for key in keys {
         let encoded = Zeroizing::new(STANDARD.encode(key.as_slice()));
-        let line = Zeroizing::new([PREFIX, encoded.as_str(), "\n"].concat());
-        file.write_all(line.as_bytes())?;
+        text.push_str(PREFIX);
+        text.push_str(&encoded);
+        text.push('\n');
     }
-    file.sync_all()
+    text
 }
 
 fn folder_of(path: &Path) -> io::Result<File> {
@@ -154,19 +165,20 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
 /// When it is missing, open to others, or not a key file.
 pub fn read(path: &Path) -> Result<Vec<FileKeyBytes>, KeyFileError> {
     let text = read_private(path)?;
-    let malformed = || KeyFileError::Malformed(path.to_owned());
+    parse(&text).ok_or_else(|| KeyFileError::Malformed(path.to_owned()))
+}
+
+/// The keys in the text of a key file: at least one, and none twice.
+#[must_use]
+pub fn parse(text: &str) -> Option<Vec<FileKeyBytes>> {
     let keys = text.lines().map(|line| {
-        let body = line.trim_end().strip_prefix(PREFIX).ok_or_else(malformed)?;
-        let bytes = Zeroizing::new(STANDARD.decode(body).map_err(|_| malformed())?);
-        let bytes = <[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| malformed())?;
-        Ok(Zeroizing::new(bytes))
+        let body = line.trim_end().strip_prefix(PREFIX)?;
+        let bytes = Zeroizing::new(STANDARD.decode(body).ok()?);
+        <[u8; 32]>::try_from(bytes.as_slice()).ok().map(Zeroizing::new)
     });
-    let keys = keys.collect::<Result<Vec<_>, KeyFileError>>()?;
+    let keys = keys.collect::<Option<Vec<_>>>()?;
     let twice = |(at, key)| keys.iter().take(at).any(|other| other == key);
-    if keys.is_empty() || keys.iter().enumerate().any(twice) {
-        return Err(malformed());
-    }
-    Ok(keys)
+    (!keys.is_empty() && !keys.iter().enumerate().any(twice)).then_some(keys)
 }
 
 fn io_error(path: &Path, source: io::Error) -> KeyFileError {

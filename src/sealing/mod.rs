@@ -8,6 +8,7 @@
 
 mod aead;
 mod envelope;
+pub mod escrow;
 mod file;
 pub mod key_file;
 pub mod pkcs11;

@@ -34,25 +34,25 @@ impl Drop for Scratch {
 }
 
 /// Makes a folder that is only its owner's, with those above it that are missing.
-pub(super) fn private_folder(path: &Path) -> io::Result<()> {
+pub(in crate::cli) fn private_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).recursive(true).create(path)
 }
 
 /// Makes a file that only its owner may read.
-pub(super) fn private_file(path: &Path) -> io::Result<File> {
+pub(in crate::cli) fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true).mode(0o600).open(path)
 }
 
 /// The folder that a file is in, or is to be in.
-pub(super) fn folder_of(path: &Path) -> &Path {
+pub(in crate::cli) fn folder_of(path: &Path) -> &Path {
     path.parent()
         .filter(|parent| !parent.as_os_str().is_empty())
         .unwrap_or(Path::new("."))
 }
 
 /// Gives a file that is written and durable its name, if nothing has that name, and makes that durable too.
-pub(super) fn publish(from: &Path, to: &Path) -> io::Result<()> {
+pub(in crate::cli) fn publish(from: &Path, to: &Path) -> io::Result<()> {
     // A rename would replace what somebody else put there meanwhile; a link does not.
     match fs::hard_link(from, to) {
         Ok(()) => fs::remove_file(from)?,

@@ -3,7 +3,7 @@
 //! The file is a tar archive of [`manifest`] and the database. The key file is never in it.
 
 mod check;
-mod files;
+pub(super) mod files;
 mod manifest;
 pub(super) mod restore;
 

@@ -1,7 +1,10 @@
-//! `keys rotate|check`: the keys that stored values are sealed under.
+//! `keys rotate|check|escrow|recover`: the keys that stored values are sealed under.
 
 mod check;
+mod escrow;
 mod folder;
+mod medium;
+mod recover;
 mod rotate;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +24,10 @@ pub(super) enum KeysVerb {
     Rotate(rotate::Rotate),
     /// Open everything that is sealed, and say under which keys it is
     Check(check::Check),
+    /// Give the key file into other hands, for the day it is lost: sealed to an offline key, or split in shares
+    Escrow(escrow::Escrow),
+    /// Put a lost key file back from an escrow, if it is this data folder's
+    Recover(recover::Recover),
 }
 
 impl KeysVerb {
@@ -28,6 +35,8 @@ impl KeysVerb {
         match self {
             Self::Rotate(rotate) => rotate.run(),
             Self::Check(check) => check.run(),
+            Self::Escrow(escrow) => escrow.run(),
+            Self::Recover(recover) => recover.run(),
         }
     }
 }

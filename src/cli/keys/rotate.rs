@@ -220,7 +220,8 @@ impl Rotate {
             text.push_str(&format!("\nDamaged  {value}: {why}"));
         }
         if rotated.damaged.is_empty() {
-            text.push_str("\n\nKeep a copy of the new key elsewhere: without it no secret can be opened.");
+            text.push_str("\n\nEscrows and copies of the old key are stale: put the new one in escrow (`keyward keys escrow`), as without it no \
+                 secret can be opened.");
         } else {
             text.push_str(
                 "\n\nThe old key stays until what is damaged is registered anew or deleted: then run this again.",
@@ -236,7 +237,7 @@ fn retired(keys: &[SealingKey]) -> Vec<KeyId> {
 }
 
 /// One rotation at a time: the lock goes with the process.
-fn lock(folder: &Path) -> anyhow::Result<File> {
+pub(super) fn lock(folder: &Path) -> anyhow::Result<File> {
     let file = File::open(folder).with_context(|| folder.display().to_string())?;
     match file.try_lock() {
         Ok(()) => Ok(file),
