@@ -96,6 +96,8 @@ const VERBS: &[&str] = &[
     "psp input",
     "kds",
     "kds import",
+    "import",
+    "import simple-kbs",
 ];
 
 #[test]

@@ -19,6 +19,7 @@ mod freeze;
 mod get;
 mod hold;
 mod impact;
+mod import;
 mod init;
 mod kds;
 mod keys;
@@ -34,6 +35,7 @@ mod psp;
 mod secret;
 mod serve;
 mod sev;
+mod simple_kbs;
 mod token;
 mod webhook;
 
@@ -118,6 +120,9 @@ enum Verb {
     /// Certificates of AMD's key distribution service
     #[command(subcommand)]
     Kds(kds::KdsVerb),
+    /// Take over what another key broker has
+    #[command(subcommand)]
+    Import(import::ImportVerb),
 }
 
 /// The exit code for wrong usage, as `sysexits.h` has it.
@@ -176,6 +181,7 @@ pub fn run() -> ExitCode {
         Verb::Sev(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),
         Verb::Kds(verb) => verb.run(),
+        Verb::Import(verb) => verb.run(),
     };
     match ended {
         Ok(Ended::Done) => ExitCode::SUCCESS,

@@ -7,6 +7,7 @@ pub(crate) mod command;
 pub(crate) mod hooked;
 pub(crate) mod host;
 pub(crate) mod idp;
+pub(crate) mod kbs;
 pub(crate) mod kds;
 pub(crate) mod other;
 pub(crate) mod people;
