@@ -58,7 +58,7 @@ fn a_policy_that_is_gone_or_dangles_denies() {
     let request = vm.measure(IMAGE, &key());
     // Through the API it can't be: what is bound must be there.
     app.try_apply(json!([bundle(&[("release/other.rego", "package release.other\n\nallow := true\n")])]))
-        .expect(400, "malformed");
+        .expect(422, "invalid");
     // In the database: the binding names what is not there, then there is no bundle at all.
     let document = "UPDATE secrets SET document = replace(document, 'release.any', 'release.gone') WHERE name = 'k1'";
     assert_eq!(app.sql(document), 1);

@@ -10,6 +10,7 @@ use crate::support::host::ALLOW;
 use crate::support::kbs::{
     Kbs, LIFETIME, REQUESTS, asked, decision, denied, guid, objects, refused, report_key,
 };
+use crate::support::hooked::{Fate, Hook};
 use crate::support::{App, platform};
 
 #[test]
@@ -131,7 +132,7 @@ fn policies_are_asked_again_each_time_and_what_they_deny_is_denied() {
     kbs.online(&client, &wanted(1)).unwrap();
     // A freeze stops that too.
     let freeze = json!({"target": {"type": "secret", "name": "k1"}, "reason": "a test"});
-    app.owner("POST", "/v1/freezes", &freeze).ok();
+    app.owner("POST", "/v1/freezes", &freeze).expect(201, "ok");
     let recorded = app.decision(&decision(kbs.online_raw(&client.id, &wanted(1))));
     assert!(
         recorded["reason"]
@@ -209,4 +210,55 @@ fn who_has_no_connection_learns_nothing() {
     let other = Kbs::serving(&app, &["other"]);
     assert_eq!(refused(other.online_raw(&client.id, &[good.clone()])), denied());
     kbs.online(&client, &[good]).unwrap();
+}
+
+#[test]
+fn an_answer_that_is_lost_was_counted_and_is_given_again() {
+    let hook = Hook::default();
+    let (mut app, platform) = (App::with(hook.options()), platform());
+    app.standard_kbs();
+    let client = {
+        let kbs = Kbs::of(&app);
+        let client = kbs.connected(&platform);
+        let wanted = [asked(&guid(1), "binary", "key", "k1")];
+        hook.once("commit_release", Fate::FailsUndone);
+        assert_eq!(refused(kbs.online_raw(&client.id, &wanted)).0, Code::Unavailable);
+        hook.once("commit_release", Fate::FailsDone);
+        assert_eq!(refused(kbs.online_raw(&client.id, &wanted)).0, Code::Unavailable);
+        hook.clear();
+        assert_eq!(app.counted("k1"), (1, 0));
+        client
+    };
+    // As after a kill at that moment.
+    app.restart();
+    let kbs = Kbs::of(&app);
+    let wanted = [asked(&guid(1), "binary", "key", "k1")];
+    assert_eq!(kbs.online(&client, &wanted).unwrap()[0].1, b"first key");
+    assert_eq!(app.counted("k1"), (1, 0));
+    // Each of these three took a request, and so does one that was taken and not looked at.
+    hook.once("take_request", Fate::FailsDone);
+    assert_eq!(refused(kbs.online_raw(&client.id, &wanted)).0, Code::Unavailable);
+    hook.clear();
+    for _ in 4..REQUESTS {
+        kbs.online(&client, &wanted).unwrap();
+    }
+    assert_eq!(refused(kbs.online_raw(&client.id, &wanted)), denied());
+}
+
+#[test]
+fn those_who_ask_for_the_same_at_once_are_counted_once() {
+    let (app, platform) = (App::new(), platform());
+    app.standard_kbs();
+    let kbs = Kbs::of(&app);
+    let client = kbs.connected(&platform);
+    let wanted = [asked(&guid(1), "binary", "key", "k1")];
+    let answers: Vec<_> = std::thread::scope(|scope| {
+        let asking: Vec<_> = (0..REQUESTS)
+            .map(|_| scope.spawn(|| kbs.online(&client, &wanted).unwrap()))
+            .collect();
+        asking.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    assert!(answers.iter().all(|one| one[0].1 == b"first key"));
+    assert_eq!(app.counted("k1"), (1, 0));
+    assert_eq!(refused(kbs.online_raw(&client.id, &wanted)), denied());
 }

@@ -336,7 +336,7 @@ impl Way for Online<'_> {
 
 /// Whether these can be asked for together over a connection: each GUID once, and no further connection.
 #[must_use]
-pub fn is_askable(asked: &[Named]) -> bool {
+pub(super) fn is_askable(asked: &[Named]) -> bool {
     asked.iter().enumerate().all(|(number, named)| {
         let before = asked.get(..number).unwrap_or_default();
         named.wanted.form != Form::Connection

@@ -122,18 +122,21 @@ impl Taken {
         let keysets = taking.manifests.len() - secrets;
         if kbs.connections > 0 {
             taking.notes.push(format!(
-                "{} connections are not carried over: guests that have one must be launched again",
-                kbs.connections
+                "{} not carried over: guests that have one must be launched again",
+                match kbs.connections {
+                    1 => "one connection is".to_owned(),
+                    n => format!("{n} connections are"),
+                }
             ));
         }
         let workloads = taking.workloads(workload);
         let mut manifests = vec![json!({"kind": "PolicyBundle", "path": "policy"})];
         manifests.extend(taking.manifests);
         let counts = [
-            ("policies", policies),
-            ("secrets", secrets),
-            ("key sets", keysets),
-            ("workloads", workloads.len()),
+            ("policy", policies),
+            ("secret", secrets),
+            ("key set", keysets),
+            ("workload", workloads.len()),
         ];
         manifests.extend(workloads);
         let (files, mut notes) = taking.policies.finished();
@@ -165,7 +168,10 @@ impl Taken {
     }
 
     fn tell(&self, folder: &Path, workload: &Name) -> anyhow::Result<()> {
-        let counts: Vec<_> = self.counts.iter().map(|(what, n)| format!("{n} {what}")).collect();
+        let counts: Vec<_> = self.counts.iter().map(|(what, n)| match n {
+            1 => format!("1 {what}"),
+            n => format!("{n} {}", plural(what)),
+        }).collect();
         output::line(&format!("{}: {}", folder.display(), counts.join(", ")))?;
         for note in &self.notes {
             output::line(&format!("- {note}"))?;
@@ -317,6 +323,13 @@ impl Taking<'_> {
             );
         }
         made
+    }
+}
+
+fn plural(what: &str) -> String {
+    match what.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{what}s"),
     }
 }
 
