@@ -85,7 +85,10 @@ fn a_database_becomes_a_folder_that_apply_takes() {
         assert_eq!(mode(&format!("taken/values/{file}")), 0o600);
     }
     assert_eq!(mode("taken/manifests.yaml"), 0o600);
-    assert_eq!(std::fs::read(shell.path("taken/values/0002")).unwrap(), [0, 255, 7]);
+    assert_eq!(
+        std::fs::read(shell.path("taken/values/0002")).unwrap(),
+        [0, 255, 7]
+    );
     shell.run(&["policy", "check", "taken/policy"]).done();
 
     let _server = shell.served();
@@ -94,11 +97,17 @@ fn a_database_becomes_a_folder_that_apply_takes() {
     let found = |kind: &str, name: &str| -> Value {
         let all = objects["items"].as_array().unwrap().iter();
         let mut all = all.filter(|one| one["kind"] == kind && one["name"] == name);
-        all.next().unwrap_or_else(|| panic!("{kind} {name} in {objects}")).clone()
+        all.next()
+            .unwrap_or_else(|| panic!("{kind} {name} in {objects}"))
+            .clone()
     };
     let text = found("Secret", "withdrawn").to_string();
     assert!(text.contains("simple_kbs.withdrawn"), "{text}");
-    assert!(found("KeySet", "KEYSET-3").to_string().contains("simple_kbs.withdrawn"));
+    assert!(
+        found("KeySet", "KEYSET-3")
+            .to_string()
+            .contains("simple_kbs.withdrawn")
+    );
     assert!(found("Secret", "reports").to_string().contains("report-key"));
     let workload = found("Workload", "simple-kbs").to_string();
     assert!(workload.contains(&hex::encode(sha256(IMAGE))), "{workload}");
@@ -123,7 +132,15 @@ fn what_was_imported_decides_as_it_did_and_denies_what_was_withdrawn() {
     let eval = |policy: &str, input: &Value| {
         shell.write("input.json", input.to_string());
         let ran = shell.run(&[
-            "policy", "eval", "taken/policy", "--policy", policy, "--phase", "release", "--input", "input.json",
+            "policy",
+            "eval",
+            "taken/policy",
+            "--policy",
+            policy,
+            "--phase",
+            "release",
+            "--input",
+            "input.json",
         ]);
         assert!(ran.code == 0 || ran.code == 2, "{}{}", ran.out, ran.err);
         ran.code == 0
@@ -141,7 +158,10 @@ fn what_was_imported_decides_as_it_did_and_denies_what_was_withdrawn() {
         ("api_minor", 39.into()),
         ("api_major", 0.into()),
     ] {
-        assert!(!eval("simple_kbs.policy_1", &with(member, value.clone())), "{member} {value}");
+        assert!(
+            !eval("simple_kbs.policy_1", &with(member, value.clone())),
+            "{member} {value}"
+        );
     }
     assert!(eval("simple_kbs.policy_2", &with("build_id", 9.into())));
     assert!(eval("simple_kbs.policy_2", &with("policy", 1.into())));
@@ -157,7 +177,10 @@ fn a_policy_that_allowed_any_digest_is_not_applied_as_it_is() {
          INSERT INTO secrets VALUES (1, 'k', 'AAAA', 1);",
     );
     let told = shell.run(IMPORT).done();
-    assert!(told.contains("policy 1 names no launch digests, which simple-kbs took for «any»"), "{told}");
+    assert!(
+        told.contains("policy 1 names no launch digests, which simple-kbs took for «any»"),
+        "{told}"
+    );
     let _server = shell.served();
     let refused = shell.run(&["apply", "-f", "taken/manifests.yaml"]).failed();
     assert!(refused.contains("names no launch digests or images"), "{refused}");
@@ -174,11 +197,16 @@ fn the_default_policy_holds_for_every_secret() {
             "{{\"allowed_digests\": [\"{digest}\"], \"allowed_policies\": [7], \"min_fw_api_major\": 0, \"min_fw_api_minor\": 0, \"allowed_build_ids\": []}}"
         ),
     );
-    let told = shell.run(&[IMPORT, &["--default-policy", "default.json"]].concat()).done();
+    let told = shell
+        .run(&[IMPORT, &["--default-policy", "default.json"]].concat())
+        .done();
     assert!(!told.contains("keyward.workload"), "{told}");
     assert!(told.contains("simple-kbs-es"), "{told}");
     let manifests = shell.read("taken/manifests.yaml");
-    assert!(manifests.matches("- simple_kbs.default_policy").count() >= 5, "{manifests}");
+    assert!(
+        manifests.matches("- simple_kbs.default_policy").count() >= 5,
+        "{manifests}"
+    );
 }
 
 #[test]
@@ -193,7 +221,10 @@ fn mistakes_are_told_before_anything_is_written() {
             .failed()
     };
     assert!(import("mysql://kbs:word@host/db", "taken").contains("this keyward reads SQLite files"));
-    assert!(!import("mysql://kbs:word@host/db", "taken").contains("word"), "a URL may hold a password");
+    assert!(
+        !import("mysql://kbs:word@host/db", "taken").contains("word"),
+        "a URL may hold a password"
+    );
     assert_eq!(import("none.db", "taken"), "error: there is no file none.db\n");
     assert!(import("other.db", "taken").contains("is no simple-kbs database that can be read"));
     assert!(import("kbs.db", "there").contains("exists already"));

@@ -1,5 +1,8 @@
 //! What succeeds against simple-kbs, or ends it, is refused here, reads the same, and the server lives.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyward::grpc::messages::{BundleRequest, BundleResponse, SecretRequest};
@@ -57,13 +60,20 @@ fn a_policy_that_is_gone_or_dangles_denies() {
     let mut vm = kbs.start(&platform);
     let request = vm.measure(IMAGE, &key());
     // Through the API it can't be: what is bound must be there.
-    app.try_apply(json!([bundle(&[("release/other.rego", "package release.other\n\nallow := true\n")])]))
-        .expect(422, "invalid");
+    app.try_apply(json!([bundle(&[(
+        "release/other.rego",
+        "package release.other\n\nallow := true\n"
+    )])]))
+    .expect(422, "invalid");
     // In the database: the binding names what is not there, then there is no bundle at all.
-    let document = "UPDATE secrets SET document = replace(document, 'release.any', 'release.gone') WHERE name = 'k1'";
+    let document =
+        "UPDATE secrets SET document = replace(document, 'release.any', 'release.gone') WHERE name = 'k1'";
     assert_eq!(app.sql(document), 1);
     let recorded = app.decision(&decision(kbs.secret(&request)));
-    assert!(recorded["reason"].as_str().unwrap().contains("release.gone"), "{recorded}");
+    assert!(
+        recorded["reason"].as_str().unwrap().contains("release.gone"),
+        "{recorded}"
+    );
     assert_eq!(app.sql("UPDATE owners SET bundle = NULL"), 1);
     decision(kbs.secret(&request));
     assert_eq!(
@@ -73,12 +83,15 @@ fn a_policy_that_is_gone_or_dangles_denies() {
     let recorded = app.decision(&decision(kbs.secret(&request)));
     assert_eq!(recorded["reason"], "no policy reaches the secret k1");
     // The row is damaged: an error, and no «no policy».
+    assert_eq!(app.sql("UPDATE secrets SET document = 'x' WHERE name = 'k1'"), 1);
+    assert_eq!(refused(kbs.secret(&request)).0, Code::Unavailable);
     assert_eq!(
-        app.sql("UPDATE secrets SET document = 'x' WHERE name = 'k1'"),
+        app.decisions()
+            .iter()
+            .filter(|one| one["outcome"] == "released")
+            .count(),
         1
     );
-    assert_eq!(refused(kbs.secret(&request)).0, Code::Unavailable);
-    assert_eq!(app.decisions().iter().filter(|one| one["outcome"] == "released").count(), 1);
 }
 
 #[test]
@@ -98,7 +111,14 @@ fn a_chain_with_any_bit_flipped_is_denied() {
             assert_eq!(refused(answer), denied(), "byte {at}");
         }
     }
-    for chain in [&[][..], &chain[..2083], &chain[..2084], &chain[..8335], &[0; 20_000], &[0; 11_536]] {
+    for chain in [
+        &[][..],
+        &chain[..2083],
+        &chain[..2084],
+        &chain[..8335],
+        &[0; 20_000],
+        &[0; 11_536],
+    ] {
         assert_eq!(refused(kbs.bundle(chain, POLICY)), denied());
     }
     for text in ["", "*", "AAA", "QQ==\n"] {
@@ -106,14 +126,21 @@ fn a_chain_with_any_bit_flipped_is_denied() {
             certificate_chain: text.to_owned(),
             policy: POLICY,
         };
-        assert_eq!(refused(kbs.call::<_, BundleResponse>("GetBundle", message)), denied());
+        assert_eq!(
+            refused(kbs.call::<_, BundleResponse>("GetBundle", message)),
+            denied()
+        );
     }
     alive(&kbs, &platform);
 }
 
 /// What is signed of PDH, PEK, OCA and CEK.
 fn unsigned(chain: &[u8]) -> Vec<&[u8]> {
-    chain.chunks(2084).take(4).map(|certificate| &certificate[8..1044]).collect()
+    chain
+        .chunks(2084)
+        .take(4)
+        .map(|certificate| &certificate[8..1044])
+        .collect()
 }
 
 #[test]
@@ -166,26 +193,59 @@ fn before_a_guest_is_measured_every_refusal_reads_the_same() {
     let wrong: Vec<(&str, SecretRequest)> = vec![
         ("no launch", with(&|r| r.launch_id = String::new())),
         ("unknown launch", with(&|r| r.launch_id = guid(77))),
-        ("a workload's UUID", with(&|r| r.launch_id = crate::support::host::WORKLOAD.to_owned())),
-        ("a false measurement", with(&|r| r.launch_measurement = other.clone())),
-        ("a short measurement", with(&|r| r.launch_measurement = "AAAA".to_owned())),
+        (
+            "a workload's UUID",
+            with(&|r| r.launch_id = crate::support::host::WORKLOAD.to_owned()),
+        ),
+        (
+            "a false measurement",
+            with(&|r| r.launch_measurement = other.clone()),
+        ),
+        (
+            "a short measurement",
+            with(&|r| r.launch_measurement = "AAAA".to_owned()),
+        ),
         ("no base64", with(&|r| r.launch_measurement = "?".to_owned())),
         ("another policy", with(&|r| r.policy = 5)),
         ("a number too large", with(&|r| r.build_id += 256)),
         ("another build", with(&|r| r.build_id += 1)),
-        ("a false hint that is none", with(&|r| r.fw_digest = "AAAA".to_owned())),
-        ("a known and a false measurement", with(&|r| {
-            r.launch_measurement.clone_from(&other);
-            r.secret_requests[0].id = "nobody-s".to_owned();
-        })),
-        ("an unknown type", with(&|r| r.secret_requests[0].secret_type = "all".to_owned())),
-        ("an unknown format", with(&|r| r.secret_requests[0].format = "xml".to_owned())),
-        ("a GUID that is none", with(&|r| r.secret_requests[0].guid = "x".to_owned())),
-        ("too long a description", with(&|r| r.launch_description = "x".repeat(1025))),
-        ("too many entries", with(&|r| {
-            r.secret_requests = (0..65).map(|n| asked(&guid(n), "binary", "key", "k1")).collect();
-        })),
-        ("too long an id", with(&|r| r.secret_requests[0].id = "x".repeat(1025))),
+        (
+            "a false hint that is none",
+            with(&|r| r.fw_digest = "AAAA".to_owned()),
+        ),
+        (
+            "a known and a false measurement",
+            with(&|r| {
+                r.launch_measurement.clone_from(&other);
+                r.secret_requests[0].id = "nobody-s".to_owned();
+            }),
+        ),
+        (
+            "an unknown type",
+            with(&|r| r.secret_requests[0].secret_type = "all".to_owned()),
+        ),
+        (
+            "an unknown format",
+            with(&|r| r.secret_requests[0].format = "xml".to_owned()),
+        ),
+        (
+            "a GUID that is none",
+            with(&|r| r.secret_requests[0].guid = "x".to_owned()),
+        ),
+        (
+            "too long a description",
+            with(&|r| r.launch_description = "x".repeat(1025)),
+        ),
+        (
+            "too many entries",
+            with(&|r| {
+                r.secret_requests = (0..65).map(|n| asked(&guid(n), "binary", "key", "k1")).collect();
+            }),
+        ),
+        (
+            "too long an id",
+            with(&|r| r.secret_requests[0].id = "x".repeat(1025)),
+        ),
     ];
     for (what, request) in wrong {
         assert_eq!(refused(kbs.secret(&request)), denied(), "{what}");
@@ -252,4 +312,32 @@ fn what_is_no_call_of_the_service_is_turned_away() {
     let (code, _) = refused(kbs.call::<_, BundleResponse>("GetBundle", long));
     assert_eq!(code, Code::OutOfRange);
     alive(&kbs, &platform);
+}
+
+#[test]
+fn one_address_has_a_bounded_number_of_connections_and_gets_them_back() {
+    let (app, platform) = (App::new(), platform());
+    app.standard_kbs();
+    let kbs = Kbs::of(&app);
+    alive(&kbs, &platform);
+    // With the client's own it is one too many.
+    let mut open: Vec<_> = (0..64)
+        .map(|_| TcpStream::connect(&kbs.address).unwrap())
+        .collect();
+    let closed = open.iter_mut().position(|stream| greeted(stream).is_none());
+    assert_eq!(closed, Some(63));
+    // Whoever is in goes on.
+    alive(&kbs, &platform);
+    drop(open);
+    // Those that were closed are noticed as such one by one.
+    while greeted(&mut TcpStream::connect(&kbs.address).unwrap()).is_none() {}
+}
+
+/// The type of the first frame that the server sends; none: it closed the connection.
+fn greeted(stream: &mut TcpStream) -> Option<u8> {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let mut head = [0; 9];
+    stream.write_all(preface).ok()?;
+    stream.read_exact(&mut head).ok()?;
+    Some(head[3])
 }

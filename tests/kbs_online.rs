@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::support::app::bundle;
+use crate::support::hooked::{Fate, Hook};
 use crate::support::host::ALLOW;
 use crate::support::kbs::{
     Kbs, LIFETIME, REQUESTS, asked, decision, denied, guid, objects, refused, report_key,
 };
-use crate::support::hooked::{Fate, Hook};
 use crate::support::{App, platform};
 
 #[test]
@@ -41,7 +41,10 @@ fn a_connected_guest_asks_for_more_later() {
     assert_eq!(recorded["secrets"], json!(["k1", "k2", "motd", "reports"]));
     let (launch, attested) = (&app.decisions()[1], &recorded["input"]["attested"]);
     assert_eq!(recorded["launch"], launch["launch"]);
-    assert_eq!(*attested, launch["input"]["attested"], "the facts are those of the launch");
+    assert_eq!(
+        *attested, launch["input"]["attested"],
+        "the facts are those of the launch"
+    );
     assert_eq!(recorded["input"]["platform"], launch["input"]["platform"]);
     assert_eq!(recorded["input"]["claimed"], launch["input"]["claimed"]);
 }
@@ -83,7 +86,10 @@ fn each_guid_and_id_counts_once_and_is_answered_as_at_first() {
             ],
         )
         .unwrap();
-    assert_eq!((both[0].1.as_slice(), both[1].1.as_slice()), (&b"first key"[..], &b"new"[..]));
+    assert_eq!(
+        (both[0].1.as_slice(), both[1].1.as_slice()),
+        (&b"first key"[..], &b"new"[..])
+    );
     assert_eq!(app.counted("k1"), (2, 0));
 }
 
@@ -108,7 +114,11 @@ fn a_connection_has_an_end_in_time_and_number() {
     app.clock.advance(Duration::from_millis(1));
     assert_eq!(refused(kbs.online_raw(&client.id, &wanted)), denied());
     app.service.tidy().unwrap();
-    assert_eq!(app.sql("DELETE FROM connection_answers"), 0, "what expired is forgotten");
+    assert_eq!(
+        app.sql("DELETE FROM connection_answers"),
+        0,
+        "what expired is forgotten"
+    );
     assert_eq!(app.sql("DELETE FROM connections"), 0);
 }
 
@@ -155,7 +165,8 @@ fn a_destroyed_value_is_not_given_again() {
         "kind": "Secret", "name": "k1", "type": "opaque", "guid": guid(1001),
         "value": {"base64": "bmV3"}, "policies": ["release.any"],
     }]));
-    app.owner("DELETE", "/v1/secrets/k1/versions/1", &Value::Null);
+    app.owner("DELETE", "/v1/secret-versions/k1?version=1", &Value::Null)
+        .expect(204, "ok");
     let reason = app.decision(&decision(kbs.online_raw(&client.id, &wanted)))["reason"].clone();
     assert_eq!(
         reason,
@@ -177,12 +188,19 @@ fn a_used_up_count_waits_for_its_owner_over_a_connection_too() {
     kbs.online(&client, &wanted(1)).unwrap();
     let (code, text) = refused(kbs.online_raw(&client.id, &wanted(2)));
     assert_eq!(code, Code::FailedPrecondition);
-    let hold = text.split("(hold ").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+    let hold = text
+        .split("(hold ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .unwrap();
     app.confirm(&json!(hold), 1).ok();
     kbs.online(&client, &wanted(2)).unwrap();
     assert_eq!(app.counted("k1"), (2, 0));
     let held = app.decisions();
-    assert!(held.iter().any(|one| one["outcome"] == "held" && one["connection"] == client.id));
+    assert!(
+        held.iter()
+            .any(|one| one["outcome"] == "held" && one["connection"] == client.id)
+    );
 }
 
 #[test]

@@ -37,7 +37,10 @@ fn one_table_holds_an_entry_for_each_request_at_its_guid() {
     let (vm, answer) = kbs.run(&platform, &wanted);
     let entries = vm.unwrap(&answer.unwrap());
     let guids: Vec<_> = entries.iter().map(|(guid, _)| guid.as_str()).collect();
-    assert_eq!(guids, wanted.iter().map(|one| one.guid.as_str()).collect::<Vec<_>>());
+    assert_eq!(
+        guids,
+        wanted.iter().map(|one| one.guid.as_str()).collect::<Vec<_>>()
+    );
     assert_eq!(entries[0].1, b"first key");
     assert_eq!(
         json_of(&entries[1].1),
@@ -60,12 +63,19 @@ fn one_table_holds_an_entry_for_each_request_at_its_guid() {
     let facts = json_of(facts.as_bytes());
     assert_eq!(facts["policy"], POLICY);
     assert_eq!(
-        (&facts["fw_api_major"], &facts["fw_api_minor"], &facts["fw_build_id"]),
+        (
+            &facts["fw_api_major"],
+            &facts["fw_api_minor"],
+            &facts["fw_build_id"]
+        ),
         (&json!(1), &json!(55), &json!(8))
     );
     assert_eq!(facts["fw_digest"], base64(&openssl::sha::sha256(IMAGE)));
     assert_eq!(facts["launch_description"], "a test");
-    assert_eq!((&facts["root"], &facts["launch_id"]), (&json!("test"), &json!(vm.id)));
+    assert_eq!(
+        (&facts["root"], &facts["launch_id"]),
+        (&json!("test"), &json!(vm.id))
+    );
 
     assert_eq!(json_of(&entries[4].1).as_object().unwrap().len(), 2);
     assert_eq!(entries[5].1, b"a file\n");
@@ -130,14 +140,23 @@ fn what_a_guest_may_not_have_is_denied_with_the_decision_that_says_why() {
     app.apply(hidden);
     let kbs = Kbs::of(&app);
     for (one, reason) in [
-        (asked(&guid(1), "json", "key", "hidden"), "the workload has no secret hidden"),
-        (asked(&guid(1), "json", "key", "nobody-s"), "the workload has no secret nobody-s"),
+        (
+            asked(&guid(1), "json", "key", "hidden"),
+            "the workload has no secret hidden",
+        ),
+        (
+            asked(&guid(1), "json", "key", "nobody-s"),
+            "the workload has no secret nobody-s",
+        ),
         (asked(&guid(1), "json", "key", ""), "no secret can be named \"\""),
         (
             asked(&guid(1), "json", "bundle", "unknown"),
             "there is no key set \"unknown\" with a secret of the workload",
         ),
-        (asked(&guid(1), "json", "bundle", "wider"), "the workload has no secret hidden"),
+        (
+            asked(&guid(1), "json", "bundle", "wider"),
+            "the workload has no secret hidden",
+        ),
         (
             asked(&guid(1), "json", "key", "reports"),
             "the report key reports was asked for as a secret",
@@ -191,7 +210,11 @@ fn a_used_up_count_waits_for_its_owner() {
     let request = vm.measure(IMAGE, &wanted);
     let (code, text) = refused(kbs.secret(&request));
     assert_eq!(code, Code::FailedPrecondition);
-    let hold = text.split("(hold ").nth(1).and_then(|rest| rest.split(',').next()).unwrap();
+    let hold = text
+        .split("(hold ")
+        .nth(1)
+        .and_then(|rest| rest.split(',').next())
+        .unwrap();
     assert!(text.contains("come back in 30 s"), "{text}");
     app.confirm(&json!(hold), 1).ok();
     let entries = vm.unwrap(&kbs.secret(&request).unwrap());

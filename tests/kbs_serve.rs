@@ -105,7 +105,10 @@ fn it_serves_over_tls_and_ends_with_the_server() {
     let _idle = TcpStream::connect(&address).unwrap();
     let (code, text) = server.stop();
     assert_eq!(code, 0, "{text}");
-    assert!(text.contains("simple_kbs: acme has no workload web yet"), "{text}");
+    assert!(
+        text.contains("simple_kbs: acme has no workload web yet"),
+        "{text}"
+    );
 }
 
 #[test]

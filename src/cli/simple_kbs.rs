@@ -35,11 +35,13 @@ impl<'a> Prepared<'a> {
         }
         for name in &config.workloads {
             if service.store().workload_uuid(owner, name)?.is_none() {
-                log::warn!("simple_kbs: {owner} has no workload {name} yet: nothing of it is served until it has");
+                log::warn!(
+                    "simple_kbs: {owner} has no workload {name} yet: nothing of it is served until it has"
+                );
             }
         }
-        let listener = TcpListener::bind(address)
-            .with_context(|| format!("simple_kbs: can't listen on {address}"))?;
+        let listener =
+            TcpListener::bind(address).with_context(|| format!("simple_kbs: can't listen on {address}"))?;
         Ok(Self { config, listener })
     }
 
@@ -52,9 +54,11 @@ impl<'a> Prepared<'a> {
             workloads: config.workloads.clone(),
             connections: config.connections(),
         };
-        let server = Server::start(self.listener, config.tls.as_ref(), service.clone(), face)
-            .context("simple_kbs")?;
-        output::line(&format!("simple-kbs clients of {owner} are served on {scheme}://{address}"))?;
+        let server =
+            Server::start(self.listener, config.tls.as_ref(), service.clone(), face).context("simple_kbs")?;
+        output::line(&format!(
+            "simple-kbs clients of {owner} are served on {scheme}://{address}"
+        ))?;
         Ok(server)
     }
 }

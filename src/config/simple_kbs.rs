@@ -81,7 +81,10 @@ pub(super) fn check(service: Option<&SimpleKbsConfig>) -> Result<(), ConfigError
         return error("simple_kbs.connection_seconds", "must be 1 to 2592000".to_owned());
     }
     if !(1..=1_000_000).contains(&service.connection_requests) {
-        return error("simple_kbs.connection_requests", "must be 1 to 1000000".to_owned());
+        return error(
+            "simple_kbs.connection_requests",
+            "must be 1 to 1000000".to_owned(),
+        );
     }
     Ok(())
 }

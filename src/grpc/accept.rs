@@ -137,7 +137,11 @@ impl AsyncWrite for Accepted {
 
 /// Accepts until nobody takes what is accepted. One that is beyond the bounds is closed at once; a handshake holds up
 /// nobody else.
-pub(super) async fn accept(listener: TcpListener, tls: Option<SslAcceptor>, accepted: mpsc::Sender<Accepted>) {
+pub(super) async fn accept(
+    listener: TcpListener,
+    tls: Option<SslAcceptor>,
+    accepted: mpsc::Sender<Accepted>,
+) {
     let slots = Slots::default();
     let tls = tls.map(Arc::new);
     loop {

@@ -98,8 +98,8 @@ fn get_bundle(call: Call<BundleRequest>) -> Result<BundleResponse, Status> {
 }
 
 fn get_secret(call: Call<SecretRequest>) -> Result<SecretResponse, Status> {
-    let (launch, asked) = request::secret(&call.message, &call.host, call.face.connections)
-        .map_err(|e| malformed(&e))?;
+    let (launch, asked) =
+        request::secret(&call.message, &call.host, call.face.connections).map_err(|e| malformed(&e))?;
     let answer = call.service.secret(&call.face, &call.host, launch, &asked);
     let answer = answer.map_err(|e| refusal::proved(&e))?;
     Ok(SecretResponse {

@@ -60,8 +60,8 @@ pub(super) trait Way {
     /// The connection that is asked over.
     fn over(&self) -> Option<Uuid>;
 
-    /// Whether it can still be asked, after others had their turn.
-    fn waits(&self, service: &Service, now: Time) -> Result<bool, Refusal>;
+    /// The time, if it can still be asked after others had their turn.
+    fn waits(&self, service: &Service) -> Result<Option<Time>, Refusal>;
 
     /// Whether the same request was answered meanwhile.
     fn answered(&self, service: &Service, host: &Host) -> Result<bool, Refusal>;
@@ -102,13 +102,7 @@ impl Service {
                 ));
             }
             // While others had it, the launch may have ended.
-            Some(Some(_)) => {
-                let now = self.parts.clock.now();
-                if !way.waits(self, now)? {
-                    return Err(way.gone(self));
-                }
-                now
-            }
+            Some(Some(_)) => way.waits(self)?.ok_or_else(|| way.gone(self))?,
         };
         let facts = Facts {
             context,

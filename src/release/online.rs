@@ -285,8 +285,9 @@ impl Way for Online<'_> {
         Some(self.connection.id)
     }
 
-    fn waits(&self, _: &Service, now: Time) -> Result<bool, Refusal> {
-        Ok(now < self.connection.expires)
+    fn waits(&self, service: &Service) -> Result<Option<Time>, Refusal> {
+        let now = service.parts.clock.now();
+        Ok((now < self.connection.expires).then_some(now))
     }
 
     fn answered(&self, _: &Service, _: &Host) -> Result<bool, Refusal> {

@@ -117,9 +117,10 @@ impl Way for Packet<'_> {
         None
     }
 
-    fn waits(&self, service: &Service, now: Time) -> Result<bool, Refusal> {
+    fn waits(&self, service: &Service) -> Result<Option<Time>, Refusal> {
         let state = service.store().launch(self.launch.id)?.map(|launch| launch.state);
-        Ok(state == Some(LaunchState::Pending) && now < self.launch.expires)
+        let now = service.parts.clock.now();
+        Ok((state == Some(LaunchState::Pending) && now < self.launch.expires).then_some(now))
     }
 
     fn answered(&self, service: &Service, host: &Host) -> Result<bool, Refusal> {

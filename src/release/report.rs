@@ -121,9 +121,7 @@ mod tests {
         let rsa = PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
         assert!(read_key(&rsa.private_key_to_pkcs8().unwrap()).is_none());
         let cipher = openssl::symm::Cipher::aes_128_cbc();
-        let under_a_passphrase = good
-            .private_key_to_pem_pkcs8_passphrase(cipher, b"word")
-            .unwrap();
+        let under_a_passphrase = good.private_key_to_pem_pkcs8_passphrase(cipher, b"word").unwrap();
         assert!(read_key(&under_a_passphrase).is_none());
         for junk in [&b""[..], b"-----BEGIN", b"hunter2"] {
             assert!(read_key(junk).is_none());

@@ -116,10 +116,7 @@ impl Service {
             why: "too many requests that name nothing",
             retry_after,
         };
-        let search = self
-            .budgets
-            .begin(&host.bucket(), self.now())
-            .map_err(too_many)?;
+        let search = self.budgets.begin(&host.bucket(), self.now()).map_err(too_many)?;
         match look(self)? {
             Some(found) => Ok(found),
             None => {

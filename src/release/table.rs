@@ -32,11 +32,7 @@ impl From<PacketError> for Unpacked {
 
 impl Service {
     /// The values of these versions; none when one was replaced or destroyed meanwhile.
-    pub(super) fn values(
-        &self,
-        owner: &Name,
-        secrets: &[SecretVersion],
-    ) -> Result<Option<Values>, Refusal> {
+    pub(super) fn values(&self, owner: &Name, secrets: &[SecretVersion]) -> Result<Option<Values>, Refusal> {
         let versions: Vec<_> = secrets
             .iter()
             .map(|secret| (secret.name.clone(), secret.version))

@@ -23,9 +23,9 @@ use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::once::{Known, OnceStore};
 use keyward::store::{
-    ApplyError, AuditLog, CekOfKey, Committed, Connections, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage,
-    FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek,
-    LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded, Recovery, ReleaseCommit,
+    ApplyError, AuditLog, CekOfKey, Committed, Connections, CountUp, Counts, DecisionPage, DecisionQuery,
+    FreezePage, FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore,
+    KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded, Recovery, ReleaseCommit,
     ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated,
     Tokens, Told, Verb,
 };

@@ -39,7 +39,8 @@ pub(crate) fn guid(number: u128) -> String {
 pub(crate) struct Kbs {
     runtime: Runtime,
     channel: Channel,
-    _server: Server,
+    pub(crate) address: String,
+    _server: Option<Server>,
 }
 
 /// What came of a call.
@@ -63,6 +64,14 @@ impl Kbs {
             },
         };
         let server = Server::start(listener, None, app.service.clone(), face).unwrap();
+        Self {
+            _server: Some(server),
+            ..Self::at(&address.to_string())
+        }
+    }
+
+    /// A client of the service at this address.
+    pub(crate) fn at(address: &str) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -76,7 +85,8 @@ impl Kbs {
         Self {
             runtime,
             channel,
-            _server: server,
+            address: address.to_owned(),
+            _server: None,
         }
     }
 
@@ -134,7 +144,11 @@ impl Kbs {
 
     /// A guest of the reviewed image, and what was answered when it asked for these.
     #[track_caller]
-    pub(crate) fn run(&self, platform: &Platform, asked: &[RequestDetails]) -> (KbsVm, Answer<SecretResponse>) {
+    pub(crate) fn run(
+        &self,
+        platform: &Platform,
+        asked: &[RequestDetails],
+    ) -> (KbsVm, Answer<SecretResponse>) {
         let mut vm = self.start(platform);
         let answer = self.secret(&vm.measure(IMAGE, asked));
         (vm, answer)
@@ -151,7 +165,8 @@ impl Kbs {
     }
 
     pub(crate) fn online(&self, client: &Client, asked: &[RequestDetails]) -> Answer<Vec<(String, Vec<u8>)>> {
-        self.online_raw(&client.id, asked).map(|answer| client.open(&answer))
+        self.online_raw(&client.id, asked)
+            .map(|answer| client.open(&answer))
     }
 
     pub(crate) fn online_raw(&self, client: &str, asked: &[RequestDetails]) -> Answer<OnlineSecretResponse> {
@@ -218,7 +233,7 @@ impl KbsVm {
 /// What a guest knows of its connection.
 pub(crate) struct Client {
     pub(crate) id: String,
-    key: Vec<u8>,
+    pub(crate) key: Vec<u8>,
 }
 
 impl Client {

@@ -122,13 +122,19 @@ impl Policies {
                 "{called} names no launch digests, which simple-kbs took for «any»: name those that may run in the workload's launch_digests"
             ));
         } else {
-            let _ = writeln!(conditions, "\tinput.attested.launch_digest in {list}.allowed_digests");
+            let _ = writeln!(
+                conditions,
+                "\tinput.attested.launch_digest in {list}.allowed_digests"
+            );
         }
         if !written.allowed_policies.is_empty() {
             let _ = writeln!(conditions, "\tinput.attested.policy in {list}.allowed_policies");
         }
         if !written.allowed_build_ids.is_empty() {
-            let _ = writeln!(conditions, "\tinput.attested.build_id in {list}.allowed_build_ids");
+            let _ = writeln!(
+                conditions,
+                "\tinput.attested.build_id in {list}.allowed_build_ids"
+            );
         }
         let package = format!("simple_kbs.{name}");
         let text = format!(

@@ -109,14 +109,18 @@ impl Taken {
             let id = row.id.clone().unwrap_or_default();
             match taking.resource(&id, row.path.as_deref()) {
                 Ok(value) => taking.put("resource", &id, "opaque", value, row.policy),
-                Err(why) => taking.notes.push(format!("resource {id:?} is not carried over: {why}")),
+                Err(why) => taking
+                    .notes
+                    .push(format!("resource {id:?} is not carried over: {why}")),
             }
         }
         let secrets = taking.secrets.len();
         for row in &kbs.keysets {
             let id = row.id.clone().unwrap_or_default();
             if let Err(why) = taking.keyset(&id, row.keys.as_deref(), row.policy) {
-                taking.notes.push(format!("key set {id:?} is not carried over: {why}"));
+                taking
+                    .notes
+                    .push(format!("key set {id:?} is not carried over: {why}"));
             }
         }
         let keysets = taking.manifests.len() - secrets;
@@ -168,10 +172,14 @@ impl Taken {
     }
 
     fn tell(&self, folder: &Path, workload: &Name) -> anyhow::Result<()> {
-        let counts: Vec<_> = self.counts.iter().map(|(what, n)| match n {
-            1 => format!("1 {what}"),
-            n => format!("{n} {}", plural(what)),
-        }).collect();
+        let counts: Vec<_> = self
+            .counts
+            .iter()
+            .map(|(what, n)| match n {
+                1 => format!("1 {what}"),
+                n => format!("{n} {}", plural(what)),
+            })
+            .collect();
         output::line(&format!("{}: {}", folder.display(), counts.join(", ")))?;
         for note in &self.notes {
             output::line(&format!("- {note}"))?;
@@ -186,12 +194,15 @@ impl Taken {
 impl Taking<'_> {
     fn take(&mut self, what: &str, row: &SecretRow, kind: &str) {
         let id = row.id.clone().unwrap_or_default();
-        let value = row.value.as_ref().and_then(|text| STANDARD.decode(text.as_bytes()).ok());
+        let value = row
+            .value
+            .as_ref()
+            .and_then(|text| STANDARD.decode(text.as_bytes()).ok());
         match value.map(Zeroizing::new) {
             Some(value) => self.put(what, &id, kind, value, row.policy),
-            None => self
-                .notes
-                .push(format!("{what} {id:?} is not carried over: its value is no base64")),
+            None => self.notes.push(format!(
+                "{what} {id:?} is not carried over: its value is no base64"
+            )),
         }
     }
 
@@ -203,7 +214,8 @@ impl Taking<'_> {
             return;
         };
         if value.is_empty() {
-            self.notes.push(format!("{what} {id:?} is not carried over: it is empty"));
+            self.notes
+                .push(format!("{what} {id:?} is not carried over: it is empty"));
             return;
         }
         if self.secrets.contains(&name) {
@@ -234,11 +246,12 @@ impl Taking<'_> {
     }
 
     fn resource(&self, id: &str, path: Option<&str>) -> Result<Zeroizing<Vec<u8>>, String> {
-        let folder = self
-            .resources
-            .ok_or("say with --resources where its file is")?;
+        let folder = self.resources.ok_or("say with --resources where its file is")?;
         let path = path.filter(|path| !path.is_empty()).unwrap_or(id);
-        if Path::new(path).components().any(|part| part == std::path::Component::ParentDir) {
+        if Path::new(path)
+            .components()
+            .any(|part| part == std::path::Component::ParentDir)
+        {
             return Err(format!("its path {path:?} leads out of the folder"));
         }
         let path = folder.join(path.trim_start_matches('/'));

@@ -51,7 +51,12 @@ impl Connections for SqliteStore {
         connection: Uuid,
         wanted: &[Wanted],
     ) -> Result<Vec<Option<FirstAnswer>>, StoreError> {
-        self.read(|c| wanted.iter().map(|wanted| answer(c, connection, wanted)).collect())
+        self.read(|c| {
+            wanted
+                .iter()
+                .map(|wanted| answer(c, connection, wanted))
+                .collect()
+        })
     }
 }
 
@@ -84,8 +89,10 @@ fn answer(c: &Database, connection: Uuid, wanted: &Wanted) -> Result<Option<Firs
 
 /// Whether more can be asked over a connection; the request at hand was taken already.
 pub(super) fn is_open(c: &Database, id: Uuid, now: Time) -> Result<bool, RowError> {
-    Ok(c.prepare_cached("SELECT 1 FROM connections WHERE id = ?1 AND expires > ?2")?
-        .exists(params![id.as_bytes().as_slice(), now.millis()])?)
+    Ok(
+        c.prepare_cached("SELECT 1 FROM connections WHERE id = ?1 AND expires > ?2")?
+            .exists(params![id.as_bytes().as_slice(), now.millis()])?,
+    )
 }
 
 /// Whether what a release is for is there still: a launch that waits, or an open connection.
@@ -172,7 +179,8 @@ fn open(c: &Database, connection: &Connection) -> Result<(), RowError> {
 pub(super) fn sweep(c: &Database, now: Time) -> Result<bool, RowError> {
     const EXPIRED: &str = "SELECT id FROM connections WHERE expires <= ?1 ORDER BY expires LIMIT ?2";
     let of_them = format!("DELETE FROM connection_answers WHERE connection IN ({EXPIRED})");
-    c.prepare_cached(&of_them)?.execute(params![now.millis(), SWEEP])?;
+    c.prepare_cached(&of_them)?
+        .execute(params![now.millis(), SWEEP])?;
     let them = format!("DELETE FROM connections WHERE id IN ({EXPIRED})");
     let forgotten = c.prepare_cached(&them)?.execute(params![now.millis(), SWEEP])?;
     Ok(forgotten >= usize::try_from(SWEEP).unwrap_or(usize::MAX))
