@@ -37,7 +37,7 @@ fn a_connected_guest_asks_for_more_later() {
     assert_eq!(entries[2].1, b"a file\n");
     assert!(String::from_utf8_lossy(&entries[3].1).contains("\"signature\""));
     let recorded = &app.decisions()[0];
-    assert_eq!(recorded["connection"], client.id);
+    assert_eq!(recorded["connection"], client.connection());
     assert_eq!(recorded["secrets"], json!(["k1", "k2", "motd", "reports"]));
     let (launch, attested) = (&app.decisions()[1], &recorded["input"]["attested"]);
     assert_eq!(recorded["launch"], launch["launch"]);
@@ -137,7 +137,7 @@ fn policies_are_asked_again_each_time_and_what_they_deny_is_denied() {
     )])]));
     let recorded = app.decision(&decision(kbs.online_raw(&client.id, &wanted(2))));
     assert!(recorded["reason"].as_str().unwrap().contains("no more"));
-    assert_eq!(recorded["connection"], client.id);
+    assert_eq!(recorded["connection"], client.connection());
     // What the guest has, it has.
     kbs.online(&client, &wanted(1)).unwrap();
     // A freeze stops that too.
@@ -199,7 +199,7 @@ fn a_used_up_count_waits_for_its_owner_over_a_connection_too() {
     let held = app.decisions();
     assert!(
         held.iter()
-            .any(|one| one["outcome"] == "held" && one["connection"] == client.id)
+            .any(|one| one["outcome"] == "held" && one["connection"] == client.connection())
     );
 }
 

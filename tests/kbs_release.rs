@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::support::host::{ALLOW, IMAGE, POLICY, digest};
-use crate::support::kbs::{Kbs, asked, decision, denied, guid, objects, refused, report_key};
+use crate::support::kbs::{Client, Kbs, asked, decision, denied, guid, objects, refused, report_key};
 use crate::support::{App, platform};
 
 const OFFLINE: &str = "e6f5a162-d67f-4750-a67c-5d065f2a9910";
@@ -87,7 +87,7 @@ fn one_table_holds_an_entry_for_each_request_at_its_guid() {
     let recorded = &app.decisions()[0];
     assert_eq!(recorded["outcome"], "released");
     assert_eq!(recorded["secrets"], json!(["k1", "k2", "reports", "motd"]));
-    assert_eq!(recorded["connection"], json_of(&entries[4].1)["client_id"]);
+    assert_eq!(recorded["connection"], Client::read(&entries[4].1).connection());
     assert_eq!(recorded["input"]["claimed"]["description"], "a test");
     assert_eq!(app.counted("k1"), (1, 0), "in two entries and counted once");
     assert_eq!(app.counted("reports"), (1, 0));

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use openssl::sha::sha256;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -88,7 +89,7 @@ pub struct GuestFacts {
 /// A connection as it is remembered.
 #[derive(Clone)]
 pub struct Connection {
-    /// The client's id.
+    /// Its id: [`id_of`] the client's.
     pub id: Uuid,
     /// The workload's owner.
     pub owner: Name,
@@ -106,6 +107,16 @@ pub struct Connection {
     pub expires: Time,
     /// How many requests are left.
     pub requests_left: u32,
+}
+
+/// The id under which a connection is stored and recorded, from the one that its client has. Whoever reads records or the
+/// database can't ask over the connection.
+#[must_use]
+pub fn id_of(client: Uuid) -> Uuid {
+    let digest = sha256(&[b"keyward/connection/".as_slice(), client.as_bytes()].concat());
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(digest).for_each(|(byte, of)| *byte = of);
+    uuid::Builder::from_custom_bytes(bytes).into_uuid()
 }
 
 /// What was answered first for one GUID and id over a connection: which versions in which form, never a value.

@@ -35,7 +35,8 @@ pub(super) type Values = Vec<(Name, Zeroizing<Vec<u8>>)>;
 
 /// A connection that is made for the guest, in clear.
 pub(super) struct FreshConnection {
-    pub(super) id: Uuid,
+    /// What the client calls itself; it is not stored.
+    pub(super) client: Uuid,
     pub(super) key: Zeroizing<[u8; 32]>,
 }
 
@@ -233,7 +234,7 @@ pub(super) fn fill(
             let lost = || Unpacked::NotNow("no connection was made".to_owned());
             let connection = connection.ok_or_else(lost)?;
             Ok(object(&[
-                ("client_id", Zeroizing::new(connection.id.to_string())),
+                ("client_id", Zeroizing::new(connection.client.to_string())),
                 ("key", encoded(connection.key.as_slice())),
             ]))
         }

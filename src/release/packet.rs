@@ -8,7 +8,7 @@ use super::host::{Host, ReleaseAnswer, ValidateRequest};
 use super::table::{Unpacked, table};
 use super::validate::candidates;
 use super::{Refusal, Service};
-use crate::domain::connection::{Connection, ConnectionBounds, GuestFacts};
+use crate::domain::connection::{Connection, ConnectionBounds, GuestFacts, id_of};
 use crate::domain::launch::{Launch, LaunchState};
 use crate::domain::{Hex, Time};
 use crate::policy::Phase;
@@ -66,10 +66,10 @@ impl Service {
 
     /// An id and a key that nobody has.
     pub(super) fn fresh_connection(&self) -> Result<FreshConnection, Refusal> {
-        let id = self.fresh_uuid()?;
+        let client = self.fresh_uuid()?;
         let mut key = zeroize::Zeroizing::new([0; 32]);
         self.parts.random.fill(key.as_mut_slice())?;
-        Ok(FreshConnection { id, key })
+        Ok(FreshConnection { client, key })
     }
 
     /// A connection as it is stored, for this guest.
@@ -81,14 +81,15 @@ impl Service {
         now: Time,
     ) -> Result<Connection, Refusal> {
         let owner = &case.context.owner;
+        let id = id_of(fresh.client);
         let place = Place::ConnectionKey {
             owner,
-            connection: fresh.id,
+            connection: id,
         };
         let proved = &case.attested.launch;
         let build = proved.build();
         Ok(Connection {
-            id: fresh.id,
+            id,
             owner: owner.clone(),
             workload: case.context.registered.workload.uuid,
             launch: case.launch,

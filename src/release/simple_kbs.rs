@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
 use super::online::is_askable;
 use super::{Refusal, Service};
-use crate::domain::connection::ConnectionBounds;
+use crate::domain::connection::{ConnectionBounds, id_of};
 use crate::domain::launch::Launch;
 use crate::domain::state::WorkloadContext;
 use crate::domain::{Name, Time};
@@ -87,7 +87,7 @@ impl Service {
     pub fn online(&self, face: &Face, host: &Host, request: &OnlineRequest) -> Result<OnlineAnswer, Refusal> {
         let now = self.now();
         let connection = self.counted(host, |service| {
-            let found = service.store().connection(request.client, now)?;
+            let found = service.store().connection(id_of(request.client), now)?;
             let found = found.filter(|connection| connection.owner == face.owner);
             match found {
                 Some(found) if service.serves(face, found.workload)? && found.requests_left > 0 => {

@@ -42,7 +42,7 @@ pub trait Connections: Send + Sync {
     /// When the store fails.
     fn workload_uuid(&self, owner: &Name, name: &Name) -> Result<Option<Uuid>, StoreError>;
 
-    /// A connection, if there is one of this id that has not expired.
+    /// A connection, if there is one of this id (not the client's) that has not expired.
     ///
     /// # Errors
     /// When the store fails, or what is stored is damaged.

@@ -248,6 +248,13 @@ impl Client {
         }
     }
 
+    /// What records call its connection: not what it calls itself.
+    pub(crate) fn connection(&self) -> Value {
+        let id = keyward::domain::connection::id_of(self.id.parse().unwrap()).to_string();
+        assert_ne!(id, self.id);
+        json!(id)
+    }
+
     /// What the guest reads: names and values.
     pub(crate) fn open(&self, answer: &OnlineSecretResponse) -> Vec<(String, Vec<u8>)> {
         let (iv, payload) = (
