@@ -93,24 +93,20 @@ fn a_database_becomes_a_folder_that_apply_takes() {
 
     let _server = shell.served();
     shell.run(&["apply", "-f", "taken/manifests.yaml"]).done();
-    let objects = shell.run(&["get", "-o", "json"]).json();
-    let found = |kind: &str, name: &str| -> Value {
-        let all = objects["items"].as_array().unwrap().iter();
-        let mut all = all.filter(|one| one["kind"] == kind && one["name"] == name);
-        all.next()
-            .unwrap_or_else(|| panic!("{kind} {name} in {objects}"))
-            .clone()
-    };
-    let text = found("Secret", "withdrawn").to_string();
-    assert!(text.contains("simple_kbs.withdrawn"), "{text}");
-    assert!(
-        found("KeySet", "KEYSET-3")
-            .to_string()
-            .contains("simple_kbs.withdrawn")
-    );
-    assert!(found("Secret", "reports").to_string().contains("report-key"));
-    let workload = found("Workload", "simple-kbs").to_string();
-    assert!(workload.contains(&hex::encode(sha256(IMAGE))), "{workload}");
+    let shown = |kind: &str, name: &str| shell.run(&["get", kind, name, "-o", "yaml"]).done();
+    for (kind, name, expected) in [
+        ("Secret", "key_id1", "simple_kbs.policy_1"),
+        ("Secret", "free", "keyward.workload"),
+        ("Secret", "withdrawn", "simple_kbs.withdrawn"),
+        ("Secret", "dangling", "simple_kbs.withdrawn"),
+        ("Secret", "reports", "type: report-key"),
+        ("KeySet", "KEYSET-1", "key_id2"),
+        ("KeySet", "KEYSET-3", "simple_kbs.withdrawn"),
+        ("Workload", "simple-kbs", &hex::encode(sha256(IMAGE))),
+    ] {
+        let text = shown(kind, name);
+        assert!(text.contains(expected), "{expected} is not in {text}");
+    }
 }
 
 #[test]

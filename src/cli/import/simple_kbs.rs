@@ -13,6 +13,7 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use openssl::sha::sha256;
 use serde_json::{Value, json};
+use serde_yaml::Mapping;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -72,7 +73,7 @@ fn default_policy(path: &Path) -> anyhow::Result<Written> {
 
 /// What is taken over.
 struct Taken {
-    manifests: Vec<Value>,
+    manifests: Vec<Mapping>,
     policies: BTreeMap<String, String>,
     values: Vec<(String, Zeroizing<Vec<u8>>)>,
     counts: [(&'static str, usize); 4],
@@ -83,7 +84,7 @@ struct Taking<'a> {
     policies: Policies,
     resources: Option<&'a Path>,
     secrets: Vec<Name>,
-    manifests: Vec<Value>,
+    manifests: Vec<Mapping>,
     values: Vec<(String, Zeroizing<Vec<u8>>)>,
     notes: Vec<String>,
 }
@@ -134,7 +135,7 @@ impl Taken {
             ));
         }
         let workloads = taking.workloads(workload);
-        let mut manifests = vec![json!({"kind": "PolicyBundle", "path": "policy"})];
+        let mut manifests = vec![manifest("PolicyBundle", vec![("path", json!("policy"))])];
         manifests.extend(taking.manifests);
         let counts = [
             ("policy", policies),
@@ -233,14 +234,14 @@ impl Taking<'_> {
             policies.push("keyward.workload".to_owned());
         }
         let file = format!("values/{:04}", self.values.len() + 1);
-        self.manifests.push(json!({
-            "kind": "Secret",
-            "name": name,
-            "type": kind,
-            "guid": guid(&name),
-            "value": {"file": file},
-            "policies": policies,
-        }));
+        let members = vec![
+            ("name", json!(name)),
+            ("type", json!(kind)),
+            ("guid", json!(guid(&name))),
+            ("value", json!({"file": file})),
+            ("policies", json!(policies)),
+        ];
+        self.manifests.push(manifest("Secret", members));
         self.values.push((file, value));
         self.secrets.push(name);
     }
@@ -277,14 +278,16 @@ impl Taking<'_> {
             return Err("it has no keys".to_owned());
         }
         let policies = self.policies.bound(&format!("key set {id:?}"), policy);
-        self.manifests.push(json!({
-            "kind": "KeySet", "name": name, "secrets": secrets, "policies": policies,
-        }));
+        let mut members = vec![("name", json!(name)), ("secrets", json!(secrets))];
+        if !policies.is_empty() {
+            members.push(("policies", json!(policies)));
+        }
+        self.manifests.push(manifest("KeySet", members));
         Ok(())
     }
 
     /// One workload for each technology that the SEV policies ask for.
-    fn workloads(&mut self, name: &Name) -> Vec<Value> {
+    fn workloads(&mut self, name: &Name) -> Vec<Mapping> {
         let digests = self.policies.digests.clone();
         let mut secrets = self.secrets.clone();
         if secrets.len() > MOST {
@@ -313,15 +316,13 @@ impl Taking<'_> {
             } else {
                 name.to_string()
             };
-            let mut workload = json!({"kind": "Workload", "name": name, "scheme": scheme});
-            if let (Some(map), [one]) = (workload.as_object_mut(), policies.as_slice()) {
-                map.insert("policy".to_owned(), json!(one));
+            let mut members = vec![("name", json!(name)), ("scheme", json!(scheme))];
+            if let [one] = policies.as_slice() {
+                members.push(("policy", json!(one)));
             }
-            if let Some(map) = workload.as_object_mut() {
-                map.insert("launch_digests".to_owned(), json!(digests));
-                map.insert("secrets".to_owned(), json!(secrets));
-            }
-            workload
+            members.push(("launch_digests", json!(digests)));
+            members.push(("secrets", json!(secrets)));
+            manifest("Workload", members)
         });
         let made: Vec<_> = made.collect();
         if several {
@@ -337,6 +338,17 @@ impl Taking<'_> {
         }
         made
     }
+}
+
+/// A manifest whose members stand in this order.
+fn manifest(kind: &str, members: Vec<(&str, Value)>) -> Mapping {
+    let kind = [("kind", json!(kind))].into_iter();
+    let members = kind.chain(members).map(|(name, value)| {
+        // What is a JSON value is a YAML value.
+        let value = serde_yaml::to_value(value).unwrap_or_default();
+        (serde_yaml::Value::from(name), value)
+    });
+    members.collect()
 }
 
 fn plural(what: &str) -> String {
