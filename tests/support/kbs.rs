@@ -98,7 +98,8 @@ impl Kbs {
         let path = format!("/keybroker.KeyBrokerService/{name}").parse().unwrap();
         self.runtime.block_on(async {
             let mut grpc = Grpc::new(self.channel.clone());
-            grpc.ready().await.unwrap();
+            let unreachable = |error: tonic::transport::Error| Status::unavailable(error.to_string());
+            grpc.ready().await.map_err(unreachable)?;
             let codec: ProstCodec<M, R> = ProstCodec::default();
             let answer = grpc.unary(Request::new(message), path, codec).await?;
             Ok(answer.into_inner())
