@@ -16,6 +16,8 @@
 //!   one transaction. Not committed means not sent.
 //! - [`sev::packet`] wraps the secrets for that one guest. Header and payload leave.
 //!
+//! Clients of simple-kbs come in by [`grpc`] and go the same way.
+//!
 //! Callers without a token of this server, by a provider's token or a client certificate: [`identity`].
 //!
 //! What happened is a leaf of [`audit`]'s Merkle tree; its export proves itself on another machine.
@@ -29,6 +31,7 @@ pub mod audit;
 pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod grpc;
 pub mod host;
 pub mod http;
 pub mod identity;

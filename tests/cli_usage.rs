@@ -102,6 +102,8 @@ pub(crate) const VERBS: &[&str] = &[
     "psp input",
     "kds",
     "kds import",
+    "import",
+    "import simple-kbs",
     "health",
     "completions",
     "man",

@@ -120,6 +120,7 @@ impl Bench {
             counts: counts.collect(),
             seen: Vec::new(),
             answer: None,
+            link: keyward::store::Link::None,
         };
         store.commit_release(release).unwrap()
     }

@@ -244,7 +244,7 @@ fn a_database_that_is_not_this_program_s_is_not_opened_and_not_changed() {
                 drop(SqliteStore::open(path.parent().unwrap(), true).unwrap());
                 alter(path, "PRAGMA user_version = 99");
             },
-            "schema 99, this keyward knows up to 11",
+            "schema 99, this keyward knows up to 12",
         ),
         (
             "another program's",

@@ -2,7 +2,11 @@
 //!
 //! `cargo bench --bench audit`, in release mode, all in one run: figures of two runs can't be compared.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends where something is wrong")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a benchmark ends where something is wrong"
+)]
 
 use std::hint::black_box;
 

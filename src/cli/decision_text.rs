@@ -86,6 +86,9 @@ fn circumstances(decision: &Decision) -> Vec<String> {
     if let Some(hold) = decision.hold {
         lines.extend(row("hold", &hold.to_string()));
     }
+    if let Some(connection) = decision.connection {
+        lines.extend(row("connection", &connection.to_string()));
+    }
     if decision.danger_weak_policy {
         lines.extend(row("danger", "the workload lets weak SEV policies pass"));
     }

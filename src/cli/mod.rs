@@ -22,6 +22,7 @@ mod health;
 mod hold;
 mod host;
 mod impact;
+mod import;
 mod init;
 mod kds;
 mod keys;
@@ -38,6 +39,7 @@ mod psp;
 mod secret;
 mod serve;
 mod sev;
+mod simple_kbs;
 mod token;
 mod webhook;
 
@@ -125,6 +127,9 @@ enum Verb {
     /// Certificates of AMD's key distribution service
     #[command(subcommand)]
     Kds(kds::KdsVerb),
+    /// Take over what another key broker has
+    #[command(subcommand)]
+    Import(import::ImportVerb),
     /// Whether the server of a data folder on this machine is alive
     Health(health::Health),
     /// Print what a shell needs to complete these commands
@@ -195,6 +200,7 @@ pub fn run() -> ExitCode {
         Verb::Host(verb) => verb.run(),
         Verb::Psp(verb) => verb.run(),
         Verb::Kds(verb) => verb.run(),
+        Verb::Import(verb) => verb.run(),
         Verb::Health(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),

@@ -15,7 +15,7 @@ use clap::Args;
 use super::audit::log_key;
 use super::checkpoints::Checkpoints;
 use super::webhook::{self, Webhooks};
-use super::{Ended, keys, output};
+use super::{Ended, keys, output, simple_kbs};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
 use crate::http;
@@ -80,7 +80,10 @@ impl Serve {
                 config.listen
             );
         }
+        let simple_kbs = config.simple_kbs.as_ref();
         let service = Arc::new(service(&self.data_dir, &config)?);
+        let simple_kbs = simple_kbs.map(|wanted| simple_kbs::Prepared::new(wanted, &config, &service));
+        let simple_kbs = simple_kbs.transpose()?;
         let listener =
             TcpListener::bind(config.listen).map_err(|error| cannot_listen(config.listen, &error))?;
         let address = listener.local_addr()?;
@@ -102,8 +105,13 @@ impl Serve {
             let told = signals()?;
             let server = http::serve(listener, config.tls.as_ref(), state)?;
             actix_web::rt::spawn(stop_when(told, server.handle()));
+            let simple_kbs = simple_kbs.map(|prepared| prepared.start(&service)).transpose()?;
             output::line(&format!("keyward is serving on {scheme}://{address}"))?;
-            server.await.context("the server stopped")
+            let stopped = server.await.context("the server stopped");
+            if let Some(simple_kbs) = simple_kbs {
+                simple_kbs.stop();
+            }
+            stopped
         })?;
         drop(stop);
         let _ = tidy.join();

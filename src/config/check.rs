@@ -75,6 +75,7 @@ impl Config {
             });
         }
         super::webhooks::check(&self.webhooks)?;
+        super::simple_kbs::check(self.simple_kbs.as_ref())?;
         self.check_identities()?;
         self.check_log()
     }

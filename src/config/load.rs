@@ -133,8 +133,13 @@ impl Config {
             .webhooks
             .iter_mut()
             .flat_map(|webhook| webhook.ca_file.iter_mut().chain([&mut webhook.secret_file]));
+        let simple_kbs = self
+            .simple_kbs
+            .iter_mut()
+            .filter_map(|service| service.tls.as_mut());
+        let simple_kbs = simple_kbs.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let all = self.key_file.iter_mut().chain(tls).chain(roots);
-        for path in all.chain(keys).chain(log).chain(webhooks) {
+        for path in all.chain(keys).chain(log).chain(webhooks).chain(simple_kbs) {
             *path = folder.join(&*path);
         }
     }

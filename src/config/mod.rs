@@ -8,6 +8,7 @@
 mod check;
 mod identity;
 mod load;
+mod simple_kbs;
 mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
@@ -22,6 +23,7 @@ use crate::domain::sealed::KeyLocation;
 
 pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
 pub use load::ConfigError;
+pub use simple_kbs::{SimpleKbsConfig, SimpleKbsTls};
 pub use webhooks::{WebhookConfig, WebhookEvent};
 
 /// The server's configuration.
@@ -60,6 +62,8 @@ pub struct Config {
     pub decisions: DecisionsConfig,
     /// Who is told of new holds and checkpoints.
     pub webhooks: Vec<WebhookConfig>,
+    /// The service that simple-kbs's clients know, on a listener of its own. Left out: there is none.
+    pub simple_kbs: Option<SimpleKbsConfig>,
     /// What is logged, in `env_logger`'s syntax: `info`, `keyward=debug`, …
     pub log: String,
 }
@@ -211,6 +215,7 @@ impl Default for Config {
             audit: AuditConfig::default(),
             decisions: DecisionsConfig::default(),
             webhooks: Vec::new(),
+            simple_kbs: None,
             log: "warn,keyward=info".to_owned(),
         }
     }

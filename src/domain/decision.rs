@@ -51,6 +51,9 @@ pub struct Decision {
     /// not write them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counts: Vec<CountSeen>,
+    /// The connection that this release opened, or that the secrets were asked for over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection: Option<Uuid>,
 }
 
 /// A count that a release of a secret raises, as a decision found it.

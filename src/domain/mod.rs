@@ -6,6 +6,7 @@
 pub mod applied;
 pub mod approval;
 pub mod bytes;
+pub mod connection;
 pub mod decision;
 pub mod etag;
 pub mod freeze;

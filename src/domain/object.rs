@@ -98,6 +98,9 @@ pub enum SecretKind {
     Opaque,
     /// A LUKS passphrase: raw bytes without NUL, at the GUID that OVMF's loaders look for.
     LuksPassphrase,
+    /// A private key (P-256, PKCS#8 in PEM or DER) that signs the facts of a launch; needs a `guid`. It is never released
+    /// itself: what a guest gets at its GUID is the signed report.
+    ReportKey,
 }
 
 impl SecretKind {
@@ -107,6 +110,7 @@ impl SecretKind {
         match self {
             Self::Opaque => "opaque",
             Self::LuksPassphrase => "luks-passphrase",
+            Self::ReportKey => "report-key",
         }
     }
 }

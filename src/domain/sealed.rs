@@ -209,6 +209,13 @@ pub enum SealedAt {
         /// The launch.
         launch: Uuid,
     },
+    /// The key of a connection.
+    ConnectionKey {
+        /// The workload's owner.
+        owner: Name,
+        /// The connection.
+        connection: Uuid,
+    },
     /// The key that signs the audit log's checkpoints.
     AuditLogKey,
 }
@@ -221,6 +228,9 @@ impl fmt::Display for SealedAt {
             }
             Self::LaunchKeys { owner, launch } => write!(f, "keys of launch {launch} of {owner}"),
             Self::Answer { owner, launch } => write!(f, "answer to launch {launch} of {owner}"),
+            Self::ConnectionKey { owner, connection } => {
+                write!(f, "key of connection {connection} of {owner}")
+            }
             Self::AuditLogKey => f.write_str("key of the audit log"),
         }
     }

@@ -14,7 +14,7 @@ use super::{State, auth, body};
 use crate::domain::bytes::Flex;
 use crate::domain::object::{Action, SecretBytes, SecretKind, SecretValue};
 use crate::domain::{Base64, Base64Bytes, FlexDigest, Hex, Name, Time};
-use crate::release::host::Claimed;
+use crate::release::host::{Asked, Claimed};
 use crate::release::register::{InlineSecret, MailingWorkload, OnConflict};
 use crate::release::{Host, LaunchRequest, ValidateRequest};
 use crate::sev::policy::{Scheme, SevPolicy};
@@ -274,7 +274,7 @@ async fn do_validate(
             description: body.description,
         },
         launch_digest: body.launch_digest.map(Hex::from),
-        secrets: body.secrets,
+        secrets: body.secrets.map_or(Asked::All, Asked::Names),
         idempotency: key.map(|key| (key, host.request_hash(&bytes))),
     };
     let reply = on_thread(state, move |service| {

@@ -53,8 +53,20 @@ pub enum TlsError {
     Library(#[from] ErrorStack),
 }
 
-/// TLS 1.2 and later with modern suites.
+/// TLS 1.2 and later with modern suites, with what the listener asks of clients.
 pub(super) fn acceptor(tls: &Tls) -> Result<SslAcceptorBuilder, TlsError> {
+    let mut builder = tls_acceptor(&tls.certificate, &tls.key)?;
+    if let Some(path) = &tls.client_ca {
+        ask_clients(&mut builder, path, tls.client_crl.as_ref())?;
+    }
+    Ok(builder)
+}
+
+/// TLS 1.2 and later with modern suites, for any client.
+///
+/// # Errors
+/// When the files can't be read, or are not a certificate and its key.
+pub fn tls_acceptor(certificate: &PathBuf, key: &PathBuf) -> Result<SslAcceptorBuilder, TlsError> {
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     // The library's own words for a missing file are a page of its innards.
@@ -66,24 +78,25 @@ pub(super) fn acceptor(tls: &Tls) -> Result<SslAcceptorBuilder, TlsError> {
             source,
         }),
     };
-    let path = readable("certificate", &tls.certificate)?;
+    let path = readable("certificate", certificate)?;
     builder
         .set_certificate_chain_file(&path)
         .map_err(|_| TlsError::Malformed {
             what: "certificate",
             path,
         })?;
-    let path = readable("key", &tls.key)?;
+    let path = readable("key", key)?;
+    let no_pair = || TlsError::NoPair {
+        certificate: certificate.clone(),
+        key: key.clone(),
+    };
     // One that is the key of another certificate is refused here already.
-    let key = builder.set_private_key_file(&path, SslFiletype::PEM);
-    key.map_err(|errors| match mismatched(&errors) {
-        true => no_pair(tls),
+    let used = builder.set_private_key_file(&path, SslFiletype::PEM);
+    used.map_err(|errors| match mismatched(&errors) {
+        true => no_pair(),
         false => TlsError::Malformed { what: "key", path },
     })?;
-    builder.check_private_key().map_err(|_| no_pair(tls))?;
-    if let Some(path) = &tls.client_ca {
-        ask_clients(&mut builder, path, tls.client_crl.as_ref())?;
-    }
+    builder.check_private_key().map_err(|_| no_pair())?;
     Ok(builder)
 }
 
@@ -168,11 +181,4 @@ pub(super) fn shown(request: &HttpRequest) -> Option<Option<ClientCertificate>> 
 fn mismatched(errors: &ErrorStack) -> bool {
     let reasons = errors.errors().iter().filter_map(openssl::error::Error::reason);
     reasons.into_iter().any(|reason| reason.contains("mismatch"))
-}
-
-fn no_pair(tls: &Tls) -> TlsError {
-    TlsError::NoPair {
-        certificate: tls.certificate.clone(),
-        key: tls.key.clone(),
-    }
 }

@@ -1,80 +1,123 @@
-//! One decision about one launch: measure, evaluate, count and record, and only then release.
+//! One decision about one guest: evaluate, count and record, and only then release.
 
 use uuid::Uuid;
 
 use super::binding;
+use super::entries::{self, FreshConnection, Order};
 use super::facts::{Attested, Facts};
 use super::floor;
-use super::host::{Host, ReleaseAnswer, ValidateRequest};
+use super::host::{Asked, Claimed, Host};
 use super::launch::Releases;
+use super::report;
 use super::table::Unpacked;
-use super::turns::Turn;
-use super::validate::candidates;
 use super::{Refusal, Service};
 use crate::domain::decision::{CountSeen, Decision, Outcome, SecretVersion, WorkloadRef};
-use crate::domain::launch::{BoundVerdict, Launch, LaunchState};
+use crate::domain::launch::{BoundVerdict, LaunchFacts};
 use crate::domain::state::{SecretInfo, WorkloadContext};
-use crate::domain::{Name, Time};
+use crate::domain::{HexDigest, Name, Time};
 use crate::policy::{Input, Phase};
-use crate::sev::packet;
-use crate::store::{Committed, CountUp, ReleaseCommit, ReleaseCounts};
+use crate::sev::secret_table::Entry;
+use crate::store::{Committed, CountUp, Link, ReleaseCommit, ReleaseCounts};
 
 /// The longest reason that is recorded, in bytes.
 const REASON: usize = 4096;
 
-impl Service {
-    /// One decision, from measuring to committing; none when what it was taken on changed meanwhile.
-    pub(super) fn attempt(
+/// A guest that was measured, and what is asked for it.
+pub(super) struct Case<'a> {
+    /// Its launch.
+    pub(super) launch: Uuid,
+    /// What was established when that began.
+    pub(super) facts: &'a LaunchFacts,
+    pub(super) context: &'a WorkloadContext,
+    pub(super) attested: &'a Attested<'a>,
+    pub(super) claimed: &'a Claimed,
+    pub(super) host: &'a Host,
+    pub(super) asked: &'a Asked,
+    pub(super) now: Time,
+}
+
+/// What is released, before it is wrapped.
+pub(super) struct Filled {
+    pub(super) pieces: Vec<entries::Piece>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) versions: Vec<SecretVersion>,
+    pub(super) connection: Option<FreshConnection>,
+}
+
+/// What is answered, and what is committed with it.
+pub(super) struct Made<T> {
+    pub(super) answer: T,
+    /// Hash of the idempotency key, hash of the request, and the sealed answer.
+    pub(super) kept: Option<(HexDigest, HexDigest, Vec<u8>)>,
+    pub(super) link: Link,
+}
+
+/// How secrets reach the guest: in a packet for its launch, or over a connection.
+pub(super) trait Way {
+    /// What is answered.
+    type Answer;
+
+    /// The connection that is asked over.
+    fn over(&self) -> Option<Uuid>;
+
+    /// The time, if it can still be asked after others had their turn.
+    fn waits(&self, service: &Service) -> Result<Option<Time>, Refusal>;
+
+    /// Whether the same request was answered meanwhile.
+    fn answered(&self, service: &Service, host: &Host) -> Result<bool, Refusal>;
+
+    /// Wraps what is released.
+    fn wrap(
         &self,
-        launch: &Launch,
-        asked: Uuid,
-        host: &Host,
-        request: &ValidateRequest,
-    ) -> Result<Option<ReleaseAnswer>, Refusal> {
-        let context = self.store().workload(launch.workload)?.ok_or(Refusal::NotFound)?;
-        if context.owner != launch.owner {
-            // The UUID is another owner's by now, who never admitted this platform.
-            return Err(Refusal::NotFound);
-        }
-        let now = self.parts.clock.now();
-        let Some((attested, keys)) = self.measured(launch, request, candidates(&context, request))? else {
-            self.store().charge_try(launch.id)?;
-            let reason = "the measurement matches no launch digest of the workload".to_owned();
-            self.note_refused(&context, host, Phase::Release, "measurement", reason, now);
-            return Err(Refusal::MeasurementMismatch);
-        };
-        let names = request
-            .secrets
-            .as_ref()
-            .unwrap_or(&context.registered.workload.secrets);
-        let trusted = self.trusts(launch.facts.platform.root(), &context.owner)?;
-        let stop = self.stopped(&context, launch, names)?;
-        let admitted = stop.map_or_else(|| admitted(&context, launch, trusted, &attested, names), Err);
+        service: &Service,
+        case: &Case<'_>,
+        filled: Filled,
+        decision: Uuid,
+    ) -> Result<Result<Made<Self::Answer>, Unpacked>, Refusal>;
+
+    /// Why it can't be asked any more.
+    fn gone(&self, service: &Service) -> Refusal;
+}
+
+impl Service {
+    /// One decision, from what was attested to committing; none when what it was taken on changed meanwhile.
+    pub(super) fn decide<W: Way>(&self, case: &Case<'_>, way: &W) -> Result<Option<W::Answer>, Refusal> {
+        let Case { context, host, .. } = *case;
+        let order = Order::of(context, case.asked);
+        let trusted = self.trusts(case.facts.platform.root(), &context.owner)?;
+        let stop = self.stopped(context, case.facts, &order.names)?;
+        let admitted = stop.map_or_else(|| admitted(case, trusted, &order), Err);
         let looked = match &admitted {
-            Ok((_, questions)) => self.reads_releases(&context, questions)?,
+            Ok((_, questions)) => self.reads_releases(context, questions)?,
             Err(_) => false,
         };
         // Decisions that depend on how many releases there were can't be taken side by side: each one
         // that is committed would undo the others.
-        let turn = looked.then(|| self.turn(launch, asked)).transpose()?;
-        let now = turn.as_ref().map_or(now, |(_, since)| *since);
+        let turn = looked.then(|| self.turns.take(context.registered.workload.uuid));
+        let now = match &turn {
+            None => case.now,
+            Some(None) => {
+                return Err(Refusal::unavailable(
+                    "too many releases of this workload are being decided",
+                ));
+            }
+            // While others had it, the launch may have ended.
+            Some(Some(_)) => way.waits(self)?.ok_or_else(|| way.gone(self))?,
+        };
         let facts = Facts {
-            context: &context,
-            launch: &launch.facts,
-            attested: Some(&attested),
-            claimed: &request.claimed,
+            context,
+            launch: case.facts,
+            attested: Some(case.attested),
+            claimed: case.claimed,
             host,
-            secrets: names,
+            secrets: &order.names,
             now,
         };
         let draft = Draft {
             service: self,
-            launch,
-            asked,
-            request,
-            context: &context,
-            host,
-            names,
+            case,
+            way,
+            names: &order.names,
             now,
         };
 
@@ -85,22 +128,24 @@ impl Service {
                 return Err(draft.deny(why, input, Vec::new(), Vec::new()));
             }
         };
-        let releases = Releases::read(self, &context, &secrets, now)?;
+        let releases = Releases::read(self, context, &secrets, now)?;
         let input = || facts.input(Phase::Release, None, releases.of(None));
-        let answers = self.ask(&context, questions, Phase::Release, &facts, &releases)?;
-        let counts = binding::counts(&context, &secrets, &answers.verdicts);
+        let answers = self.ask(context, questions, Phase::Release, &facts, &releases)?;
+        let counts = binding::counts(context, &secrets, &answers.verdicts);
         if !answers.allowed {
             return Err(draft.deny_counted(answers.reason(), input(), answers.verdicts, &counts));
         }
 
-        let Some(table) = self.table(&context, &secrets, &attested)? else {
+        let id = self.fresh_uuid()?;
+        let Some(filled) = self.filled(case, &order, &secrets)? else {
             return Ok(None);
         };
-        let sealed = table.and_then(|table| {
-            packet::seal(&keys, &attested.launch, &table, self.parts.random.as_ref()).map_err(Unpacked::from)
-        });
-        let packet = match sealed {
-            Ok(packet) => packet,
+        let made = match filled {
+            Ok(filled) => way.wrap(self, case, filled, id)?,
+            Err(why) => Err(why),
+        };
+        let made = match made {
+            Ok(made) => made,
             Err(Unpacked::Never(why)) => {
                 return Err(draft.deny_counted(why, input(), answers.verdicts, &counts));
             }
@@ -109,41 +154,27 @@ impl Service {
                 return Err(Refusal::unavailable("a packet could not be made"));
             }
         };
-        let released = secrets.iter().map(|secret| SecretVersion {
-            name: secret.name.clone(),
-            version: secret.version,
-        });
         let reason = "every policy allows".to_owned();
         let decision = Decision {
-            released: released.collect(),
-            ..draft.decision(
-                self.fresh_uuid()?,
-                Outcome::Released,
-                reason,
-                input(),
-                answers.verdicts,
-            )
+            released: versions(&secrets),
+            connection: match &made.link {
+                Link::Opens(connection) => Some(connection.id),
+                link => link.over(),
+            },
+            ..draft.decision(id, Outcome::Released, reason, input(), answers.verdicts)
         };
-        let answer = ReleaseAnswer {
-            header: packet.header.to_vec(),
-            payload: packet.payload,
-            decision: decision.id,
-        };
-        let kept = request
-            .idempotency
-            .map(|(key, hash)| self.keep(launch, key, hash, &answer))
-            .transpose()?;
         let committed = self.store().commit_release(ReleaseCommit {
             decision,
-            launch: launch.id,
+            launch: case.launch,
             hold: self.fresh_uuid()?,
             generation: context.generation,
             counts,
             seen: if looked { releases.seen() } else { Vec::new() },
-            answer: kept,
+            answer: made.kept,
+            link: made.link,
         })?;
         match committed {
-            Committed::Released => Ok(Some(answer)),
+            Committed::Released => Ok(Some(made.answer)),
             Committed::Changed => Ok(None),
             Committed::Held { hold, decision } => Err(Refusal::ConfirmationRequired {
                 decision,
@@ -151,23 +182,54 @@ impl Service {
                 retry_after: self.settings.hold_retry,
             }),
             Committed::Denied(decision) => Err(Refusal::Denied { decision }),
-            Committed::Gone => Err(self.gone(launch.id, asked)),
+            Committed::Gone => Err(way.gone(self)),
         }
     }
 
-    /// The launch's turn to be decided, and since when it is; while others had it, the launch may have ended.
-    fn turn(&self, launch: &Launch, asked: Uuid) -> Result<(Turn<'_, Uuid>, Time), Refusal> {
-        let Some(turn) = self.turns.take(launch.workload) else {
-            return Err(Refusal::unavailable(
-                "too many releases of this workload are being decided",
-            ));
+    /// The entries with their bytes; none when a secret was replaced meanwhile.
+    fn filled(
+        &self,
+        case: &Case<'_>,
+        order: &Order<'_>,
+        secrets: &[&SecretInfo],
+    ) -> Result<Option<Result<Filled, Unpacked>>, Refusal> {
+        let versions = versions(secrets);
+        let Some(values) = self.values(&case.context.owner, &versions)? else {
+            return Ok(None);
         };
-        let state = self.store().launch(launch.id)?.map(|launch| launch.state);
-        let now = self.parts.clock.now();
-        if state != Some(LaunchState::Pending) || now >= launch.expires {
-            return Err(self.gone(launch.id, asked));
+        let pieces = match order.pieces(case.context, secrets) {
+            Ok(pieces) => pieces,
+            Err(why) => return Ok(Some(Err(Unpacked::Never(why)))),
+        };
+        let connection = order.connection().map(|_| self.fresh_connection()).transpose()?;
+        let facts = report::Facts::new(
+            case.launch,
+            case.context.registered.workload.uuid,
+            case.facts,
+            case.attested,
+            case.claimed.description.as_deref(),
+        );
+        let mut entries = Vec::with_capacity(pieces.len());
+        for piece in &pieces {
+            let of = piece.secrets.iter().filter_map(|name| {
+                let value = values.iter().find(|(n, _)| n == name)?;
+                Some((name.clone(), value.1.as_slice()))
+            });
+            let of: Vec<_> = of.collect();
+            match entries::fill(&piece.wanted.form, &of, &facts, connection.as_ref()) {
+                Ok(data) => entries.push(Entry {
+                    guid: piece.wanted.guid,
+                    data,
+                }),
+                Err(why) => return Ok(Some(Err(why))),
+            }
         }
-        Ok((turn, now))
+        Ok(Some(Ok(Filled {
+            pieces,
+            entries,
+            versions,
+            connection,
+        })))
     }
 
     /// Whether one of the policies asked looks at how many releases there were.
@@ -193,14 +255,14 @@ impl Service {
 
 /// What is asked for and whom to ask, if the guest is above the floor; otherwise why it is not.
 fn admitted<'a>(
-    context: &'a WorkloadContext,
-    launch: &Launch,
+    case: &Case<'a>,
     trusted: bool,
-    attested: &Attested<'_>,
-    names: &[Name],
+    order: &Order<'_>,
 ) -> Result<(Vec<&'a SecretInfo>, Vec<binding::Question>), String> {
-    let platform = &launch.facts.platform;
-    let mut failed = floor::at_release(&context.registered.workload, &attested.launch, platform.product());
+    let context = case.context;
+    let platform = &case.facts.platform;
+    let workload = &context.registered.workload;
+    let mut failed = floor::at_release(workload, &case.attested.launch, platform.product());
     if !trusted {
         failed.push(format!(
             "the platform's root {} is not trusted any more",
@@ -210,44 +272,30 @@ fn admitted<'a>(
     if !failed.is_empty() {
         return Err(failed.join("; "));
     }
-    let secrets = asked_for(context, names)?;
+    let secrets = order.secrets(context)?;
     let questions = binding::questions(context, &secrets)?;
     Ok((secrets, questions))
 }
 
-/// The secrets by these names. What the workload does not have reads the same as what nobody has.
-fn asked_for<'a>(context: &'a WorkloadContext, names: &[Name]) -> Result<Vec<&'a SecretInfo>, String> {
-    if names.is_empty() {
-        return Err("no secret was asked for".to_owned());
-    }
-    let mut secrets: Vec<&SecretInfo> = Vec::with_capacity(names.len());
-    for name in names {
-        if secrets.iter().any(|secret| secret.name == *name) {
-            return Err(format!("the secret {name} was asked for twice"));
-        }
-        let listed = context.registered.workload.secrets.contains(name);
-        let secret = context.secrets.iter().find(|secret| secret.name == *name);
-        match secret.filter(|_| listed) {
-            Some(secret) => secrets.push(secret),
-            None => return Err(format!("the workload has no secret {name}")),
-        }
-    }
-    Ok(secrets)
+/// The versions that are released.
+fn versions(secrets: &[&SecretInfo]) -> Vec<SecretVersion> {
+    let versions = secrets.iter().map(|secret| SecretVersion {
+        name: secret.name.clone(),
+        version: secret.version,
+    });
+    versions.collect()
 }
 
 /// What every record of one attempt has in common.
-struct Draft<'a> {
+struct Draft<'a, W> {
     service: &'a Service,
-    launch: &'a Launch,
-    asked: Uuid,
-    request: &'a ValidateRequest,
-    context: &'a WorkloadContext,
-    host: &'a Host,
+    case: &'a Case<'a>,
+    way: &'a W,
     names: &'a [Name],
     now: Time,
 }
 
-impl Draft<'_> {
+impl<W: Way> Draft<'_, W> {
     fn decision(
         &self,
         id: Uuid,
@@ -256,7 +304,8 @@ impl Draft<'_> {
         input: Input,
         policies: Vec<BoundVerdict>,
     ) -> Decision {
-        let workload = &self.context.registered.workload;
+        let Case { context, host, .. } = *self.case;
+        let workload = &context.registered.workload;
         if reason.len() > REASON {
             reason.truncate(reason.floor_char_boundary(REASON));
             reason.push('…');
@@ -264,18 +313,18 @@ impl Draft<'_> {
         Decision {
             id,
             time: self.now,
-            owner: self.context.owner.clone(),
+            owner: context.owner.clone(),
             workload: WorkloadRef {
                 uuid: workload.uuid,
                 name: workload.name.clone(),
             },
-            launch: Some(self.launch.id),
+            launch: Some(self.case.launch),
             phase: Phase::Release,
             outcome,
             reason,
             count: 1,
-            address: self.host.address.to_string(),
-            host_identity: self.host.identity_for(&self.context.owner),
+            address: host.address.to_string(),
+            host_identity: host.identity_for(&context.owner),
             secrets: self.names.to_vec(),
             released: Vec::new(),
             hold: None,
@@ -283,6 +332,7 @@ impl Draft<'_> {
             input: Some(input),
             policies,
             counts: Vec::new(),
+            connection: self.way.over(),
         }
     }
 
@@ -295,7 +345,7 @@ impl Draft<'_> {
         policies: Vec<BoundVerdict>,
         counts: &[CountUp],
     ) -> Refusal {
-        let seen = self.service.store().counts(&self.context.owner, counts);
+        let seen = self.service.store().counts(&self.case.context.owner, counts);
         let seen = seen.unwrap_or_else(|error| {
             log::warn!("counts could not be read for the record of a denial: {error}");
             Vec::new()
@@ -323,8 +373,7 @@ impl Draft<'_> {
         policies: Vec<BoundVerdict>,
         counts: Vec<CountSeen>,
     ) -> Result<Refusal, Refusal> {
-        let given = self.service.given_before(self.asked, self.host, self.request)?;
-        if given.is_some() {
+        if self.way.answered(self.service, self.case.host)? {
             // The same request was quicker by a moment, and its answer is this one's too.
             return Ok(Refusal::LaunchUsed);
         }
@@ -336,7 +385,7 @@ impl Draft<'_> {
         if self.service.store().record_denied(&decision)? {
             Ok(Refusal::Denied { decision: id })
         } else {
-            Ok(self.service.gone(self.launch.id, self.asked))
+            Ok(self.way.gone(self.service))
         }
     }
 }

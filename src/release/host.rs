@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use openssl::sha::sha256;
 use uuid::Uuid;
 
+use crate::domain::connection::{ConnectionBounds, Wanted};
 use crate::domain::token::Identity;
 use crate::domain::{Hex, HexDigest, Name, Time};
 use crate::sev::SessionBlob;
@@ -95,10 +96,36 @@ pub struct ValidateRequest {
     pub claimed: Claimed,
     /// A launch digest to try.
     pub launch_digest: Option<HexDigest>,
-    /// The secrets asked for; none: all of the workload's.
-    pub secrets: Option<Vec<Name>>,
+    /// The secrets asked for.
+    pub secrets: Asked,
     /// Hash of the `Idempotency-Key`, and of the request it came with.
     pub idempotency: Option<(HexDigest, HexDigest)>,
+}
+
+/// Which secrets are asked for. Names are looked up only once the guest is measured.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// All of the workload's, in its order.
+    All,
+    /// These, each at its own GUID.
+    Names(Vec<Name>),
+    /// Entries at GUIDs of the asker's choosing, as simple-kbs's clients want them.
+    Entries {
+        /// The entries.
+        wanted: Vec<Wanted>,
+        /// What a connection is bounded by that is asked for; none: none is given.
+        connection: Option<ConnectionBounds>,
+    },
+}
+
+impl Asked {
+    /// What a connection is bounded by, where one may be asked for.
+    pub(super) fn connection(&self) -> Option<ConnectionBounds> {
+        match self {
+            Self::Entries { connection, .. } => *connection,
+            Self::All | Self::Names(_) => None,
+        }
+    }
 }
 
 /// What a host says of its guest and nothing proves.

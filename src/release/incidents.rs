@@ -9,7 +9,7 @@ use super::{Refusal, Service};
 use crate::domain::approval::Word;
 use crate::domain::freeze::{Freeze, Subject, Target};
 use crate::domain::impact::{Cause, Rotation};
-use crate::domain::launch::Launch;
+use crate::domain::launch::LaunchFacts;
 use crate::domain::platform::{Accepted, Platform, Standing};
 use crate::domain::revision::By;
 use crate::domain::state::WorkloadContext;
@@ -117,10 +117,11 @@ impl Service {
     pub(super) fn stopped(
         &self,
         context: &WorkloadContext,
-        launch: &Launch,
+        facts: &LaunchFacts,
         secrets: &[Name],
     ) -> Result<Option<String>, StoreError> {
-        let subject = Subject::of_guest(&context.owner, launch.workload, &launch.facts, secrets);
+        let workload = context.registered.workload.uuid;
+        let subject = Subject::of_guest(&context.owner, workload, facts, secrets);
         Ok(self.store().stopped(&subject)?.map(|stop| stop.reason()))
     }
 

@@ -201,5 +201,6 @@ fn first(refused: Refused<'_>, others: bool, now: Time) -> Decision {
         input,
         policies,
         counts: Vec::new(),
+        connection: None,
     }
 }

@@ -31,6 +31,13 @@ pub enum Place<'a> {
         /// The launch.
         launch: Uuid,
     },
+    /// The key of a connection.
+    ConnectionKey {
+        /// The workload's owner.
+        owner: &'a Name,
+        /// The connection.
+        connection: Uuid,
+    },
     /// The key that signs the audit log's checkpoints.
     AuditLogKey,
 }
@@ -50,6 +57,10 @@ impl<'a> From<&'a SealedAt> for Place<'a> {
             SealedAt::Answer { owner, launch } => Self::Answer {
                 owner,
                 launch: *launch,
+            },
+            SealedAt::ConnectionKey { owner, connection } => Self::ConnectionKey {
+                owner,
+                connection: *connection,
             },
             SealedAt::AuditLogKey => Self::AuditLogKey,
         }
@@ -80,6 +91,11 @@ impl Place<'_> {
                 part(b"answer");
                 part(owner.as_str().as_bytes());
                 part(launch.as_bytes());
+            }
+            Self::ConnectionKey { owner, connection } => {
+                part(b"connection-key");
+                part(owner.as_str().as_bytes());
+                part(connection.as_bytes());
             }
             Self::AuditLogKey => part(b"audit-log-key"),
         }

@@ -104,7 +104,7 @@ pub struct Build {
     pub build_id: u8,
 }
 
-/// What the PSP measured of one launch. Only [`verify`] makes one.
+/// What the PSP measured of one launch. Only [`verify`] makes one; it may be written down and read back.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AttestedLaunch {
     build: Build,
@@ -114,6 +114,18 @@ pub struct AttestedLaunch {
 }
 
 impl AttestedLaunch {
+    /// What [`verify`] made earlier, read back from where it was written.
+    ///
+    /// The caller must have kept it where nobody else writes: nothing is verified here.
+    pub fn stored(build: Build, policy: SevPolicy, launch_digest: Digest, measure: [u8; 32]) -> Self {
+        Self {
+            build,
+            policy,
+            launch_digest,
+            measure,
+        }
+    }
+
     /// The firmware that measured.
     pub fn build(&self) -> Build {
         self.build

@@ -10,6 +10,7 @@
 //! The store knows no secret: values and launch keys reach it sealed, tokens as hashes.
 
 mod ceks;
+mod connections;
 mod holds;
 mod incidents;
 pub mod keys;
@@ -33,6 +34,7 @@ use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
+pub use connections::{Connections, Link};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Guarded, Recorded};
@@ -138,6 +140,8 @@ pub struct ReleaseCommit {
     pub seen: Vec<(ReleaseScope, u64)>,
     /// Hash of the idempotency key, hash of the request, and the sealed answer.
     pub answer: Option<(HexDigest, HexDigest, Vec<u8>)>,
+    /// What it has to do with a connection.
+    pub link: Link,
 }
 
 /// What came of a release.
@@ -172,7 +176,7 @@ pub struct StoredRevision {
 
 /// See the module.
 pub trait Store:
-    Tokens + HoldStore + IncidentStore + AuditLog + Recovery + Retention + Outbox + once::OnceStore
+    Tokens + HoldStore + IncidentStore + AuditLog + Recovery + Retention + Outbox + once::OnceStore + Connections
 {
     /// All that an owner registered, read in one moment.
     ///

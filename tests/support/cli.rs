@@ -123,12 +123,18 @@ impl Shell {
             .spawn()
             .unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
+        let (mut before, mut line) = (String::new(), String::new());
         out.read_line(&mut line).unwrap();
+        // With `simple_kbs` configured its listener is told of first.
+        if line.starts_with("simple-kbs clients of ") {
+            before = std::mem::take(&mut line);
+            out.read_line(&mut line).unwrap();
+        }
         let url = line.trim_end().strip_prefix("keyward is serving on ");
         let url = url.unwrap_or_else(|| panic!("{line}{}", std::fs::read_to_string(&log).unwrap()));
         Server {
             url: url.to_owned(),
+            before,
             child,
             out,
             log,
@@ -158,6 +164,8 @@ pub(crate) fn ran(command: &mut Command) -> Ran {
 /// A running server.
 pub(crate) struct Server {
     pub(crate) url: String,
+    /// What it told before that it serves.
+    pub(crate) before: String,
     child: Child,
     out: BufReader<ChildStdout>,
     log: PathBuf,

@@ -6,6 +6,7 @@ use keyward::audit::actor::Act;
 use keyward::audit::proof::Head;
 use keyward::audit::record::AuditRecord;
 use keyward::domain::approval::{Approvals, Change, Reset, Word};
+use keyward::domain::connection::{Connection, FirstAnswer, Wanted};
 use keyward::domain::decision::{CountSeen, Decision};
 use keyward::domain::etag::Precondition;
 use keyward::domain::freeze::{Freeze, Stop, Subject, Target};
@@ -22,9 +23,9 @@ use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::once::{Known, OnceStore};
 use keyward::store::{
-    ApplyError, AuditLog, CekOfKey, Committed, CountUp, Counts, DecisionPage, DecisionQuery, FreezePage,
-    FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore, KnownCek,
-    LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded, Recovery, ReleaseCommit,
+    ApplyError, AuditLog, CekOfKey, Committed, Connections, CountUp, Counts, DecisionPage, DecisionQuery,
+    FreezePage, FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore,
+    KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded, Recovery, ReleaseCommit,
     ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated,
     Tokens, Told, Verb,
 };
@@ -152,6 +153,14 @@ hooked! {
     OnceStore:
     known(once: &Once, now: Time) -> Result<Known, StoreError>;
     keep_answer(once: &Once, status: u16, body: Vec<u8>, now: Time) -> Result<(), StoreError>;
+}
+
+hooked! {
+    Connections:
+    workload_uuid(owner: &Name, name: &Name) -> Result<Option<Uuid>, StoreError>;
+    connection(id: Uuid, now: Time) -> Result<Option<Connection>, StoreError>;
+    take_request(connection: Uuid, now: Time) -> Result<bool, StoreError>;
+    first_answers(connection: Uuid, wanted: &[Wanted]) -> Result<Vec<Option<FirstAnswer>>, StoreError>;
 }
 
 hooked! {

@@ -8,6 +8,7 @@ pub(crate) mod faulty;
 pub(crate) mod hooked;
 pub(crate) mod host;
 pub(crate) mod idp;
+pub(crate) mod kbs;
 pub(crate) mod kds;
 pub(crate) mod other;
 pub(crate) mod people;

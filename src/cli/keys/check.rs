@@ -44,6 +44,7 @@ struct CheckedKey {
     secrets: u64,
     launch_keys: u64,
     answers: u64,
+    connection_keys: u64,
     audit_log_keys: u64,
 }
 
@@ -53,6 +54,7 @@ impl CheckedKey {
             SealedAt::Secret { .. } => &mut self.secrets,
             SealedAt::LaunchKeys { .. } => &mut self.launch_keys,
             SealedAt::Answer { .. } => &mut self.answers,
+            SealedAt::ConnectionKey { .. } => &mut self.connection_keys,
             SealedAt::AuditLogKey => &mut self.audit_log_keys,
         } += 1;
     }
@@ -72,6 +74,7 @@ impl Check {
             secrets: 0,
             launch_keys: 0,
             answers: 0,
+            connection_keys: 0,
             audit_log_keys: 0,
         });
         let mut checked = Checked {
@@ -118,6 +121,7 @@ impl Check {
             "secrets",
             "launch keys",
             "answers",
+            "connections",
             "log key",
             "where",
         ]);
@@ -128,6 +132,7 @@ impl Check {
                 key.secrets.to_string(),
                 key.launch_keys.to_string(),
                 key.answers.to_string(),
+                key.connection_keys.to_string(),
                 key.audit_log_keys.to_string(),
                 key.location.clone(),
             ]);

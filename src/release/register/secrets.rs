@@ -13,6 +13,7 @@ use crate::domain::revision::By;
 use crate::domain::state::SecretInfo;
 use crate::domain::token::Caller;
 use crate::domain::{Labels, Name, Role};
+use crate::release::report;
 use crate::sealing::{Place, SealError};
 use crate::sev::secret_table::{self, Entry, LUKS_PASSPHRASE};
 
@@ -66,6 +67,10 @@ impl Draft<'_> {
             (SecretKind::Opaque, None) => {
                 return Err(RegisterError::invalid(label, "an opaque secret needs a `guid`"));
             }
+            (SecretKind::ReportKey, None) => {
+                let why = "a report-key needs a `guid`: that of the entry with the signed report";
+                return Err(RegisterError::invalid(label, why));
+            }
         };
         let old = self.secrets.get(new.name).cloned();
         if new.policies.len() > MAX_POLICIES {
@@ -77,6 +82,10 @@ impl Draft<'_> {
             .map_err(|e| RegisterError::invalid(&label, e).because_of("guid", guid, None))?;
         match new.value {
             Some(SecretValue::Base64(value)) => check(&label, new.kind, guid, &value.0)?,
+            Some(SecretValue::Generate(_)) if new.kind == SecretKind::ReportKey => {
+                let why = "a report-key is made where its public key is known too: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256";
+                return Err(RegisterError::invalid(label, why).at("value.generate"));
+            }
             Some(SecretValue::Generate(bytes)) => fits(&label, generated_length(new.kind, *bytes))?,
             None => {}
         }
@@ -215,7 +224,7 @@ impl Draft<'_> {
 /// How long the value is that is made of so many random bytes.
 fn generated_length(kind: SecretKind, bytes: u16) -> usize {
     match kind {
-        SecretKind::Opaque => usize::from(bytes),
+        SecretKind::Opaque | SecretKind::ReportKey => usize::from(bytes),
         // Base64 without padding: four characters for three bytes.
         SecretKind::LuksPassphrase => (usize::from(bytes) * 4).div_ceil(3),
     }
@@ -236,6 +245,10 @@ fn check(label: &str, kind: SecretKind, guid: Uuid, value: &[u8]) -> Result<(), 
     fits(label, value.len())?;
     if kind == SecretKind::LuksPassphrase && value.contains(&0) {
         let why = "a passphrase must not contain a NUL byte: the guest would read it only up to there";
+        return Err(RegisterError::invalid(label, why).at("value"));
+    }
+    if kind == SecretKind::ReportKey && report::read_key(value).is_none() {
+        let why = "a report-key is a private key on the curve P-256, as PKCS#8 in PEM or DER";
         return Err(RegisterError::invalid(label, why).at("value"));
     }
     let entry = Entry {

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::limits;
 use super::proposals::{Agreed, agreed};
 use super::{Committed, ReleaseCommit, RowError};
-use super::{decisions, launches, log, platforms, rows};
+use super::{connections, decisions, log, platforms, rows};
 use crate::audit::actor::Act;
 use crate::audit::record::{self, Event, ObjectKind, ObjectRef};
 use crate::domain::Name;
@@ -65,17 +65,18 @@ pub(super) fn of_release(c: &Connection, decision: &Decision) -> Result<Option<S
 /// Records that a release was stopped, which costs a try as every denial does.
 pub(super) fn deny(c: &Connection, release: &ReleaseCommit, stop: &Stop) -> Result<Committed, RowError> {
     let decision = &release.decision;
-    if !launches::is_waiting(c, release.launch, decision.time)? {
+    if !connections::waits(c, release)? {
         return Ok(Committed::Gone);
     }
     let denied = Decision {
         outcome: Outcome::Denied,
+        connection: release.link.over(),
         reason: stop.reason(),
         released: Vec::new(),
         ..decision.clone()
     };
     decisions::insert(c, &denied)?;
-    launches::charge_try(c, release.launch)?;
+    connections::charge(c, release)?;
     Ok(Committed::Denied(denied.id))
 }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::allowances::{self, Asked};
 use super::{
-    Committed, ReleaseCommit, RowError, SqliteStore, StoreError, decisions, launches, limits, log, rows,
+    Committed, ReleaseCommit, RowError, SqliteStore, StoreError, connections, decisions, limits, log, rows,
     words,
 };
 use crate::audit::actor::Act;
@@ -190,7 +190,7 @@ pub(super) fn open(
     counts: Vec<CountSeen>,
 ) -> Result<Committed, RowError> {
     let decision = &release.decision;
-    if !launches::is_waiting(c, release.launch, decision.time)? {
+    if !connections::waits(c, release)? {
         return Ok(Committed::Gone);
     }
     let Some(input) = &decision.input else {
@@ -227,7 +227,7 @@ pub(super) fn open(
     if again.is_none() && waiting_for(c, launch)? > 0 {
         // One guest that asks for one set of secrets after the other opens one hold after the other:
         // that is not waiting, and costs its tries.
-        launches::charge_try(c, release.launch)?;
+        connections::charge(c, release)?;
     }
     for count in &in_the_way {
         limits::seen(c, asked.owner, count)?;
@@ -258,6 +258,7 @@ pub(super) fn open(
         None => {
             let held = Decision {
                 outcome: Outcome::Held,
+                connection: release.link.over(),
                 reason,
                 released: Vec::new(),
                 hold: Some(hold.id),
@@ -322,12 +323,13 @@ pub(super) fn deny(
     counts: Vec<CountSeen>,
 ) -> Result<Committed, RowError> {
     let decision = &release.decision;
-    if !launches::is_waiting(c, release.launch, decision.time)? {
+    if !connections::waits(c, release)? {
         return Ok(Committed::Gone);
     }
     let who = hold.rejected.as_ref().map_or("somebody", |word| &word.by.name);
     let denied = Decision {
         outcome: Outcome::Denied,
+        connection: release.link.over(),
         reason: format!(
             "{who} rejected the hold {} of this launch, and a count is used up still",
             hold.id
@@ -338,7 +340,7 @@ pub(super) fn deny(
         ..decision.clone()
     };
     decisions::insert(c, &denied)?;
-    launches::charge_try(c, release.launch)?;
+    connections::charge(c, release)?;
     Ok(Committed::Denied(denied.id))
 }
 

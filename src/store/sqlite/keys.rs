@@ -60,6 +60,17 @@ const PLACES: &[Place] = &[
         },
     },
     Place {
+        table: "connections",
+        column: "sealed_key",
+        of: "owner, id",
+        at: |row| {
+            Ok(SealedAt::ConnectionKey {
+                owner: rows::name("a connection's owner", row, 2)?,
+                connection: rows::uuid("a connection's id", row, 3)?,
+            })
+        },
+    },
+    Place {
         table: "audit_log_key",
         column: "sealed",
         of: "one",

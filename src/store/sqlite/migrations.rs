@@ -17,6 +17,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_9_keys.sql"),
     include_str!("schema_10_secret_versions.sql"),
     include_str!("schema_11_once.sql"),
+    include_str!("schema_12_connections.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

@@ -5,6 +5,7 @@
 
 mod allowances;
 mod ceks;
+mod connections;
 mod copy;
 mod crowd;
 mod decisions;
@@ -28,6 +29,7 @@ mod releases;
 mod retention;
 mod revisions;
 mod rows;
+mod simple_kbs;
 mod tokens;
 mod versions;
 mod wal;
@@ -56,6 +58,7 @@ use writer::Writer;
 
 pub use copy::{CopyError, snapshot};
 pub use open_error::OpenError;
+pub use simple_kbs::{KeySetRow, PolicyRow, ResourceRow, SecretRow, SimpleKbs, SimpleKbsError};
 
 /// The database's file in the data folder.
 pub const FILE: &str = "keyward.db";
@@ -320,9 +323,16 @@ impl Store for SqliteStore {
             let Some(launch) = decision.launch else {
                 return Err(rows::damaged("a denial", "it has no launch"));
             };
-            let waiting = launches::is_waiting(c, launch, decision.time)?;
+            let over = decision.connection;
+            let waiting = match over {
+                Some(connection) => connections::is_open(c, connection, decision.time)?,
+                None => launches::is_waiting(c, launch, decision.time)?,
+            };
             if waiting {
                 decisions::insert(c, &decision)?;
+            }
+            // A request over a connection was charged when it came.
+            if waiting && over.is_none() {
                 launches::charge_try(c, launch)?;
             }
             Ok(waiting)
@@ -371,7 +381,7 @@ impl Store for SqliteStore {
 
     fn sweep(&self, now: Time) -> Result<bool, StoreError> {
         self.empty_log_if_due();
-        self.write(move |c| Ok(once::sweep(c, now)? | launches::sweep(c, now)?))
+        self.write(move |c| Ok(once::sweep(c, now)? | launches::sweep(c, now)? | connections::sweep(c, now)?))
     }
 
     fn ping(&self) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::allowances::{self, Asked};
 use super::{Committed, ReleaseCommit, ReleaseCounts, ReleaseScope, RowError};
-use super::{decisions, freezes, holds, keys, launches, limits, recovery, rows};
+use super::{connections, decisions, freezes, holds, keys, limits, recovery, rows};
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
@@ -73,6 +73,9 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
     {
         return Ok(Committed::Changed);
     }
+    if connections::is_late(c, release)? {
+        return Ok(Committed::Changed);
+    }
     if let Some(stop) = freezes::of_release(c, decision)? {
         return freezes::deny(c, release, &stop);
     }
@@ -93,7 +96,7 @@ pub(super) fn commit(c: &Connection, release: &ReleaseCommit) -> Result<Committe
             return holds::open(c, release, &asked, seen);
         }
     }
-    if !launches::spend(c, release.launch, decision.time, release.answer.as_ref())? {
+    if !connections::spend(c, release)? {
         return Ok(Committed::Gone);
     }
     let confirmed = if within {

@@ -1,0 +1,64 @@
+//! The listener of simple-kbs's clients, as `serve` runs it beside its own.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+
+use super::output;
+use crate::config::{Config, SimpleKbsConfig};
+use crate::grpc::Server;
+use crate::release::Service;
+use crate::release::simple_kbs::Face;
+
+/// A listener that is bound and does not serve yet.
+pub(super) struct Prepared<'a> {
+    config: &'a SimpleKbsConfig,
+    listener: TcpListener,
+}
+
+impl<'a> Prepared<'a> {
+    pub(super) fn new(
+        config: &'a SimpleKbsConfig,
+        whole: &Config,
+        service: &Service,
+    ) -> anyhow::Result<Self> {
+        let address = config.listen;
+        if config.tls.is_none() && !address.ip().is_loopback() && !whole.danger_plaintext_http {
+            bail!(
+                "simple_kbs: {address} is not a loopback address and there is no TLS: configure `simple_kbs.tls`, or say `danger_plaintext_http: true` if a proxy in front provides it"
+            );
+        }
+        let owner = &config.owner;
+        if !service.store().owners()?.contains(owner) {
+            bail!("simple_kbs: there is no owner {owner} in this data folder");
+        }
+        for name in &config.workloads {
+            if service.store().workload_uuid(owner, name)?.is_none() {
+                log::warn!(
+                    "simple_kbs: {owner} has no workload {name} yet: nothing of it is served until it has"
+                );
+            }
+        }
+        let listener =
+            TcpListener::bind(address).with_context(|| format!("simple_kbs: can't listen on {address}"))?;
+        Ok(Self { config, listener })
+    }
+
+    pub(super) fn start(self, service: &Arc<Service>) -> anyhow::Result<Server> {
+        let config = self.config;
+        let (address, owner) = (self.listener.local_addr()?, &config.owner);
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        let face = Face {
+            owner: owner.clone(),
+            workloads: config.workloads.clone(),
+            connections: config.connections(),
+        };
+        let server =
+            Server::start(self.listener, config.tls.as_ref(), service.clone(), face).context("simple_kbs")?;
+        output::line(&format!(
+            "simple-kbs clients of {owner} are served on {scheme}://{address}"
+        ))?;
+        Ok(server)
+    }
+}

@@ -1,0 +1,165 @@
+//! gRPC: the service of simple-kbs, for its clients, on the release flow that everybody else has.
+//!
+//! Bytes from anybody come in on a listener of its own, leave as parsed requests, and what is answered says no more than
+//! it must. Everything that takes time runs on threads of their own; messages, connections and calls are bounded.
+
+mod accept;
+pub mod messages;
+mod refusal;
+mod request;
+mod rpc;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use openssl::ssl::{AlpnError, SslAcceptor, select_next_proto};
+use tokio::sync::{mpsc, oneshot};
+use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
+use tonic::transport;
+
+use crate::config::SimpleKbsTls;
+use crate::http::{TlsError, tls_acceptor};
+use crate::release::Service;
+use crate::release::simple_kbs::Face;
+use rpc::KeyBroker;
+
+/// How long one call may take, its message included.
+const CALL: Duration = Duration::from_secs(30);
+/// How long a connection lasts; who wants more makes another.
+const AGE: Duration = Duration::from_secs(300);
+/// How long calls under way are waited for when it ends.
+const GRACE: Duration = Duration::from_secs(10);
+/// Calls at once on one connection.
+const STREAMS: u32 = 8;
+/// What is buffered of one connection, in bytes.
+const WINDOW: u32 = 128 << 10;
+/// The longest head of a call, in bytes.
+const HEADERS: u32 = 8 << 10;
+/// Threads on which calls wait.
+const THREADS: usize = 64;
+
+/// The service, serving.
+pub struct Server {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why it can't be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The TLS files can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The listener can't be, or there are no threads.
+    #[error("the listener can't be used: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+impl Server {
+    /// Serves on a bound listener until it is stopped or dropped.
+    ///
+    /// # Errors
+    /// When the TLS files can't be used, or the listener can't be.
+    pub fn start(
+        listener: TcpListener,
+        tls: Option<&SimpleKbsTls>,
+        service: Arc<Service>,
+        face: Face,
+    ) -> Result<Self, ServeError> {
+        let tls = tls.map(acceptor).transpose()?;
+        listener.set_nonblocking(true)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(THREADS)
+            .thread_name("simple-kbs")
+            .enable_all()
+            .build()?;
+        let listener = {
+            let _inside = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
+        let (stop, stopped) = oneshot::channel();
+        let broker = KeyBroker::new(service, face);
+        let thread = std::thread::Builder::new()
+            .name("simple-kbs".to_owned())
+            .spawn(move || {
+                runtime.block_on(serve(listener, tls, broker, stopped));
+                runtime.shutdown_timeout(GRACE);
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+
+    /// Takes no more calls, and waits a bounded time for those under way.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            log::error!("simple-kbs: the service ended by a panic");
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+async fn serve(
+    listener: tokio::net::TcpListener,
+    tls: Option<SslAcceptor>,
+    broker: KeyBroker,
+    stopped: oneshot::Receiver<()>,
+) {
+    let (sender, accepted) = mpsc::channel(16);
+    let accepting = tokio::spawn(accept::accept(listener, tls, sender));
+    let incoming =
+        tonic::codegen::tokio_stream::StreamExt::map(ReceiverStream::new(accepted), Ok::<_, std::io::Error>);
+    let (ending, ended) = oneshot::channel::<()>();
+    let serving = transport::Server::builder()
+        .timeout(CALL)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .http2_max_header_list_size(HEADERS)
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        .max_connection_age(AGE)
+        .max_connection_age_grace(CALL)
+        .serve_with_incoming_shutdown(broker, incoming, async move {
+            let _ = ended.await;
+        });
+    let mut serving = std::pin::pin!(serving);
+    let result = tokio::select! {
+        result = &mut serving => result,
+        _ = stopped => {
+            accepting.abort();
+            drop(ending);
+            // What is not done by then is cut off: it was not answered, and is asked again.
+            tokio::time::timeout(GRACE, serving).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = result {
+        log::error!("simple-kbs: the service ended: {error}");
+    }
+}
+
+/// TLS as the host API's, for HTTP/2 alone.
+fn acceptor(tls: &SimpleKbsTls) -> Result<SslAcceptor, TlsError> {
+    const H2: &[u8] = b"\x02h2";
+    let mut builder = tls_acceptor(&tls.certificate, &tls.key)?;
+    builder.set_alpn_select_callback(|_, offered| select_next_proto(H2, offered).ok_or(AlpnError::NOACK));
+    Ok(builder.build())
+}

@@ -1,0 +1,167 @@
+//! The calls of simple-kbs's clients, on the same flow as a host's own: a launch, its release, and what comes later.
+//!
+//! That protocol knows no workload. An owner names those that are served; a launch begins with the first of them whose
+//! SEV policy is the one asked for. Which secrets it gets is for the policies, as ever.
+
+use uuid::Uuid;
+
+use super::host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
+use super::online::is_askable;
+use super::{Refusal, Service};
+use crate::domain::connection::{ConnectionBounds, id_of};
+use crate::domain::launch::Launch;
+use crate::domain::state::WorkloadContext;
+use crate::domain::{Name, Time};
+use crate::policy::Phase;
+use crate::sev::policy::{Scheme, SevPolicy};
+
+pub use super::online::{Named, OnlineAnswer};
+
+/// Whose workloads are served, and which.
+#[derive(Clone, Debug)]
+pub struct Face {
+    /// The owner.
+    pub owner: Name,
+    /// The workloads, in the order in which they are tried.
+    pub workloads: Vec<Name>,
+    /// What connections are bounded by.
+    pub connections: ConnectionBounds,
+}
+
+/// A request over a connection.
+pub struct OnlineRequest {
+    /// The client's id.
+    pub client: Uuid,
+    /// What is asked for.
+    pub asked: Vec<Named>,
+}
+
+impl Service {
+    /// `GetBundle`: a session for the platform behind this chain.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn bundle(&self, face: &Face, host: &Host, request: &LaunchRequest) -> Result<LaunchAnswer, Refusal> {
+        let policy = request.policy.ok_or(Refusal::NotFound)?;
+        let served = self.served(face)?;
+        let chosen = choose(&served, policy);
+        let Some(context) = chosen else {
+            if let Some(first) = served.first() {
+                let reason = format!(
+                    "no workload that is served to simple-kbs clients has the SEV policy {:#06x}",
+                    policy.bits()
+                );
+                self.note_refused(first, host, Phase::Launch, "agreement", reason, self.now());
+            }
+            return Err(Refusal::NotFound);
+        };
+        self.launch(context.registered.workload.uuid, host, request)
+    }
+
+    /// `GetSecret`: what is asked for, wrapped for the guest of this launch.
+    ///
+    /// # Errors
+    /// See [`Refusal`]. [`Refusal::Denied`] and [`Refusal::ConfirmationRequired`] come only for a guest that was measured.
+    pub fn secret(
+        &self,
+        face: &Face,
+        host: &Host,
+        launch: Uuid,
+        request: &ValidateRequest,
+    ) -> Result<ReleaseAnswer, Refusal> {
+        let is_served = |launch: &Launch| {
+            let owned = launch.owner == face.owner;
+            Ok::<_, Refusal>(owned && self.serves(face, launch.workload)?)
+        };
+        self.counted(host, |service| match service.store().launch(launch)? {
+            Some(launch) if is_served(&launch)? => Ok(Some(())),
+            _ => Ok(None),
+        })?;
+        self.validate(launch, host, request)
+    }
+
+    /// `GetOnlineSecret`: what is asked for over a connection.
+    ///
+    /// # Errors
+    /// See [`Refusal`].
+    pub fn online(&self, face: &Face, host: &Host, request: &OnlineRequest) -> Result<OnlineAnswer, Refusal> {
+        let now = self.now();
+        let connection = self.counted(host, |service| {
+            let found = service.store().connection(id_of(request.client), now)?;
+            let found = found.filter(|connection| connection.owner == face.owner);
+            match found {
+                Some(found) if service.serves(face, found.workload)? && found.requests_left > 0 => {
+                    Ok(Some(found))
+                }
+                _ => Ok(None),
+            }
+        })?;
+        if !is_askable(&request.asked) || !self.take(&connection.id, now)? {
+            return Err(Refusal::NotFound);
+        }
+        self.answer_online(&connection, host, &request.asked)
+    }
+
+    fn take(&self, connection: &Uuid, now: Time) -> Result<bool, Refusal> {
+        Ok(self.store().take_request(*connection, now)?)
+    }
+
+    /// Looks for what somebody names; whoever names what is not there too often in a minute must wait.
+    fn counted<T>(
+        &self,
+        host: &Host,
+        look: impl FnOnce(&Self) -> Result<Option<T>, Refusal>,
+    ) -> Result<T, Refusal> {
+        let too_many = |retry_after| Refusal::TooMany {
+            why: "too many requests that name nothing",
+            retry_after,
+        };
+        let search = self.budgets.begin(&host.bucket(), self.now()).map_err(too_many)?;
+        match look(self)? {
+            Some(found) => Ok(found),
+            None => {
+                search.failed();
+                Err(Refusal::NotFound)
+            }
+        }
+    }
+
+    /// The workloads that are served and exist.
+    fn served(&self, face: &Face) -> Result<Vec<WorkloadContext>, Refusal> {
+        let mut served = Vec::with_capacity(face.workloads.len());
+        for name in &face.workloads {
+            if let Some(uuid) = self.store().workload_uuid(&face.owner, name)?
+                && let Some(context) = self.store().workload(uuid)?
+                && context.owner == face.owner
+            {
+                served.push(context);
+            }
+        }
+        Ok(served)
+    }
+
+    fn serves(&self, face: &Face, workload: Uuid) -> Result<bool, Refusal> {
+        for name in &face.workloads {
+            if self.store().workload_uuid(&face.owner, name)? == Some(workload) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// The first that has this SEV policy; else the first that has none and is of the technology that the policy says.
+fn choose(served: &[WorkloadContext], policy: SevPolicy) -> Option<&WorkloadContext> {
+    let workload = |context: &WorkloadContext| {
+        let workload = &context.registered.workload;
+        (workload.policy, workload.scheme == Scheme::AmdSevEs)
+    };
+    let exact = served
+        .iter()
+        .find(|context| workload(context).0 == Some(policy.bits()));
+    exact.or_else(|| {
+        served
+            .iter()
+            .find(|context| workload(context) == (None, policy.es()))
+    })
+}
