@@ -289,3 +289,72 @@ fn an_emergency_refusal_while_a_trust_is_applied_is_kept() {
     let applied = apply(&app, &trust("enrolled", &[A], &[])).ok().body;
     assert_eq!(standing(&app, A), "refused", "{applied}");
 }
+
+#[test]
+fn who_wanted_it_before_it_was_refused_has_no_word_any_more() {
+    let app = App::new();
+    let other = app.mint(Role::Owner, Some("acme"), None).text;
+    app.owner(
+        "PUT",
+        "/v1/platforms/accepted",
+        &json!({"accepted": "enrolled", "reason": "a rule"}),
+    )
+    .ok();
+    app.owner(
+        "PUT",
+        "/v1/approvals",
+        &json!({"approvals_required": 2, "reason": "a rule"}),
+    )
+    .ok();
+    let as_other =
+        |method: &str, path: &str, body: &Value| app.as_token(&other, method, path, body).ok().body;
+    let reason = json!({"reason": "a test"});
+    let (enrol, refuse) = (
+        format!("/v1/platforms/{A}/enrol"),
+        format!("/v1/platforms/{A}/refuse"),
+    );
+    let accepted = |which: &str| json!({"accepted": which, "reason": "a test"});
+    let path = "/v1/platforms/accepted";
+
+    assert!(app.owner("POST", &enrol, &reason).ok().body["proposal"].is_object());
+    app.owner("POST", &refuse, &reason).ok();
+    assert!(as_other("POST", &enrol, &reason)["proposal"].is_object());
+    assert_eq!(standing(&app, A), "refused");
+
+    assert!(app.owner("PUT", path, &accepted("any")).ok().body["proposal"].is_object());
+    app.owner("PUT", path, &accepted("enrolled")).ok();
+    assert!(as_other("PUT", path, &accepted("any"))["proposal"].is_object());
+
+    // The same said by the object.
+    apply(&app, &trust("enrolled", &[], &[A, B])).ok();
+    assert!(
+        app.owner("POST", &format!("/v1/platforms/{B}/enrol"), &reason)
+            .ok()
+            .body["proposal"]
+            .is_object()
+    );
+    let mut again = trust("enrolled", &[], &[A, B]);
+    again["refused"][1]["reason"] = json!("again");
+    apply(&app, &again).ok();
+    assert!(as_other("POST", &format!("/v1/platforms/{B}/enrol"), &reason)["proposal"].is_object());
+    assert_eq!(standing(&app, B), "refused");
+}
+
+#[test]
+fn where_one_person_is_enough_no_record_speaks_of_two() {
+    let app = App::new();
+    apply(&app, &trust("enrolled", &[A], &[])).ok();
+    let log = app
+        .owner("GET", "/v1/audit/entries?limit=1000", &Value::Null)
+        .ok()
+        .body;
+    assert!(!log.to_string().contains("registration-"), "{log}");
+    let said = json!({"kind": "Trust", "platforms": "any",
+        "refused": (0..300).map(|n| json!({"cek": format!("{n:064x}"), "reason": "x".repeat(4000)})).collect::<Vec<_>>()});
+    let refused = apply(&app, &said).expect(422, "invalid");
+    assert!(
+        refused.detail().contains("all reasons together"),
+        "{}",
+        refused.detail()
+    );
+}

@@ -12,6 +12,9 @@ use super::{HexDigest, Time};
 /// Platforms that one object says something of, at most.
 pub const MOST: usize = 10_000;
 
+/// Bytes that all reasons in one object have, at most: each is a record of the audit log.
+pub const MOST_SAID: usize = 1 << 20;
+
 /// What an owner says of platforms.
 ///
 /// Said whole: an enrolment that it leaves out is withdrawn. A refusal that it leaves out stays, as it may have been
@@ -85,8 +88,10 @@ impl Trust {
         let mut judged: Vec<_> = said
             .map(|(cek, (standing, reason))| (*cek, *standing, (*reason).to_owned()))
             .collect();
-        let withdrawn = before.keys().filter(|cek| !after.contains_key(cek));
-        judged.extend(withdrawn.map(|cek| (*cek, Standing::Seen, "no longer listed".to_owned())));
+        // Never a refusal.
+        let enrolled = before.iter().filter(|(_, said)| said.0 == Standing::Enrolled);
+        let withdrawn = enrolled.filter(|(cek, _)| !after.contains_key(cek));
+        judged.extend(withdrawn.map(|(cek, _)| (*cek, Standing::Seen, "no longer listed".to_owned())));
         let accepted = (self.platforms != to.platforms).then_some(to.platforms);
         let changes = accepted.is_some() || !judged.is_empty();
         changes.then_some(TrustChange {

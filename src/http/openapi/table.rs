@@ -297,9 +297,9 @@ fn of_incidents(t: &mut Types, at: (&str, &str)) -> Option<Operation> {
             .send::<ReasonBody, LiftReply>("Lets releases go on that were frozen")
             .fails(&[Kind::WrongState]),
         ("GET", "/v1/platforms") => t.list::<PlatformsReply>("Lists platforms on which guests were measured"),
-        ("PUT", "/v1/platforms/accepted") => {
-            t.send::<AcceptedBody, AcceptedReply>("Says which platforms get releases")
-        }
+        ("PUT", "/v1/platforms/accepted") => t
+            .send::<AcceptedBody, AcceptedReply>("Says which platforms get releases")
+            .fails(&[Kind::WrongState]),
         ("GET", "/v1/platforms/{cek}") => t.get::<Platform>("Shows a platform").tagged(),
         ("POST", "/v1/platforms/{cek}/enrol") => {
             t.send::<ReasonBody, PlatformReply>("Lets a platform get releases where only enrolled ones do")

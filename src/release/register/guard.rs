@@ -153,7 +153,11 @@ fn set_in_words(set: &ChangeSet, registered: &Registered) -> Vec<String> {
     let changes = registered.applied.changes.iter();
     let changes = changes.filter(|change| change.action != Action::Unchanged);
     let mut said: Vec<_> = changes
-        .map(|change| format!("{} {}", change.kind, change.name))
+        .map(|change| match (&*change.kind, &change.detail) {
+            // What is agreed to is more than a name.
+            ("Trust", Some(detail)) => format!("Trust ({detail})"),
+            _ => format!("{} {}", change.kind, change.name),
+        })
         .collect();
     said.extend(
         set.removed

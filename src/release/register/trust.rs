@@ -7,7 +7,10 @@ use super::activation::Activating;
 use super::draft::{Draft, named};
 use crate::domain::object::{Action, Change};
 use crate::domain::revision::MAX_MESSAGE;
-use crate::domain::trust::{MOST, Trust};
+use crate::domain::trust::{MOST, MOST_SAID, Trust};
+
+/// Warnings about platforms that stay refused, one by one.
+const WARNINGS: usize = 20;
 
 impl Draft<'_> {
     pub(super) fn put_trust(
@@ -40,23 +43,36 @@ impl Draft<'_> {
             let why = format!("{} platforms are listed, {MOST} is the most", seen.len());
             return Err(RegisterError::invalid("Trust", why));
         }
+        let listed = trust.enrolled.iter().chain(&trust.refused);
+        let said: usize = listed.map(|one| one.reason.len()).sum();
+        if said > MOST_SAID {
+            let why = format!("all reasons together have {said} bytes, {MOST_SAID} is the most");
+            return Err(RegisterError::invalid("Trust", why));
+        }
         // Said by itself, maybe in an emergency, and since this was written: no manifest takes it back.
-        for kept in &self.before.trust.refused {
-            if trust.refused.iter().any(|listed| listed.cek == kept.cek) {
-                continue;
-            }
-            let enrolled = trust.enrolled.len();
-            trust.enrolled.retain(|listed| listed.cek != kept.cek);
-            let why = match enrolled == trust.enrolled.len() {
-                true => "is not listed, and stays refused",
-                false => "stays refused, though it is listed as enrolled",
+        let listed: BTreeSet<_> = trust.refused.iter().map(|listed| listed.cek).collect();
+        let before = self.before.trust.refused.iter();
+        let kept: Vec<_> = before
+            .filter(|refused| !listed.contains(&refused.cek))
+            .cloned()
+            .collect();
+        let refused: BTreeSet<_> = kept.iter().map(|kept| kept.cek).collect();
+        trust.enrolled.retain(|listed| !refused.contains(&listed.cek));
+        for kept in kept.iter().take(WARNINGS) {
+            let why = match seen.contains(&kept.cek) {
+                false => "is not listed, and stays refused",
+                true => "stays refused, though it is listed as enrolled",
             };
             self.warnings.push(format!(
                 "Trust: platform {} {why}: `keyward platform enrol` takes a refusal back",
                 kept.cek
             ));
-            trust.refused.push(kept.clone());
         }
+        if let Some(more) = kept.len().checked_sub(WARNINGS).filter(|more| *more > 0) {
+            self.warnings
+                .push(format!("Trust: {more} more platforms stay refused"));
+        }
+        trust.refused.extend(kept);
         trust.sort();
         let action = match self.before.trust == trust {
             true => Action::Unchanged,

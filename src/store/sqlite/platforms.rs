@@ -4,14 +4,14 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use uuid::Uuid;
 
 use super::proposals::{Agreed, agreed};
-use super::{RowError, limits, log, rows};
+use super::{RowError, limits, log, proposals, rows};
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
 use crate::domain::approval::{Change, Word};
 use crate::domain::decision::{Decision, Outcome};
 use crate::domain::freeze::{Stop, Subject};
 use crate::domain::platform::{Accepted, Platform, Standing};
-use crate::domain::trust::{Listed, Trust, TrustChange};
+use crate::domain::trust::{self, Listed, Trust, TrustChange};
 use crate::domain::{HexDigest, Name, Time};
 use crate::store::{PlatformList, Taken};
 
@@ -149,7 +149,16 @@ pub(super) fn judge(
     word: Word,
     act: &Act,
 ) -> Result<Taken<Platform>, RowError> {
-    let mut platform = find(c, owner, cek)?.unwrap_or_else(|| Platform::new(cek));
+    let known = find(c, owner, cek)?;
+    let mut platform = known.unwrap_or_else(|| Platform::new(cek));
+    if platform.standing == Standing::Seen && judged(c, owner)? >= trust::MOST {
+        return Ok(Taken::Refused(format!(
+            "{} platforms are enrolled or refused, which is the most: apply a Trust without those that are gone, or \
+             freeze this one",
+            trust::MOST
+        )));
+    }
+    let was = platform.standing;
     let reason = word.reason.clone();
     let (event, agreed) = match standing {
         Standing::Refused => {
@@ -157,10 +166,14 @@ pub(super) fn judge(
                 fingerprint: cek,
                 reason,
             };
+            proposals::forget(c, owner, &Change::EnrolPlatform { cek })?;
             (Some(event), Agreed::By(vec![word.clone()]))
         }
         Standing::Enrolled => {
-            let agreed = loosening(c, owner, &Change::EnrolPlatform { cek }, &word)?;
+            let agreed = match was {
+                Standing::Enrolled => Agreed::By(vec![word.clone()]),
+                _ => loosening(c, owner, &Change::EnrolPlatform { cek }, &word)?,
+            };
             let event = agreed.missing().map(|missing| Event::PlatformEnrolled {
                 fingerprint: cek,
                 missing,
@@ -180,7 +193,9 @@ pub(super) fn judge(
     platform.standing = standing;
     platform.word = Some(word);
     write(c, owner, &platform, time)?;
-    raise(c, owner)?;
+    if was != standing {
+        raise(c, owner)?;
+    }
     Ok(Taken::Done(platform))
 }
 
@@ -191,9 +206,15 @@ pub(super) fn accept(
     word: &Word,
     act: &Act,
 ) -> Result<Taken<Word>, RowError> {
+    let was = self::accepted(c, owner)?;
     let agreed = match accepted {
-        Accepted::Any => loosening(c, owner, &Change::AcceptPlatforms { accepted }, word)?,
-        Accepted::Enrolled => Agreed::By(vec![word.clone()]),
+        Accepted::Any if was != accepted => loosening(c, owner, &Change::AcceptPlatforms { accepted }, word)?,
+        Accepted::Any => Agreed::By(vec![word.clone()]),
+        Accepted::Enrolled => {
+            let any = Accepted::Any;
+            proposals::forget(c, owner, &Change::AcceptPlatforms { accepted: any })?;
+            Agreed::By(vec![word.clone()])
+        }
     };
     let event = agreed.missing().map(|missing| Event::PlatformsAccepted {
         accepted,
@@ -206,8 +227,10 @@ pub(super) fn accept(
         Agreed::Refused(why) => return Ok(Taken::Refused(why)),
         Agreed::By(_) => {}
     }
-    set_accepted(c, owner.as_str(), accepted)?;
-    raise(c, owner)?;
+    if was != accepted {
+        set_accepted(c, owner.as_str(), accepted)?;
+        raise(c, owner)?;
+    }
     Ok(Taken::Done(word.clone()))
 }
 
@@ -215,6 +238,13 @@ pub(super) fn accept(
 fn loosening(c: &Connection, owner: &Name, change: &Change, word: &Word) -> Result<Agreed, RowError> {
     let required = limits::approvals(c, owner)?.approvals_required;
     agreed(c, owner, change, word.clone(), required)
+}
+
+/// How many platforms the owner said something of.
+fn judged(c: &Connection, owner: &Name) -> Result<usize, RowError> {
+    let sql = "SELECT count(*) FROM platforms WHERE owner = ?1 AND standing <> 'seen'";
+    let count: i64 = c.query_row(sql, [owner.as_str()], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
 fn record(c: &Connection, owner: &Name, event: Option<Event>, act: &Act) -> Result<(), RowError> {
@@ -270,8 +300,15 @@ pub(super) fn trust(c: &Connection, owner: &Name) -> Result<Trust, RowError> {
 pub(super) fn put_trust(c: &Connection, owner: &Name, change: &TrustChange) -> Result<(), RowError> {
     if let Some(accepted) = change.accepted {
         set_accepted(c, owner.as_str(), accepted)?;
+        if accepted == Accepted::Enrolled {
+            let any = Accepted::Any;
+            proposals::forget(c, owner, &Change::AcceptPlatforms { accepted: any })?;
+        }
     }
     for (cek, standing, reason) in &change.judged {
+        if *standing != Standing::Enrolled {
+            proposals::forget(c, owner, &Change::EnrolPlatform { cek: *cek })?;
+        }
         let mut platform = find(c, owner, *cek)?.unwrap_or_else(|| Platform::new(*cek));
         platform.standing = *standing;
         platform.word = (*standing != Standing::Seen).then(|| Word {

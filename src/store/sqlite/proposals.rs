@@ -77,12 +77,19 @@ pub(super) fn agreed(
             Some(_) => {}
         }
     }
+    forget(c, owner, change)?;
+    let first = first.map(|proposal| proposal.word).filter(|_| required > 1);
+    Ok(Agreed::By(first.into_iter().chain([word]).collect()))
+}
+
+/// Forgets who proposed a change: what was said before something stricter counts no more.
+pub(super) fn forget(c: &Connection, owner: &Name, change: &Change) -> Result<(), RowError> {
+    let text = rows::to_json("a change", change)?;
     c.execute(
         "DELETE FROM proposals WHERE owner = ?1 AND act = ?2",
         [owner.as_str(), &text],
     )?;
-    let first = first.map(|proposal| proposal.word).filter(|_| required > 1);
-    Ok(Agreed::By(first.into_iter().chain([word]).collect()))
+    Ok(())
 }
 
 /// Why a registration waits, or is refused; none: it may be made.
@@ -96,7 +103,8 @@ pub(super) fn second_person(
     let current: bool = c.query_row(known, params![owner.as_str(), generation], |row| row.get(0))?;
     let asked = approvals(c, owner)?;
     // On what has changed since, it is found out anew what is to be registered.
-    if !current || !(asked.policies || guarded.always) {
+    let needed = asked.policies || (guarded.always && asked.approvals_required > 1);
+    if !current || !needed {
         return Ok(None);
     }
     match agreed(
@@ -138,12 +146,6 @@ fn make_room(c: &Connection, owner: &Name, word: &Word) -> Result<(), RowError> 
     own.sort_by_key(|proposal| proposal.word.time);
     let over = (own.len() + 1).saturating_sub(MOST);
     gone.extend(own.into_iter().take(over));
-    for proposal in gone {
-        let change = rows::to_json("a change", &proposal.change)?;
-        c.execute(
-            "DELETE FROM proposals WHERE owner = ?1 AND act = ?2",
-            [owner.as_str(), &change],
-        )?;
-    }
-    Ok(())
+    gone.iter()
+        .try_for_each(|proposal| forget(c, owner, &proposal.change))
 }
