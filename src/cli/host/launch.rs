@@ -129,7 +129,8 @@ impl Launch {
             leave.files(files);
         }
         // QEMU may run in another folder than this.
-        let whole = |path: fn(&LaunchFiles) -> &Path| files.as_ref().map(path).map(std::path::absolute).transpose();
+        let whole =
+            |path: fn(&LaunchFiles) -> &Path| files.as_ref().map(path).map(std::path::absolute).transpose();
         let made = Made {
             id: reply.id,
             policy: reply.policy,
