@@ -113,6 +113,18 @@ fn a_held_release_that_is_rejected_or_not_confirmed_in_time_ends_without_secrets
 
 #[test]
 fn a_qemu_that_ends_or_is_resumed_during_a_hold_is_noticed_at_once() {
+    let house = House::with(Script::default(), "release_limit := 0");
+    let mut running = Running::start(&house, &[]);
+    running.until("the release is held");
+    house.machine.unplug();
+    let (code, said) = running.ended();
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("error: waiting: QEMU closed the connection, so it has ended"),
+        "{said}"
+    );
+    house.nothing_left();
+
     let house = House::with(
         Script::with("query-sev-launch-measure", Fault::Resumed),
         "release_limit := 0",

@@ -80,6 +80,8 @@ pub(crate) struct Seen {
     pub(crate) injected: Option<Vec<u8>>,
     /// Whether the guest runs.
     pub(crate) running: bool,
+    /// The client's connection.
+    client: Option<UnixStream>,
 }
 
 /// A machine, from its start to its end.
@@ -192,7 +194,16 @@ impl Machine {
     /// Serves one client, and ends with it: the guest shuts down, or nobody needs it any more.
     fn serve(&self, listener: &UnixListener, mut guest: Option<(Guest, [u8; 48])>) {
         let (stream, _) = listener.accept().unwrap();
+        self.seen.lock().unwrap().client = Some(stream.try_clone().unwrap());
         self.converse(stream, &mut guest);
+        // Its own end of the connection goes with it.
+        self.seen.lock().unwrap().client = None;
+    }
+
+    /// Ends QEMU, whatever it is at.
+    pub(crate) fn unplug(&self) {
+        let client = self.seen.lock().unwrap().client.take();
+        client.unwrap().shutdown(std::net::Shutdown::Both).unwrap();
     }
 
     fn converse(&self, mut stream: UnixStream, guest: &mut Option<(Guest, [u8; 48])>) {
