@@ -38,6 +38,15 @@ pub(crate) fn image(entries: &[Entry<'_>]) -> Vec<u8> {
     footer(&[&[0xf4; 48][..], &table].concat(), table.len() as u16 + 18)
 }
 
+/// A firmware image for SEV-ES, with places for secrets and kernel hashes.
+pub(crate) fn es_firmware() -> Vec<u8> {
+    image(&[
+        (AP_RESET, &0x0080_b004u32.to_le_bytes()),
+        (SECRET_AREA, &words([0x0080_c000, 0xc00])),
+        (HASH_TABLE, &words([0x0080_cc00, 0x400])),
+    ])
+}
+
 fn words(words: [u32; 2]) -> Vec<u8> {
     words.map(u32::to_le_bytes).concat()
 }

@@ -109,7 +109,7 @@ enum Verb {
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
-    /// The guest owner's toolbox, offline: launch digests, certificate chains
+    /// The guest owner's toolbox, offline: launch digests, chains, sessions, measurements, secrets
     #[command(subcommand)]
     Sev(sev::SevVerb),
     /// A software PSP, for trying things without the hardware. It proves nothing
