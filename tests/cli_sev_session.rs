@@ -59,8 +59,8 @@ fn a_whole_launch_without_a_server_ends_with_the_secret_in_the_guest() {
     .json();
     let expected = json!({
         "verified": true, "root": "extra", "product": null, "policy": 7,
-        "dh_cert_file": "./web_godh.b64", "session_file": "./web_session.b64",
-        "tik": "./web_tik.bin", "tek": "./web_tek.bin", "tk": "./web_tk.bin",
+        "dh_cert_file": "web_godh.b64", "session_file": "web_session.b64",
+        "tik": "web_tik.bin", "tek": "web_tek.bin", "tk": "web_tk.bin",
     });
     assert_eq!(made, expected);
     for (name, mode) in [
@@ -266,7 +266,7 @@ fn files_are_made_all_or_none_and_none_is_overwritten() {
     let said = run(&shell, &format!("sev session chain {TRUST} --policy 7")).failed();
     assert_eq!(
         said,
-        "error: ./vm_tek.bin exists already; name another or remove it\n"
+        "error: vm_tek.bin exists already; name another or remove it\n"
     );
     assert_eq!(shell.read("vm_tek.bin"), "another's");
     let made: Vec<String> = shell

@@ -22,9 +22,9 @@ pub(in crate::cli) struct MakeSession {
     /// What the files' names begin with
     #[arg(short, long, value_name = "NAME", default_value = "vm")]
     name: String,
-    /// The folder they are written to
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    out: PathBuf,
+    /// The folder they are written to, if not here
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
     /// Form of the output
     #[arg(short, long, value_enum, default_value = "table", value_name = "FORMAT")]
     output: Format,
@@ -58,7 +58,8 @@ impl MakeSession {
             Err(error) => return refused(self.output, &error),
         };
         let session = session::start(platform.pdh(), self.policy.policy, &SystemRandom)?;
-        let path = |ending: &str| self.out.join(format!("{}_{ending}", self.name));
+        let folder = self.out.clone().unwrap_or_default();
+        let path = |ending: &str| folder.join(format!("{}_{ending}", self.name));
         let made = Made {
             verified: true,
             root: platform.root().to_owned(),
@@ -82,8 +83,8 @@ impl MakeSession {
             (&made.tk, keys.as_slice(), PRIVATE),
         ])?;
         if platform.product() == Some(Product::Naples) {
-            eprintln!(
-                "note: the platform is a Naples, whose firmware can be rolled back and its keys extracted; the chain proves little"
+            output::note(
+                "the platform is a Naples, whose firmware can be rolled back and its keys extracted: the chain proves little",
             );
         }
         if !output::structured(self.output, &made)? {

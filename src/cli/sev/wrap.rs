@@ -86,10 +86,10 @@ fn entry(guid: Uuid, path: &Path) -> anyhow::Result<Entry> {
             );
         }
         if data.last() == Some(&b'\n') {
-            eprintln!(
-                "note: {} ends with a newline, which the guest takes as part of the passphrase",
+            output::note(&format!(
+                "{} ends with a newline, which the guest takes as part of the passphrase",
                 path.display()
-            );
+            ));
         }
     }
     Ok(Entry { guid, data })

@@ -49,25 +49,9 @@ impl Digests {
                 kernel,
                 cpus,
             } => {
-                // Firmware was measured with what was said before, so nothing here can fail for its sake.
+                // The firmware was measured with what was said before, so it can be measured without a kernel.
                 if let Ok(bare) = Measurer::new(firmware, None) {
-                    for (hashes, changes) in kernels(kernel.as_ref()) {
-                        let measurer = match hashes {
-                            None => bare.clone(),
-                            Some(hashes) => match bare.with_kernel(&hashes) {
-                                Ok(measurer) => measurer,
-                                Err(_) => continue,
-                            },
-                        };
-                        all.put(false, measurer.sev(), changes.clone());
-                        match cpus {
-                            None => {}
-                            Some(Cpus::Areas(areas)) => all.put_areas(&measurer, areas, &changes),
-                            Some(Cpus::Modelled { count, cpu, variants }) => {
-                                all.put_modelled(&measurer, *count, *cpu, variants, &changes);
-                            }
-                        }
-                    }
+                    all.put_image(&bare, kernel.as_ref(), cpus.as_ref());
                 }
             }
         }
@@ -78,6 +62,24 @@ impl Digests {
     pub(super) fn with(&self, es: bool, changes: usize) -> impl Iterator<Item = &Guess> {
         let kind = if es { &self.sev_es } else { &self.sev };
         kind.get(changes).into_iter().flatten()
+    }
+
+    fn put_image(&mut self, bare: &Measurer, kernel: Option<&Kernel>, cpus: Option<&Cpus>) {
+        for (hashes, changes) in kernels(kernel) {
+            let measurer = match hashes.map(|hashes| bare.with_kernel(&hashes)) {
+                None => bare.clone(),
+                Some(Ok(measurer)) => measurer,
+                Some(Err(_)) => continue,
+            };
+            self.put(false, measurer.sev(), changes.clone());
+            match cpus {
+                None => {}
+                Some(Cpus::Areas(areas)) => self.put_areas(&measurer, areas, &changes),
+                Some(Cpus::Modelled { count, cpu, variants }) => {
+                    self.put_modelled(&measurer, *count, *cpu, variants, &changes)
+                }
+            }
+        }
     }
 
     fn put(&mut self, es: bool, digest: Digest, changes: Vec<Change>) {
