@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use keyward::psp::Platform;
 use openssl::base64::{decode_block, encode_block};
 use serde_json::{Value, json};
 
@@ -15,8 +16,11 @@ fn run(shell: &Shell, line: &str) -> Ran {
 
 /// A folder with a platform's files and what a guest is started from.
 fn shell() -> Shell {
+    shell_of(&platform())
+}
+
+fn shell_of(platform: &Platform) -> Shell {
     let shell = Shell::new();
-    let platform = platform();
     shell.write("platform", &*platform.to_bytes().unwrap());
     shell.write("ark", platform.ark());
     shell.write("chain", platform.full_chain());
@@ -145,8 +149,8 @@ fn a_guest_that_is_not_what_was_meant_gets_nothing() {
 
 #[test]
 fn a_chain_comes_in_every_form_that_tools_leave_it_in() {
-    let shell = shell();
     let platform = platform();
+    let shell = shell_of(&platform);
     let (pdh, full) = (platform.pdh(), platform.full_chain());
     let signed = platform.cert_chain_signed();
     let part = |at: usize| signed[at * 2084..(at + 1) * 2084].to_vec();
@@ -204,13 +208,14 @@ fn a_chain_comes_in_every_form_that_tools_leave_it_in() {
 
 #[test]
 fn no_session_is_made_for_a_platform_that_is_not_proved() {
-    let shell = shell();
-    let mut tampered = platform().full_chain();
+    let platform = platform();
+    let shell = shell_of(&platform);
+    let mut tampered = platform.full_chain();
     tampered[100] ^= 1;
     shell.write("tampered", tampered);
-    let unsigned = platform().cert_chain().unwrap();
-    let answer = json!({"pdh": encode_block(&platform().pdh()), "cert-chain": encode_block(&unsigned),
-        "cpu0-id": encode_block(platform().chip_id())});
+    let unsigned = platform.cert_chain().unwrap();
+    let answer = json!({"pdh": encode_block(&platform.pdh()), "cert-chain": encode_block(&unsigned),
+        "cpu0-id": encode_block(platform.chip_id())});
     shell.write("qemu.json", answer.to_string());
     shell.write("no-members.json", "{}");
     shell.write("not-base64.json", r#"{"pdh": "%", "cert-chain": "%"}"#);
@@ -241,7 +246,7 @@ fn no_session_is_made_for_a_platform_that_is_not_proved() {
     ] {
         let ran = run(&shell, &format!("sev session {line}"));
         assert_ne!(ran.code, 0, "{line}");
-        let chip = hex::encode(platform().chip_id());
+        let chip = hex::encode(platform.chip_id());
         let said = format!("{}{}", ran.out, ran.err).replace(&chip, "<chip>");
         told.push_str(&format!("$ keyward sev session {line}\n{said}[{}]\n", ran.code));
     }

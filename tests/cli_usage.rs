@@ -180,7 +180,6 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "sev secret wrap",
         "sev secret table",
         "sev secret show",
-        "sev secret guids",
         "sev vmsa",
         "sev vmsa build",
         "sev vmsa show",

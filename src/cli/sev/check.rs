@@ -36,7 +36,7 @@ pub(super) struct Check {
     #[command(flatten)]
     keys: KeyFiles,
     /// The expected launch digest, hexadecimal or base64
-    #[arg(long, value_name = "DIGEST", value_parser = digest, required_unless_present = "firmware",
+    #[arg(long, value_name = "DIGEST", value_parser = digest,
           conflicts_with_all = ["firmware", "kernel", "vmsa_files", "vcpus", "vcpu_type", "vcpu_signature"])]
     launch_digest: Option<Digest>,
     /// Or the firmware that it is computed from, such as OVMF's AmdSev build
@@ -100,7 +100,7 @@ impl Check {
 
     pub(super) fn run(&self) -> anyhow::Result<Checked> {
         let measurement = measurement_of(&self.measurement)?;
-        self.check_scheme()?;
+        self.check_usage()?;
         let keys = self.keys.read()?;
         let (build, policy) = (self.build(), self.policy.policy);
         let image = self.image()?;
@@ -136,7 +136,11 @@ impl Check {
         })))
     }
 
-    fn check_scheme(&self) -> anyhow::Result<()> {
+    fn check_usage(&self) -> anyhow::Result<()> {
+        if self.launch_digest.is_none() && self.firmware.is_none() {
+            let why = "say what is expected to run: --launch-digest, or --firmware and what else is measured";
+            return Err(Misused(why.to_owned()).into());
+        }
         let policy = self.policy.policy;
         match self.scheme {
             Some(scheme) if scheme != policy.scheme() => {
