@@ -38,6 +38,17 @@ pub(crate) fn image(entries: &[Entry<'_>]) -> Vec<u8> {
     footer(&[&[0xf4; 48][..], &table].concat(), table.len() as u16 + 18)
 }
 
+/// A firmware image for SEV-ES, with places for secrets and kernel hashes; its length is one that a PSP takes.
+pub(crate) fn es_firmware() -> Vec<u8> {
+    let image = image(&[
+        (AP_RESET, &0x0080_b004u32.to_le_bytes()),
+        (SECRET_AREA, &words([0x0080_c000, 0xc00])),
+        (HASH_TABLE, &words([0x0080_cc00, 0x400])),
+    ]);
+    let padding = image.len().next_multiple_of(16) - image.len();
+    [vec![0xf4; padding], image].concat()
+}
+
 fn words(words: [u32; 2]) -> Vec<u8> {
     words.map(u32::to_le_bytes).concat()
 }

@@ -115,7 +115,7 @@ enum Verb {
     /// The policy author's desk, on a folder and without a server: check policies, ask them
     #[command(subcommand)]
     Policy(policy::PolicyVerb),
-    /// The guest owner's toolbox, offline: launch digests, certificate chains
+    /// The guest owner's toolbox, offline: launch digests, chains, sessions, measurements, secrets
     #[command(subcommand)]
     Sev(sev::SevVerb),
     /// The hypervisor's side: a launch for QEMU, and its guest's secrets over QMP

@@ -56,6 +56,11 @@ pub(super) fn table(columns: &[&str]) -> Table {
 #[error("{0}")]
 pub(super) struct Misused(pub(super) String);
 
+/// Says on the terminal what is worth knowing and changes nothing.
+pub(super) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr(), "note: {text}");
+}
+
 /// Says on the terminal why a verb failed.
 pub(super) fn fail(error: &anyhow::Error) {
     let mut text = error.to_string();

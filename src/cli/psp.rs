@@ -2,25 +2,24 @@
 //! `curl` between two of these commands plays a whole launch.
 
 mod input;
+mod launch;
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::client::Problem;
 use super::{Ended, output, sev};
 use crate::domain::{Base64, Base64Bytes};
-use crate::http::{LaunchReply, ValidateReply};
 use crate::psp::{Ca, Faults, Guest, Platform, PlatformOptions};
+use crate::sev::Build;
 use crate::sev::launch_digest::{VmsaVariant, save_areas};
 use crate::sev::policy::Scheme;
-use crate::sev::{Build, secret_table};
 
 #[derive(Subcommand)]
 pub(super) enum PspVerb {
@@ -29,11 +28,11 @@ pub(super) enum PspVerb {
     /// Print the platform's launch request, and write its certificates
     Chain(Chain),
     /// Start a guest with the server's answer to the launch request
-    LaunchStart(LaunchStart),
+    LaunchStart(launch::LaunchStart),
     /// Load an image into the guest, measure it, and print the validate request
     Measure(Measure),
     /// Give the guest the server's packet; prints what it finds in it
-    Secret(Secret),
+    Secret(launch::Secret),
     /// Print what a policy would read about a guest, for `policy eval --input -`
     Input(Box<input::MakeInput>),
 }
@@ -76,17 +75,6 @@ enum Form {
 }
 
 #[derive(Args)]
-pub(super) struct LaunchStart {
-    /// The platform's file
-    platform: PathBuf,
-    /// The guest's file, to be made; holds private keys
-    guest: PathBuf,
-    /// The server's answer, JSON; `-` is standard input
-    #[arg(long, value_name = "FILE")]
-    reply: PathBuf,
-}
-
-#[derive(Args)]
 pub(super) struct Measure {
     /// The guest's file
     guest: PathBuf,
@@ -95,21 +83,6 @@ pub(super) struct Measure {
     /// Form of the vCPUs' first state (SEV-ES)
     #[arg(long, default_value = "init2", value_parser = variant, value_name = "legacy|init2")]
     vmsa: VmsaVariant,
-}
-
-#[derive(Args)]
-pub(super) struct Secret {
-    /// The guest's file
-    guest: PathBuf,
-    /// The server's answer, JSON; `-` is standard input
-    #[arg(long, value_name = "FILE")]
-    reply: PathBuf,
-    /// Write the secret table to this file
-    #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
-    /// Print the secrets themselves, base64
-    #[arg(long)]
-    show: bool,
 }
 
 fn api(text: &str) -> Result<(u8, u8), String> {
@@ -224,25 +197,6 @@ fn chain(platform: &Platform, form: Form) -> anyhow::Result<Vec<u8>> {
     })
 }
 
-impl LaunchStart {
-    fn run(self) -> anyhow::Result<Ended> {
-        let platform = platform(&self.platform)?;
-        let reply: LaunchReply = read_reply(&self.reply)?;
-        let guest = match platform.launch_start(reply.policy, &reply.owner_cert.0, &reply.session.0) {
-            Ok(guest) => guest,
-            Err(status) => bail!("LAUNCH_START: {status}"),
-        };
-        write_private(&self.guest, &guest.to_bytes()?, true)?;
-        output::line(&format!(
-            "{}: started for launch {}, to be validated until {}",
-            self.guest.display(),
-            reply.id,
-            reply.expires_at
-        ))?;
-        Ok(Ended::Done)
-    }
-}
-
 impl Measure {
     fn run(self) -> anyhow::Result<Ended> {
         let mut guest = guest(&self.guest)?;
@@ -274,34 +228,10 @@ impl Measure {
             "policy": guest.policy().bits(),
             "measurement": Base64(measurement),
         });
-        if let (Some(vcpus), Some(map)) = (self.image.vcpus, request.as_object_mut()) {
+        if let (Some(vcpus), Some(map)) = (self.image.vcpus(), request.as_object_mut()) {
             map.insert("cpu-count".to_owned(), vcpus.into());
         }
         output::line(&serde_json::to_string_pretty(&request)?)?;
-        Ok(Ended::Done)
-    }
-}
-
-impl Secret {
-    fn run(self) -> anyhow::Result<Ended> {
-        let guest = guest(&self.guest)?;
-        let reply: ValidateReply = read_reply(&self.reply)?;
-        let payload = &reply.secret_payload.0;
-        let table = match guest.launch_secret(&reply.secret_header.0, payload, payload.len()) {
-            Ok(table) => table,
-            Err(status) => bail!("LAUNCH_SECRET: {status}"),
-        };
-        if let Some(path) = &self.out {
-            write_private(path, &table, true)?;
-        }
-        for entry in secret_table::parse(&table)? {
-            let shown = if self.show {
-                format!("  {}", Base64Bytes(entry.data.to_vec()))
-            } else {
-                String::new()
-            };
-            output::line(&format!("{}  {} bytes{shown}", entry.guid, entry.data.len()))?;
-        }
         Ok(Ended::Done)
     }
 }
@@ -318,26 +248,6 @@ fn private(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     Ok(Zeroizing::new(
         fs::read(path).with_context(|| path.display().to_string())?,
     ))
-}
-
-fn read_reply<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let mut text = Zeroizing::new(Vec::new());
-    if path.as_os_str() == "-" {
-        std::io::stdin()
-            .read_to_end(&mut text)
-            .context("standard input")?;
-    } else {
-        *text = fs::read(path).with_context(|| path.display().to_string())?;
-    }
-    let what = path.display();
-    if let Ok(problem) = serde_json::from_slice::<Problem>(&text) {
-        bail!(
-            "{what}: the server refused: {}: {}",
-            problem.title,
-            problem.detail
-        );
-    }
-    serde_json::from_slice(&text).with_context(|| format!("{what}: not the server's answer"))
 }
 
 /// Writes what holds keys, for its owner's eyes only. One that must be new is never overwritten.

@@ -16,6 +16,7 @@ pub(crate) mod crypto;
 pub(crate) mod encoding;
 pub mod launch_digest;
 pub mod measurement;
+pub mod mismatch;
 pub mod packet;
 pub mod platform;
 pub mod policy;

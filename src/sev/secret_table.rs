@@ -24,6 +24,14 @@ pub const COCO_OFFLINE: Uuid = uuid!("e6f5a162-d67f-4750-a67c-5d065f2a9910");
 /// Confidential Containers: the parameters of a connection to a key broker.
 pub const COCO_ONLINE: Uuid = uuid!("1ee27366-0c87-43a6-af48-28543eaf7cb0");
 
+/// Names for entries that guests are known to look for: ours first, then that of libvirt's tool.
+pub const ALIASES: [(&str, Uuid); 4] = [
+    ("luks-passphrase", LUKS_PASSPHRASE),
+    ("luks-key", LUKS_PASSPHRASE),
+    ("coco-key-bundle", COCO_OFFLINE),
+    ("coco-connection", COCO_ONLINE),
+];
+
 const TABLE: Uuid = uuid!("1e74f542-71dd-4d66-963e-ef4287ff173b");
 const HEADER: usize = 20;
 const ALIGNMENT: usize = 16;

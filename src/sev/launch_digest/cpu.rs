@@ -30,6 +30,14 @@ impl CpuSignature {
     pub fn eax(self) -> u32 {
         self.0
     }
+
+    /// Family, model and stepping, as [`new`](Self::new) takes them.
+    pub fn parts(self) -> (u32, u32, u32) {
+        let bits = |from: u32, mask: u32| (self.0 >> from) & mask;
+        let base = bits(8, 0xf);
+        let family = if base == 15 { base + bits(20, 0xff) } else { base };
+        (family, bits(16, 0xf) << 4 | bits(4, 0xf), bits(0, 0xf))
+    }
 }
 
 /// `FAMILY,MODEL,STEPPING` in decimal, as the command line takes it.

@@ -66,7 +66,8 @@ impl KernelHashes {
     }
 }
 
-fn cmdline_hash(cmdline: &str) -> Digest {
+/// SHA-256 of a command line with one NUL behind it.
+pub(in crate::sev) fn cmdline_hash(cmdline: &str) -> Digest {
     let mut hash = Sha256::new();
     hash.update(cmdline.as_bytes());
     hash.update(&[0]);

@@ -6,6 +6,7 @@
 mod cpu;
 mod hash_table;
 mod ovmf;
+mod save_area;
 mod vmsa;
 
 use openssl::sha::Sha256;
@@ -13,7 +14,9 @@ use openssl::sha::Sha256;
 use super::Digest;
 pub use cpu::{CpuModel, CpuSignature, InvalidCpuSignature, UnknownCpuModel};
 pub use hash_table::KernelHashes;
+pub(in crate::sev) use hash_table::cmdline_hash;
 pub use ovmf::{Firmware, FirmwareError};
+pub use save_area::{SEV_FEATURES_DEBUG_SWAP, SaveArea, SaveAreaLength, Segment};
 pub use vmsa::{UnknownVmsaVariant, VmsaVariant};
 
 /// The most vCPUs for which a digest is computed; QEMU's machines have fewer.
@@ -39,6 +42,7 @@ pub fn sev_es(
 #[derive(Clone)]
 pub struct Measurer {
     hash: Sha256,
+    has_hash_table: bool,
     ap_reset_eip: Option<u32>,
 }
 
@@ -48,16 +52,25 @@ impl Measurer {
     pub fn new(firmware: &Firmware, kernel: Option<&KernelHashes>) -> Result<Self, LaunchDigestError> {
         let mut hash = Sha256::new();
         hash.update(firmware.bytes());
-        if let Some(kernel) = kernel {
-            if !firmware.has_hash_table() {
-                return Err(LaunchDigestError::NoHashTable);
-            }
-            hash.update(&kernel.to_table());
-        }
-        Ok(Self {
+        let measurer = Self {
             hash,
+            has_hash_table: firmware.has_hash_table(),
             ap_reset_eip: firmware.ap_reset_eip(),
-        })
+        };
+        match kernel {
+            Some(kernel) => measurer.with_kernel(kernel),
+            None => Ok(measurer),
+        }
+    }
+
+    /// The same firmware, with the hash table of a kernel behind it.
+    pub(in crate::sev) fn with_kernel(&self, kernel: &KernelHashes) -> Result<Self, LaunchDigestError> {
+        if !self.has_hash_table {
+            return Err(LaunchDigestError::NoHashTable);
+        }
+        let mut measurer = self.clone();
+        measurer.hash.update(&kernel.to_table());
+        Ok(measurer)
     }
 
     /// The digest under plain SEV, where vCPUs are not measured.
@@ -83,6 +96,27 @@ impl Measurer {
             (1..vcpus).for_each(|_| hash.update(&page));
         }
         Ok(hash.finish())
+    }
+
+    /// The digest under SEV-ES with these first states, such as were dumped from a guest; the boot vCPU's first.
+    pub fn with_areas(&self, areas: &[SaveArea]) -> Digest {
+        let mut hash = self.hash.clone();
+        areas.iter().for_each(|area| hash.update(area.bytes()));
+        hash.finish()
+    }
+
+    /// The digests for one vCPU, two, and so on up to [`MAX_VCPUS`]; only for one without a further vCPU's state.
+    pub(in crate::sev) fn counts(&self, boot: &SaveArea, further: Option<&SaveArea>) -> Vec<Digest> {
+        let mut hash = self.hash.clone();
+        hash.update(boot.bytes());
+        let mut digests = vec![hash.clone().finish()];
+        if let Some(area) = further {
+            digests.extend((1..MAX_VCPUS).map(|_| {
+                hash.update(area.bytes());
+                hash.clone().finish()
+            }));
+        }
+        digests
     }
 }
 
