@@ -118,7 +118,8 @@ impl Words<'_> {
 /// Whether a command has a place for all that QEMU must be told; what is missing, if not.
 pub(super) fn check(command: &[String]) -> anyhow::Result<()> {
     let has = |name: &str| command.iter().any(|word| word.contains(name));
-    if !has("{sev-guest}") && !(has("{dh-cert}") && has("{session}")) {
+    let told = has("{sev-guest}") || (has("{dh-cert}") && has("{session}"));
+    if !told {
         bail!(Misused(
             "the command must tell QEMU of the launch: -object {sev-guest}, or one of your own with dh-cert-file={dh-cert},session-file={session}".to_owned()
         ));

@@ -60,7 +60,7 @@ impl Source {
             return from_json(file);
         }
         if let Some(file) = &self.cert_chain {
-            return self.from_files(file);
+            return self.in_files(file);
         }
         match (&self.probe, to_start) {
             (Some(program), _) => probe(program, within, leave),
@@ -72,7 +72,7 @@ impl Source {
         }
     }
 
-    fn from_files(&self, chain: &Path) -> anyhow::Result<Capabilities> {
+    fn in_files(&self, chain: &Path) -> anyhow::Result<Capabilities> {
         let bytes = binary(chain)?;
         let pdh = self.pdh.as_deref().map(binary).transpose()?;
         let presented = PresentedChain::parse(pdh.as_deref(), &bytes)
