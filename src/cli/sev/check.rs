@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use openssl::sha::sha256;
 
 use super::files::decoded;
 use super::image::{self, Boot, Vmsa};
@@ -161,9 +162,9 @@ impl Check {
             return Ok(None);
         };
         let firmware = image::firmware(path)?;
-        let kernel = self.boot.files()?.map(|(kernel, initrd)| Kernel {
-            kernel: openssl::sha::sha256(&kernel),
-            initrd: initrd.map(|initrd| openssl::sha::sha256(&initrd)),
+        let kernel = self.boot.files()?.map(|files| Kernel {
+            kernel: sha256(&files.kernel),
+            initrd: files.initrd.map(|initrd| sha256(&initrd)),
             cmdline: self.boot.cmdline.clone(),
         });
         let cpus = self.cpus()?;

@@ -47,6 +47,12 @@ pub(super) struct Boot {
     vcpu_signature: Option<CpuSignature>,
 }
 
+/// What is booted directly.
+pub(super) struct Files {
+    pub(super) kernel: Vec<u8>,
+    pub(super) initrd: Option<Vec<u8>>,
+}
+
 /// Which forms of the vCPUs' first state.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Vmsa {
@@ -87,19 +93,22 @@ impl Image {
 
 impl Boot {
     /// Kernel and initrd, read.
-    pub(super) fn files(&self) -> anyhow::Result<Option<(Vec<u8>, Option<Vec<u8>>)>> {
+    pub(super) fn files(&self) -> anyhow::Result<Option<Files>> {
         let read = |path: &PathBuf| fs::read(path).with_context(|| path.display().to_string());
         let Some(kernel) = &self.kernel else {
             return Ok(None);
         };
-        let initrd = self.initrd.as_ref().map(read).transpose()?;
-        Ok(Some((read(kernel)?, initrd)))
+        Ok(Some(Files {
+            initrd: self.initrd.as_ref().map(read).transpose()?,
+            kernel: read(kernel)?,
+        }))
     }
 
     fn kernel(&self) -> anyhow::Result<Option<KernelHashes>> {
-        Ok(self.files()?.map(|(kernel, initrd)| {
-            KernelHashes::from_files(&kernel, initrd.as_deref(), self.cmdline.as_deref())
-        }))
+        let hashes = |files: Files| {
+            KernelHashes::from_files(&files.kernel, files.initrd.as_deref(), self.cmdline.as_deref())
+        };
+        Ok(self.files()?.map(hashes))
     }
 
     pub(super) fn cpus(&self) -> anyhow::Result<(u32, CpuSignature)> {
