@@ -226,7 +226,10 @@ fn who_has_no_connection_learns_nothing() {
     let (key, _) = report_key();
     app.apply(objects(&key, ALLOW));
     let other = Kbs::serving(&app, &["other"]);
-    assert_eq!(refused(other.online_raw(&client.id, &[good.clone()])), denied());
+    assert_eq!(
+        refused(other.online_raw(&client.id, std::slice::from_ref(&good))),
+        denied()
+    );
     kbs.online(&client, &[good]).unwrap();
 }
 
