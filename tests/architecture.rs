@@ -320,7 +320,7 @@ fn the_engines_stay_in_their_rooms() {
             ("regorus", source.room == "policy"),
             (
                 "ureq",
-                ["kds", "identity", "webhook", "cli"].contains(&source.room.as_str()),
+                ["outward", "kds", "identity", "webhook", "cli"].contains(&source.room.as_str()),
             ),
             ("anyhow", source.room == "cli" || source.file == EXTENSIONS),
             ("clap", source.room == "cli"),
