@@ -44,13 +44,16 @@ pub struct Listed {
     pub reason: String,
 }
 
+/// A platform by the fingerprint of its CEK, what is said of it, and why.
+pub type Judged = (HexDigest, Standing, String);
+
 /// What a registered [`Trust`] changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustChange {
     /// Which platforms get releases from now on, where that changes.
     pub accepted: Option<Accepted>,
     /// What is said of platforms from now on, and why; [`Standing::Seen`]: nothing any more.
-    pub judged: Vec<(HexDigest, Standing, String)>,
+    pub judged: Vec<Judged>,
     /// Who says so.
     pub by: By,
     /// When.

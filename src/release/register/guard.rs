@@ -15,10 +15,10 @@ use super::{RegisterError, Registered};
 use crate::audit::record::Event;
 use crate::domain::approval::{Change, Word};
 use crate::domain::object::{Action, SecretKind};
-use crate::domain::platform::{Accepted, Standing};
+use crate::domain::platform::Accepted;
 use crate::domain::state::{ChangeSet, KeySet, Kind, OwnerState};
 use crate::domain::token::Caller;
-use crate::domain::trust::TrustChange;
+use crate::domain::trust::{Judged, TrustChange};
 use crate::domain::{HexDigest, Name};
 use crate::release::Service;
 use crate::store;
@@ -40,7 +40,7 @@ struct Guarded<'a> {
     workloads: BTreeMap<&'a Name, Value>,
     removed: Vec<(&'static str, &'a str)>,
     /// Only where platforms get releases that got none before.
-    trust: Option<(Option<Accepted>, &'a [(HexDigest, Standing, String)])>,
+    trust: Option<(Option<Accepted>, &'a [Judged])>,
 }
 
 impl Bound {

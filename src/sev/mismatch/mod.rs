@@ -131,13 +131,13 @@ pub fn search(mismatch: &Mismatch<'_>) -> Found {
     for total in 1..=2 {
         for in_mac in 0..=total {
             let in_digest = total - in_mac;
-            for mac in macs.iter().filter(|mac| mac.changes.len() == in_mac) {
-                let guesses = digests.with(mac.policy.es(), in_digest);
+            for inputs in macs.iter().filter(|inputs| inputs.changes.len() == in_mac) {
+                let guesses = digests.with(inputs.policy.es(), in_digest);
                 let guesses = guesses.filter(|guess| in_mac == 0 || !guess.has_many_vcpus());
                 for guess in guesses {
                     tried += 1;
-                    if holds(mismatch, mac, guess) {
-                        let changes = guess.changes.iter().chain(&mac.changes);
+                    if holds(mismatch, inputs, guess) {
+                        let changes = guess.changes.iter().chain(&inputs.changes);
                         return Found {
                             changes: changes.cloned().collect(),
                             tried,
