@@ -18,7 +18,7 @@ use crate::sealing::{Place, SealError};
 use crate::sev::secret_table::{self, Entry, LUKS_PASSPHRASE};
 
 /// The longest value: what fits the largest secret table beside its headers.
-const MAX_VALUE: usize = secret_table::MAX - 48;
+pub(crate) const MAX_VALUE: usize = secret_table::MAX - 48;
 
 /// A secret to be put, however it was written.
 pub(super) struct NewSecret<'a> {
