@@ -18,7 +18,7 @@ use crate::sealing::{Place, SealError};
 use crate::sev::secret_table::{self, Entry, LUKS_PASSPHRASE};
 
 /// The longest value: what fits the largest secret table beside its headers.
-pub(crate) const MAX_VALUE: usize = secret_table::MAX - 48;
+const MAX_VALUE: usize = secret_table::MAX - 48;
 
 /// A secret to be put, however it was written.
 pub(super) struct NewSecret<'a> {
@@ -236,6 +236,14 @@ fn fits(label: &str, length: usize) -> Result<(), RegisterError> {
         return Err(RegisterError::invalid(label, why).at("value"));
     }
     Ok(())
+}
+
+/// Why this can't be the value of a secret of this type, if it can't.
+pub(crate) fn unfit(kind: SecretKind, guid: Uuid, value: &[u8]) -> Option<String> {
+    match check("", kind, guid, value).err()? {
+        RegisterError::Invalid(found) => Some(found.why),
+        other => Some(other.to_string()),
+    }
 }
 
 fn check(label: &str, kind: SecretKind, guid: Uuid, value: &[u8]) -> Result<(), RegisterError> {
