@@ -306,9 +306,7 @@ impl Way for Online<'_> {
     }
 
     fn answered(&self, service: &Service, _: &Host) -> Result<bool, Refusal> {
-        let known = service
-            .store()
-            .first_answers(self.connection.id, self.fresh)?;
+        let known = service.store().first_answers(self.connection.id, self.fresh)?;
         Ok(known.iter().any(Option::is_some))
     }
 

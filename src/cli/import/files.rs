@@ -21,7 +21,10 @@ impl Folder {
         // Made by this call or not at all, so that nobody else can have made it, or lead it elsewhere.
         match make(path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                bail!("{} exists already: name a folder that is to be made", path.display())
+                bail!(
+                    "{} exists already: name a folder that is to be made",
+                    path.display()
+                )
             }
             made => made.with_context(|| path.display().to_string())?,
         }
@@ -32,7 +35,8 @@ impl Folder {
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         let path = self.0.join(name);
         if let Some(parent) = path.parent().filter(|parent| !parent.exists()) {
-            make(parent).with_context(|| parent.display().to_string())?;
+            let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(parent);
+            made.with_context(|| parent.display().to_string())?;
         }
         let mut options = fs::OpenOptions::new();
         let file = options.write(true).create_new(true).mode(0o600).open(&path);
@@ -45,24 +49,34 @@ fn make(path: &Path) -> std::io::Result<()> {
     fs::DirBuilder::new().mode(0o700).create(path)
 }
 
-/// The bytes of a file in a folder, of which no link leads out; at most so many, and one more where there are more.
+/// The bytes of a file in a folder, of which no link leads out, if there are not more than so many.
 pub(super) fn read_within(folder: &Path, path: &str, most: usize) -> Result<Zeroizing<Vec<u8>>, String> {
-    if Path::new(path).components().any(|part| part == Component::ParentDir) {
+    if Path::new(path)
+        .components()
+        .any(|part| part == Component::ParentDir)
+    {
         return Err(format!("its path {path:?} leads out of the folder"));
     }
     let named = folder.join(path.trim_start_matches('/'));
     let failed = |error: std::io::Error| format!("{}: {error}", named.display());
     let found = named.canonicalize().map_err(failed)?;
     if !found.starts_with(folder.canonicalize().map_err(failed)?) {
-        return Err(format!("{} is a link that leads out of the folder", named.display()));
+        return Err(format!(
+            "{} is a link that leads out of the folder",
+            named.display()
+        ));
     }
     // Looked at before it is opened: a pipe would be waited for.
     if !found.metadata().map_err(failed)?.is_file() {
         return Err(format!("{} is no file", named.display()));
     }
     let mut bytes = Zeroizing::new(Vec::with_capacity(most.saturating_add(1)));
-    let most = u64::try_from(most).unwrap_or(u64::MAX).saturating_add(1);
     let file = fs::File::open(&found).map_err(failed)?;
-    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    let bound = u64::try_from(most).unwrap_or(u64::MAX);
+    let read = file.take(bound.saturating_add(1)).read_to_end(&mut bytes);
+    read.map_err(failed)?;
+    if bytes.len() > most {
+        return Err(format!("{} has more than {most} bytes", named.display()));
+    }
     Ok(bytes)
 }

@@ -170,7 +170,9 @@ impl Draft<'_> {
 /// How long the entry of a secret is. A report key is not in it, but a report that it signed.
 fn length_in_table(secret: &SecretInfo) -> usize {
     match secret.kind {
-        SecretKind::Opaque | SecretKind::LuksPassphrase => usize::try_from(secret.bytes).unwrap_or(usize::MAX),
+        SecretKind::Opaque | SecretKind::LuksPassphrase => {
+            usize::try_from(secret.bytes).unwrap_or(usize::MAX)
+        }
         SecretKind::ReportKey => REPORT,
     }
 }

@@ -228,9 +228,14 @@ pub(super) fn open(
     let again = earlier(c, &id, launch)?;
     // One guest that asks for one set of secrets after the other opens one hold after the other: that is not waiting. It
     // costs a launch its tries; a connection has no tries, and opens a few.
-    let others = if again.is_none() { waiting_for(c, launch)? } else { 0 };
+    let others = if again.is_none() {
+        waiting_for(c, launch)?
+    } else {
+        0
+    };
     if release.link.over().is_some() && others >= OVER_CONNECTION {
-        let reason = format!("{others} holds of this connection wait already, and a count is used up: {reason}");
+        let reason =
+            format!("{others} holds of this connection wait already, and a count is used up: {reason}");
         return refuse(c, release, None, reason, counts);
     }
     if others > 0 {
