@@ -11,6 +11,7 @@ use crate::crash::{Waiting, prepare};
 use crate::support::cli::{KEYWARD, Ran, Server, ran};
 use crate::support::command::keyward;
 use crate::support::host::{ALLOW, IMAGE, WORKLOAD, digest, launch_request};
+use crate::support::kbs::{Kbs, asked, denied, guid, refused as kbs_refused};
 use crate::support::server::Host;
 use crate::support::{Reply, Shell, Vm, ca, platform};
 
@@ -533,4 +534,33 @@ fn a_restored_copy_that_does_not_look_old_is_accepted_as_one_where_a_person_says
     let told = refused(&shell, &["--accept-rollback"]);
     assert!(told.contains("there is no rollback to accept"), "{told}");
     assert_eq!(shell.serve(&[]).stop().0, 0);
+}
+
+#[test]
+fn a_connection_of_a_guest_does_not_outlive_a_restore() {
+    let (shell, server) = served(9);
+    assert_eq!(server.stop().0, 0);
+    let listener = "simple_kbs: {listen: '127.0.0.1:0', owner: acme, workloads: [web]}\n";
+    shell.write("data/keyward.yaml", format!("{CONFIG}{listener}"));
+    let client_of = |server: &Server| {
+        let told = server.before.trim_end();
+        Kbs::at(
+            told.strip_prefix("simple-kbs clients of acme are served on http://")
+                .unwrap(),
+        )
+    };
+    let wanted = [asked(&guid(1), "binary", "key", "disk")];
+    let server = shell.serve(&[]);
+    let kbs = client_of(&server);
+    let client = kbs.connected(&platform());
+    kbs.online(&client, &wanted).unwrap();
+    backup(&shell, "open.backup");
+    kbs.online(&client, &wanted).unwrap();
+    assert_eq!(server.stop().0, 0);
+    restored(&shell, "open.backup");
+    let server = shell.serve(&[]);
+    let kbs = client_of(&server);
+    assert_eq!(kbs_refused(kbs.online_raw(&client.id, &wanted)), denied());
+    kbs.connected(&platform());
+    assert_eq!(server.stop().0, 0);
 }

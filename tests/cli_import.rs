@@ -46,6 +46,9 @@ fn rows() -> String {
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
     let key = base64(&key.private_key_to_pkcs8().unwrap());
+    let rsa = PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
+    let rsa = base64(&rsa.private_key_to_pkcs8().unwrap());
+    let long = base64(&[7; 16_400]);
     format!(
         "INSERT INTO policy VALUES (1, '[\"{digest}\"]', '[3]', 1, 40, '[7, 8]', NULL, NULL, 1);
          INSERT INTO policy VALUES (2, '[\"{digest}\", \"junk\"]', '[3, 1]', 0, 0, '[]', NULL, NULL, 1);
@@ -58,6 +61,11 @@ fn rows() -> String {
          INSERT INTO secrets VALUES (5, 'dangling', 'AAAA', 99);
          INSERT INTO secrets VALUES (6, 'kbs:///a/b/c', 'AAAA', NULL);
          INSERT INTO secrets VALUES (7, 'junk', '?', NULL);
+         INSERT INTO secrets VALUES (8, 'long', '{long}', 1);
+         INSERT INTO report_keypair VALUES (2, 'rsa', '{rsa}', 1);
+         INSERT INTO resources VALUES (4, 'link', 'file', 'link', 1);
+         INSERT INTO resources VALUES (5, 'folder', 'file', 'folder', 1);
+         INSERT INTO resources VALUES (6, 'large', 'file', 'large.bin', 1);
          INSERT INTO keysets VALUES (1, 'KEYSET-1', '[\"key_id1\", \"key_id2\"]', NULL);
          INSERT INTO keysets VALUES (2, 'KEYSET-2', '[\"key_id1\", \"gone\"]', NULL);
          INSERT INTO keysets VALUES (3, 'KEYSET-3', '[\"key_id2\"]', 4);
@@ -69,13 +77,26 @@ fn rows() -> String {
     )
 }
 
-const IMPORT: &[&str] = &["import", "simple-kbs", "--db", "kbs.db", "--out", "taken"];
+const FROM: &[&str] = &["import", "simple-kbs", "--db", "kbs.db", "--out", "taken"];
+const IMPORT: &[&str] = &[
+    "import",
+    "simple-kbs",
+    "--no-default-policy",
+    "--db",
+    "kbs.db",
+    "--out",
+    "taken",
+];
 
 #[test]
 fn a_database_becomes_a_folder_that_apply_takes() {
     let mut shell = Shell::initialised();
     database(&shell.path("kbs.db"), &rows());
     shell.write("files/motd.txt", "a file\n");
+    shell.write("files/folder/x", "x");
+    shell.write("files/large.bin", [7; 20_000]);
+    shell.write("outside", "what nobody is to be given");
+    std::os::unix::fs::symlink("../outside", shell.path("files/link")).unwrap();
     let told = shell.run(&[IMPORT, &["--resources", "files"]].concat()).done();
     transcript("import-simple-kbs.txt", &told);
 
@@ -194,7 +215,7 @@ fn the_default_policy_holds_for_every_secret() {
         ),
     );
     let told = shell
-        .run(&[IMPORT, &["--default-policy", "default.json"]].concat())
+        .run(&[FROM, &["--default-policy", "default.json"]].concat())
         .done();
     assert!(!told.contains("keyward.workload"), "{told}");
     assert!(told.contains("simple-kbs-es"), "{told}");
@@ -213,7 +234,15 @@ fn mistakes_are_told_before_anything_is_written() {
     std::fs::create_dir(shell.path("there")).unwrap();
     let import = |db: &str, out: &str| {
         shell
-            .run(&["import", "simple-kbs", "--db", db, "--out", out])
+            .run(&[
+                "import",
+                "simple-kbs",
+                "--no-default-policy",
+                "--db",
+                db,
+                "--out",
+                out,
+            ])
             .failed()
     };
     assert!(import("mysql://kbs:word@host/db", "taken").contains("this keyward reads SQLite files"));
@@ -224,5 +253,25 @@ fn mistakes_are_told_before_anything_is_written() {
     assert_eq!(import("none.db", "taken"), "error: there is no file none.db\n");
     assert!(import("other.db", "taken").contains("is no simple-kbs database that can be read"));
     assert!(import("kbs.db", "there").contains("exists already"));
-    assert_eq!(shell.list(""), ["kbs.db", "other.db", "there"]);
+    // A link that leads nowhere is there, too.
+    std::os::unix::fs::symlink("elsewhere", shell.path("link")).unwrap();
+    assert!(import("kbs.db", "link").contains("exists already"));
+    assert_eq!(shell.list(""), ["kbs.db", "link", "other.db", "there"]);
+}
+
+#[test]
+fn whether_there_was_a_default_policy_has_to_be_said() {
+    let shell = Shell::new();
+    database(&shell.path("kbs.db"), &rows());
+    shell.write("default.json", "{}");
+    let ran = shell.run(FROM);
+    assert_eq!(ran.code, 64, "{}", ran.err);
+    assert!(
+        ran.err.contains("<--default-policy <FILE>|--no-default-policy>"),
+        "{}",
+        ran.err
+    );
+    let both = shell.run(&[IMPORT, &["--default-policy", "default.json"]].concat());
+    assert_eq!(both.code, 64, "{}", both.err);
+    assert_eq!(shell.list(""), ["default.json", "kbs.db"]);
 }

@@ -208,6 +208,7 @@ fn wrong_usage_ends_with_64_and_says_where_help_is() {
         "token create --name ci --role root",
         "token revoke ci",
         "kds import --data-dir data",
+        "import simple-kbs --db kbs.db --out taken",
         "completions",
         "completions tcsh",
         "man",

@@ -100,17 +100,18 @@ fn a_chain_with_any_bit_flipped_is_denied() {
     app.standard_kbs();
     let kbs = Kbs::of(&app);
     let chain = platform.full_chain();
-    for at in (0..chain.len()).step_by(601) {
+    let mut accepted = 0;
+    for at in (0..chain.len()).step_by(101) {
         let mut flipped = chain.clone();
         flipped[at] ^= 1;
         let answer = kbs.bundle(&flipped, POLICY);
-        if answer.is_ok() {
-            // Versions and reserved bytes outside of what is signed.
-            assert_eq!(unsigned(&flipped), unsigned(&chain), "byte {at}");
-        } else {
+        if covered(at) {
             assert_eq!(refused(answer), denied(), "byte {at}");
+        } else {
+            accepted += usize::from(answer.is_ok());
         }
     }
+    assert!(accepted > 0, "no byte outside of what is covered was tried");
     for chain in [
         &[][..],
         &chain[..2083],
@@ -134,13 +135,11 @@ fn a_chain_with_any_bit_flipped_is_denied() {
     alive(&kbs, &platform);
 }
 
-/// What is signed of PDH, PEK, OCA and CEK.
-fn unsigned(chain: &[u8]) -> Vec<&[u8]> {
-    chain
-        .chunks(2084)
-        .take(4)
-        .map(|certificate| &certificate[8..1044])
-        .collect()
+/// Whether a signature, or the form itself, covers a byte of a chain. Outside are only the second signatures of PDH, OCA and
+/// CEK, which are marked empty and not looked at.
+fn covered(at: usize) -> bool {
+    let (certificate, within) = (at / 2084, at % 2084);
+    !([0, 2, 3].contains(&certificate) && within >= 1564)
 }
 
 #[test]
@@ -330,7 +329,8 @@ fn one_address_has_a_bounded_number_of_connections_and_gets_them_back() {
     alive(&kbs, &platform);
     drop(open);
     // Those that were closed are noticed as such one by one.
-    while greeted(&mut TcpStream::connect(&kbs.address).unwrap()).is_none() {}
+    let again = (0..10_000).find_map(|_| greeted(&mut TcpStream::connect(&kbs.address).unwrap()));
+    assert_eq!(again, Some(4), "no place was given back");
 }
 
 /// The type of the first frame that the server sends; none: it closed the connection.

@@ -8,8 +8,9 @@ use tonic::Code;
 use crate::support::app::bundle;
 use crate::support::hooked::{Fate, Hook};
 use crate::support::host::ALLOW;
+use crate::support::host::{IMAGE, digest};
 use crate::support::kbs::{
-    Kbs, LIFETIME, REQUESTS, asked, decision, denied, guid, objects, refused, report_key,
+    Client, Kbs, LIFETIME, REQUESTS, asked, decision, denied, guid, objects, refused, report_key,
 };
 use crate::support::{App, platform};
 
@@ -282,4 +283,83 @@ fn those_who_ask_for_the_same_at_once_are_counted_once() {
     assert!(answers.iter().all(|one| one[0].1 == b"first key"));
     assert_eq!(app.counted("k1"), (1, 0));
     assert_eq!(refused(kbs.online_raw(&client.id, &wanted)), denied());
+}
+
+#[test]
+fn what_is_below_the_floor_by_now_is_not_given_again() {
+    let (app, platform) = (App::new(), platform());
+    let (key, _) = report_key();
+    let mut all = objects(&key, ALLOW);
+    all[6]["policy"] = Value::Null;
+    all[6]["danger_weak_policy"] = json!(true);
+    app.apply(all.clone());
+    let kbs = Kbs::of(&app);
+    let mut vm = kbs.start_with(&platform, 0);
+    let request = vm.measure(IMAGE, &[asked(&guid(9), "json", "connection", "")]);
+    let client = Client::read(&vm.unwrap(&kbs.secret(&request).unwrap())[0].1);
+    let wanted = [asked(&guid(1), "binary", "key", "k1")];
+    kbs.online(&client, &wanted).unwrap();
+    kbs.online(&client, &wanted).unwrap();
+    all[6]["danger_weak_policy"] = json!(false);
+    app.apply(all);
+    let recorded = app.decision(&decision(kbs.online_raw(&client.id, &wanted)));
+    let reason = recorded["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("an answer given before was not sent again: ") && reason.contains("NODBG"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn the_image_of_a_digest_is_the_one_that_was_found_at_the_launch() {
+    let (app, platform) = (App::new(), platform());
+    app.standard_kbs();
+    let candidate = |image: &str| json!({"digest": digest(IMAGE), "image": {"name": image}});
+    let candidates = json!([candidate("one"), candidate("two")]);
+    assert_eq!(
+        app.sql(&format!(
+            "UPDATE workloads SET candidates = '{candidates}' WHERE name = 'web'"
+        )),
+        1
+    );
+    let kbs = Kbs::of(&app);
+    let client = kbs.connected(&platform);
+    kbs.online(&client, &[asked(&guid(1), "binary", "key", "k1")])
+        .unwrap();
+    for recorded in app.decisions() {
+        let image = recorded["input"]["attested"]["image"].to_string();
+        assert!(image.contains("one"), "{recorded}");
+    }
+}
+
+#[test]
+fn where_policies_count_the_same_request_that_was_slower_gets_the_same_answer() {
+    let hook = Hook::default();
+    let (app, platform) = (App::with(hook.options()), platform());
+    let (key, _) = report_key();
+    let once = "package release.any\n\ndefault allow := false\n\nallow if input.releases.total < 1\n";
+    app.apply(objects(&key, once));
+    let kbs = Kbs::of(&app);
+    let client = kbs.connected(&platform);
+    let first = [asked(&guid(1), "binary", "key", "k1")];
+    kbs.online(&client, &first).unwrap();
+    let wanted = [asked(&guid(2), "binary", "key", "k1")];
+    decision(kbs.online_raw(&client.id, &wanted));
+    // As if another had been answered at this GUID after it was looked for.
+    let database = app.folder.path().join(keyward::store::sqlite::FILE);
+    hook.before("release_counts", move || {
+        let (one, two) = (guid(1), guid(2));
+        let answered = format!(
+            "INSERT INTO connection_answers
+             SELECT connection, x'{}', id, replace(document, '{one}', '{two}') FROM connection_answers",
+            two.replace('-', "")
+        );
+        let database = rusqlite::Connection::open(database).unwrap();
+        assert_eq!(database.execute(&answered, []).unwrap(), 1);
+    });
+    assert_eq!(kbs.online(&client, &wanted).unwrap()[0].1, b"first key");
+    hook.clear();
+    let denied = app.decisions();
+    let denied = denied.iter().filter(|one| one["outcome"] == "denied");
+    assert_eq!(denied.count(), 1, "only the one before");
 }

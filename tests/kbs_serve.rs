@@ -127,3 +127,18 @@ fn without_tls_it_speaks_http_2_in_the_clear() {
     assert_eq!(frame(TcpStream::connect(address).unwrap()), 4);
     assert_eq!(server.stop().0, 0);
 }
+
+#[test]
+fn plaintext_beyond_loopback_is_warned_of() {
+    let shell = Shell::initialised();
+    shell.write(
+        "data/keyward.yaml",
+        "listen: 127.0.0.1:0\nkds: {url: ''}\ndanger_plaintext_http: true\nsimple_kbs: {listen: '0.0.0.0:0', owner: acme, workloads: [web]}\n",
+    );
+    let (code, text) = shell.serve(&[]).stop();
+    assert_eq!(code, 0, "{text}");
+    assert!(
+        text.contains("simple_kbs: 0.0.0.0:0 is served without TLS"),
+        "{text}"
+    );
+}

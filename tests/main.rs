@@ -79,6 +79,7 @@ mod identity_log;
 mod impact;
 mod isolation;
 mod kbs_attacks;
+mod kbs_bounds;
 mod kbs_crash;
 mod kbs_online;
 mod kbs_release;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::bundle;
 use crate::support::host::{IMAGE, standard};
+use crate::support::kbs::{Kbs, asked, denied, guid, refused};
 use crate::support::{App, platform};
 
 fn policy(limit: &str) -> String {
@@ -126,4 +127,17 @@ fn an_idempotent_answer_is_not_given_again() {
     app.service.accept_rollback(99).unwrap();
     app.post_once("key", &vm.path(), &request)
         .expect(409, "launch-used");
+}
+
+#[test]
+fn a_connection_of_before_is_closed() {
+    let (app, platform) = (App::new(), platform());
+    app.standard_kbs();
+    let kbs = Kbs::of(&app);
+    let client = kbs.connected(&platform);
+    let wanted = [asked(&guid(1), "binary", "key", "k1")];
+    kbs.online(&client, &wanted).unwrap();
+    app.service.accept_rollback(99).unwrap();
+    assert_eq!(refused(kbs.online_raw(&client.id, &wanted)), denied());
+    assert_eq!(app.sql("DELETE FROM connection_answers"), 0);
 }

@@ -29,6 +29,11 @@ impl<'a> Prepared<'a> {
                 "simple_kbs: {address} is not a loopback address and there is no TLS: configure `simple_kbs.tls`, or say `danger_plaintext_http: true` if a proxy in front provides it"
             );
         }
+        if config.tls.is_none() && !address.ip().is_loopback() {
+            log::warn!(
+                "simple_kbs: {address} is served without TLS, as danger_plaintext_http says: client ids of connections travel in the clear unless a proxy in front encrypts"
+            );
+        }
         let owner = &config.owner;
         if !service.store().owners()?.contains(owner) {
             bail!("simple_kbs: there is no owner {owner} in this data folder");

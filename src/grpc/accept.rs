@@ -1,9 +1,10 @@
-//! Connections: accepted within bounds, over TLS where that is configured, each with its peer's address.
+//! Connections: accepted within bounds, over TLS where that is configured, each with its peer's address and its end.
 
-use std::collections::HashMap;
+use std::future::Future as _;
+use std::io::{Error, ErrorKind};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -11,69 +12,28 @@ use openssl::ssl::{Ssl, SslAcceptor};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, Sleep};
 use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
-use crate::release::Host;
+use super::slots::{Slot, Slots};
+use super::{AGE, CALL};
 
 /// Connections at once.
 const CONNECTIONS: usize = 512;
 /// Of one address (IPv6: of one /64).
 const PER_ADDRESS: usize = 64;
-/// How long a TLS handshake may take.
+/// How long a TLS handshake may take, and after it HTTP/2's preface.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long is waited after the system could not accept.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What an HTTP/2 client sends before anything else, in bytes. Whoever sent it is looked after with HTTP/2's own pings.
+const PREFACE: usize = 24;
+
 /// Who is at the other end.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Peer(pub(super) IpAddr);
-
-/// How many connections each address has.
-#[derive(Clone, Default)]
-struct Slots(Arc<Mutex<HashMap<String, usize>>>);
-
-/// A place that a connection has; given back when it is dropped.
-struct Slot {
-    slots: Slots,
-    bucket: String,
-}
-
-impl Slots {
-    fn take(&self, peer: IpAddr) -> Option<Slot> {
-        let bucket = Host {
-            address: peer,
-            identity: None,
-        }
-        .bucket();
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken.values().sum::<usize>() >= CONNECTIONS {
-            return None;
-        }
-        let own = taken.entry(bucket.clone()).or_default();
-        if *own >= PER_ADDRESS {
-            return None;
-        }
-        *own += 1;
-        drop(taken);
-        Some(Slot {
-            slots: self.clone(),
-            bucket,
-        })
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut taken = self.slots.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = taken.get_mut(&self.bucket) {
-            *own = own.saturating_sub(1);
-            if *own == 0 {
-                taken.remove(&self.bucket);
-            }
-        }
-    }
-}
 
 enum Io {
     Plain(TcpStream),
@@ -81,10 +41,49 @@ enum Io {
 }
 
 /// A connection with its place and its peer.
+///
+/// It ends by itself: soon where no preface comes, and some time after its age, at which the client was told to make another
+/// and to finish its calls.
 pub(super) struct Accepted {
     io: Io,
     peer: Peer,
+    /// Bytes of the preface that have not come.
+    missing: usize,
+    /// When it ends whatever is under way.
+    end: Instant,
+    /// The next of its ends.
+    deadline: Pin<Box<Sleep>>,
     _slot: Slot,
+}
+
+impl Accepted {
+    fn new(io: Io, peer: Peer, slot: Slot, handshake: Duration, most: Duration) -> Self {
+        Self {
+            io,
+            peer,
+            missing: PREFACE,
+            end: Instant::now() + most,
+            deadline: Box::pin(tokio::time::sleep(handshake)),
+            _slot: slot,
+        }
+    }
+
+    /// Fails once it is over; until then whoever asks is woken at that moment.
+    fn lasts(&mut self, context: &mut Context<'_>) -> Result<(), Error> {
+        match self.deadline.as_mut().poll(context) {
+            Poll::Ready(()) => Err(ErrorKind::TimedOut.into()),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    fn came(&mut self, bytes: usize) {
+        if self.missing > 0 {
+            self.missing = self.missing.saturating_sub(bytes);
+            if self.missing == 0 {
+                self.deadline.as_mut().reset(self.end);
+            }
+        }
+    }
 }
 
 impl Connected for Accepted {
@@ -101,10 +100,14 @@ impl AsyncRead for Accepted {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        match &mut self.io {
+        self.lasts(context)?;
+        let before = buffer.filled().len();
+        let read = match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_read(context, buffer),
             Io::Tls(io) => Pin::new(io).poll_read(context, buffer),
-        }
+        };
+        self.came(buffer.filled().len().saturating_sub(before));
+        read
     }
 }
 
@@ -114,6 +117,7 @@ impl AsyncWrite for Accepted {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
+        self.lasts(context)?;
         match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_write(context, bytes),
             Io::Tls(io) => Pin::new(io).poll_write(context, bytes),
@@ -121,6 +125,7 @@ impl AsyncWrite for Accepted {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.lasts(context)?;
         match &mut self.io {
             Io::Plain(io) => Pin::new(io).poll_flush(context),
             Io::Tls(io) => Pin::new(io).poll_flush(context),
@@ -142,7 +147,7 @@ pub(super) async fn accept(
     tls: Option<SslAcceptor>,
     accepted: mpsc::Sender<Accepted>,
 ) {
-    let slots = Slots::default();
+    let slots = Slots::new(CONNECTIONS, PER_ADDRESS);
     let tls = tls.map(Arc::new);
     loop {
         let next = tokio::select! {
@@ -170,13 +175,8 @@ pub(super) async fn accept(
                 Some(tls) => handshake(&tls, stream).await.map(Io::Tls),
             };
             if let Some(io) = io {
-                let _ = accepted
-                    .send(Accepted {
-                        io,
-                        peer,
-                        _slot: slot,
-                    })
-                    .await;
+                let connection = Accepted::new(io, peer, slot, HANDSHAKE, AGE + CALL);
+                let _ = accepted.send(connection).await;
             }
         });
     }
@@ -187,4 +187,64 @@ async fn handshake(tls: &SslAcceptor, stream: TcpStream) -> Option<Box<SslStream
     let mut stream = Box::new(SslStream::new(ssl, stream).ok()?);
     let shaken = tokio::time::timeout(HANDSHAKE, Pin::new(stream.as_mut()).accept()).await;
     matches!(shaken, Ok(Ok(()))).then_some(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::Write as _;
+
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    /// What one read brings, as far as it is known at once.
+    fn read(connection: &mut Accepted, context: &mut Context<'_>) -> Poll<Result<usize, ErrorKind>> {
+        let mut bytes = [0; 64];
+        let mut buffer = ReadBuf::new(&mut bytes);
+        let read = Pin::new(connection).poll_read(context, &mut buffer);
+        read.map(|read| read.map(|()| buffer.filled().len()).map_err(|e| e.kind()))
+    }
+
+    /// What is read of a connection over which these bytes came, and what comes of the next read: at once, or `later`.
+    fn reads(
+        sent: &[u8],
+        (handshake, most): (Duration, Duration),
+        later: bool,
+    ) -> (Result<usize, ErrorKind>, Poll<Result<usize, ErrorKind>>) {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+            let mut client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (stream, peer) = listener.accept().await.unwrap();
+            client.write_all(sent).unwrap();
+            let slot = Slots::new(1, 1).take(peer.ip()).unwrap();
+            let mut connection = Accepted::new(Io::Plain(stream), Peer(peer.ip()), slot, handshake, most);
+            let first = poll_fn(|context| read(&mut connection, context)).await;
+            let then = poll_fn(|context| match read(&mut connection, context) {
+                Poll::Pending if later => Poll::Pending,
+                polled => Poll::Ready(polled),
+            });
+            (first, then.await)
+        })
+    }
+
+    const OVER: Result<usize, ErrorKind> = Err(ErrorKind::TimedOut);
+
+    #[test]
+    fn a_connection_over_which_nothing_comes_ends_with_the_handshake_s_time() {
+        assert_eq!(reads(b"", (Duration::ZERO, HOUR), true).0, OVER);
+    }
+
+    #[test]
+    fn one_that_sent_its_preface_ends_with_its_age_and_a_beginning_is_no_preface() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let ends = (HOUR, Duration::ZERO);
+        assert_eq!(reads(preface, ends, true), (Ok(PREFACE), Poll::Ready(OVER)));
+        assert_eq!(reads(&preface[1..], ends, false), (Ok(23), Poll::Pending));
+    }
 }

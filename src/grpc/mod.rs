@@ -8,6 +8,7 @@ pub mod messages;
 mod refusal;
 mod request;
 mod rpc;
+mod slots;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -27,9 +28,9 @@ use rpc::KeyBroker;
 
 /// How long one call may take, its message included.
 const CALL: Duration = Duration::from_secs(30);
-/// How long a connection lasts; who wants more makes another.
+/// How long a connection lasts; who wants more makes another. Calls under way then may end.
 const AGE: Duration = Duration::from_secs(300);
-/// How long calls under way are waited for when it ends.
+/// How long calls under way are waited for when the service ends.
 const GRACE: Duration = Duration::from_secs(10);
 /// Calls at once on one connection.
 const STREAMS: u32 = 8;
@@ -136,8 +137,8 @@ async fn serve(
         .http2_max_header_list_size(HEADERS)
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
         .http2_keepalive_timeout(Some(Duration::from_secs(20)))
+        // With tonic's own grace the client would be told nothing: the connection would be cut.
         .max_connection_age(AGE)
-        .max_connection_age_grace(CALL)
         .serve_with_incoming_shutdown(broker, incoming, async move {
             let _ = ended.await;
         });

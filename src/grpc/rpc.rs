@@ -6,7 +6,6 @@ use std::task::{Context, Poll};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service as TowerService, http};
 use tonic::server::Grpc;
@@ -17,6 +16,7 @@ use super::accept::Peer;
 use super::messages::{
     BundleRequest, BundleResponse, OnlineSecretRequest, OnlineSecretResponse, SecretRequest, SecretResponse,
 };
+use super::slots::Slots;
 use super::{refusal, request};
 use crate::release::simple_kbs::Face;
 use crate::release::{Host, Service};
@@ -25,13 +25,15 @@ use crate::release::{Host, Service};
 const MESSAGE: usize = 64 << 10;
 /// Calls that are worked on at once.
 const CALLS: usize = 64;
+/// Of one address (IPv6: of one /64).
+const PER_ADDRESS: usize = 16;
 
 /// What every call needs.
 #[derive(Clone)]
 pub(super) struct KeyBroker {
     service: Arc<Service>,
     face: Arc<Face>,
-    calls: Arc<Semaphore>,
+    calls: Slots,
 }
 
 /// A call that came in.
@@ -47,7 +49,7 @@ impl KeyBroker {
         Self {
             service,
             face: Arc::new(face),
-            calls: Arc::new(Semaphore::new(CALLS)),
+            calls: Slots::new(CALLS, PER_ADDRESS),
         }
     }
 
@@ -62,7 +64,7 @@ impl KeyBroker {
         let result = async {
             let address = request.extensions().get::<Peer>().map(|peer| peer.0);
             let address: IpAddr = address.ok_or_else(refusal::denied)?;
-            let permit = self.calls.try_acquire_owned().map_err(|_| busy())?;
+            let slot = self.calls.take(address).ok_or_else(busy)?;
             let call = Call {
                 service: self.service,
                 face: self.face,
@@ -74,7 +76,7 @@ impl KeyBroker {
             };
             let worked = tokio::task::spawn_blocking(move || {
                 let result = work(call);
-                drop(permit);
+                drop(slot);
                 result
             });
             worked.await.map_err(|_| busy())?

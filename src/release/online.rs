@@ -10,10 +10,12 @@ use zeroize::Zeroizing;
 use super::decide::{Case, Filled, Made, Way};
 use super::entries::{self, Values};
 use super::facts::{Attested, Source};
+use super::floor;
 use super::host::{Asked, Claimed, Host};
 use super::refusals::Refused;
 use super::report;
 use super::table::Unpacked;
+use super::validate::ordered;
 use super::{Refusal, Service};
 use crate::domain::Time;
 use crate::domain::connection::{Connection, FirstAnswer, Form, Wanted};
@@ -49,6 +51,8 @@ type Entries = Vec<(Uuid, Zeroizing<Vec<u8>>)>;
 
 struct Online<'a> {
     connection: &'a Connection,
+    /// What was not answered before.
+    fresh: &'a [Wanted],
 }
 
 impl Service {
@@ -104,15 +108,21 @@ impl Service {
                 claimed: &claimed,
                 host,
                 asked: &Asked::Entries {
-                    wanted: fresh,
+                    wanted: fresh.clone(),
                     connection: None,
                 },
                 now,
             };
-            let Some(decided) = self.decide(&case, &Online { connection })? else {
-                return Ok(None);
+            let way = Online {
+                connection,
+                fresh: &fresh,
             };
-            entries.extend(decided);
+            match self.decide(&case, &way) {
+                Ok(Some(decided)) => entries.extend(decided),
+                // The same request was quicker by a moment: its answer is given again.
+                Ok(None) | Err(Refusal::LaunchUsed) => return Ok(None),
+                Err(refusal) => return Err(refusal),
+            }
         }
         Ok(Some(entries))
     }
@@ -153,8 +163,16 @@ impl Service {
             });
             noted.map_or_else(|refusal| refusal, |decision| Refusal::Denied { decision })
         };
-        if !known.is_empty() && !self.trusts(guest.launch.platform.root(), &context.owner)? {
-            return Err(refuse("the platform's root is not trusted any more".to_owned()));
+        if !known.is_empty() {
+            let platform = &guest.launch.platform;
+            if !self.trusts(platform.root(), &context.owner)? {
+                return Err(refuse("the platform's root is not trusted any more".to_owned()));
+            }
+            let workload = &context.registered.workload;
+            let failed = floor::at_release(workload, &attested.launch, platform.product());
+            if !failed.is_empty() {
+                return Err(refuse(failed.join("; ")));
+            }
         }
         for first in known {
             let names: Vec<_> = first.secrets.iter().map(|secret| secret.name.clone()).collect();
@@ -263,10 +281,7 @@ fn attested<'a>(context: &'a WorkloadContext, connection: &Connection) -> Attest
         api_minor,
         build_id,
     };
-    let known = context.registered.candidates.iter();
-    let known = known.filter(|candidate| candidate.digest == guest.launch_digest);
-    // As in a measurement: those with more to say first.
-    let best = known.max_by_key(|candidate| candidate.image.is_some());
+    let best = ordered(context).find(|candidate| candidate.digest == guest.launch_digest);
     Attested {
         launch: AttestedLaunch::stored(
             build,
@@ -290,8 +305,9 @@ impl Way for Online<'_> {
         Ok((now < self.connection.expires).then_some(now))
     }
 
-    fn answered(&self, _: &Service, _: &Host) -> Result<bool, Refusal> {
-        Ok(false)
+    fn answered(&self, service: &Service, _: &Host) -> Result<bool, Refusal> {
+        let known = service.store().first_answers(self.connection.id, self.fresh)?;
+        Ok(known.iter().any(Option::is_some))
     }
 
     fn wrap(

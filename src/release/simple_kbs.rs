@@ -96,7 +96,8 @@ impl Service {
                 _ => Ok(None),
             }
         })?;
-        if !is_askable(&request.asked) || !self.take(&connection.id, now)? {
+        // Taken before it is looked at, also where it can't be asked like this.
+        if !self.take(&connection.id, now)? || !is_askable(&request.asked) {
             return Err(Refusal::NotFound);
         }
         self.answer_online(&connection, host, &request.asked)

@@ -8,6 +8,7 @@ use super::host::{Host, ReleaseAnswer, ValidateRequest};
 use super::{Refusal, Service};
 use crate::domain::launch::{Launch, LaunchState};
 use crate::domain::state::WorkloadContext;
+use crate::domain::workload::Candidate;
 use crate::domain::{HexDigest, Name};
 use crate::policy::Phase;
 use crate::sealing::{Place, SealError};
@@ -275,16 +276,20 @@ impl Service {
     }
 }
 
-/// Launch digests to try: the workload's, those with more to say first, then the host's hint.
+/// The launch digests that a workload names, those with more to say first.
+pub(super) fn ordered(context: &WorkloadContext) -> impl Iterator<Item = &Candidate> {
+    let all = &context.registered.candidates;
+    let (images, bare): (Vec<_>, Vec<_>) = all.iter().partition(|c| c.image.is_some());
+    images.into_iter().chain(bare)
+}
+
+/// Launch digests to try: the workload's in their order, then the host's hint.
 pub(super) fn candidates<'a>(
     context: &'a WorkloadContext,
     request: &ValidateRequest,
 ) -> Vec<(crate::sev::Digest, Source<'a>)> {
     let registered = &context.registered.candidates;
-    let (images, bare): (Vec<_>, Vec<_>) = registered.iter().partition(|c| c.image.is_some());
-    let mut all: Vec<_> = images
-        .into_iter()
-        .chain(bare)
+    let mut all: Vec<_> = ordered(context)
         .map(|c| (c.digest.0, Source::Candidate(c)))
         .collect();
     if let Some(hint) = request

@@ -117,7 +117,7 @@ impl AttestedLaunch {
     /// What [`verify`] made earlier, read back from where it was written.
     ///
     /// The caller must have kept it where nobody else writes: nothing is verified here.
-    pub fn stored(build: Build, policy: SevPolicy, launch_digest: Digest, measure: [u8; 32]) -> Self {
+    pub(crate) fn stored(build: Build, policy: SevPolicy, launch_digest: Digest, measure: [u8; 32]) -> Self {
         Self {
             build,
             policy,

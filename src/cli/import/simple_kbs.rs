@@ -17,16 +17,20 @@ use serde_yaml::Mapping;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use super::files::Folder;
+use super::files::{Folder, read_within};
 use super::policies::{Policies, Written};
 use crate::cli::{Ended, output};
 use crate::domain::Name;
+use crate::domain::object::SecretKind;
+use crate::release::register::unfit;
+use crate::sev::secret_table;
 use crate::store::sqlite::{SecretRow, SimpleKbs};
 
 /// Secrets that one workload may have.
 const MOST: usize = 64;
 
 #[derive(Args)]
+#[command(group(clap::ArgGroup::new("default").required(true)))]
 pub(in crate::cli) struct Import {
     /// The database: a SQLite file
     #[arg(long, value_name = "FILE")]
@@ -35,8 +39,11 @@ pub(in crate::cli) struct Import {
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// simple-kbs's default_policy.json, which held for every release
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "default")]
     default_policy: Option<PathBuf>,
+    /// simple-kbs had none: what has no policy of its own is held to the workload's launch digests
+    #[arg(long, group = "default")]
+    no_default_policy: bool,
     /// Folder that the paths of resources are relative to
     #[arg(long, value_name = "DIR")]
     resources: Option<PathBuf>,
@@ -101,15 +108,15 @@ impl Taken {
         };
         let policies = taking.policies.files.len();
         for row in &kbs.secrets {
-            taking.take("secret", row, "opaque");
+            taking.take("secret", row, SecretKind::Opaque);
         }
         for row in &kbs.report_keys {
-            taking.take("report key", row, "report-key");
+            taking.take("report key", row, SecretKind::ReportKey);
         }
         for row in &kbs.resources {
             let id = row.id.clone().unwrap_or_default();
             match taking.resource(&id, row.path.as_deref()) {
-                Ok(value) => taking.put("resource", &id, "opaque", value, row.policy),
+                Ok(value) => taking.put("resource", &id, SecretKind::Opaque, value, row.policy),
                 Err(why) => taking
                     .notes
                     .push(format!("resource {id:?} is not carried over: {why}")),
@@ -193,7 +200,7 @@ impl Taken {
 }
 
 impl Taking<'_> {
-    fn take(&mut self, what: &str, row: &SecretRow, kind: &str) {
+    fn take(&mut self, what: &str, row: &SecretRow, kind: SecretKind) {
         let id = row.id.clone().unwrap_or_default();
         let value = row
             .value
@@ -207,16 +214,23 @@ impl Taking<'_> {
         }
     }
 
-    fn put(&mut self, what: &str, id: &str, kind: &str, value: Zeroizing<Vec<u8>>, policy: Option<i64>) {
+    fn put(
+        &mut self,
+        what: &str,
+        id: &str,
+        kind: SecretKind,
+        value: Zeroizing<Vec<u8>>,
+        policy: Option<i64>,
+    ) {
         let Ok(name) = id.parse::<Name>() else {
             self.notes.push(format!(
                 "{what} {id:?} is not carried over: a name has letters, digits and . _ - / inside; clients must ask for another"
             ));
             return;
         };
-        if value.is_empty() {
+        if let Some(why) = unfit(kind, guid(&name), &value) {
             self.notes
-                .push(format!("{what} {id:?} is not carried over: it is empty"));
+                .push(format!("{what} {id:?} is not carried over: {why}"));
             return;
         }
         if self.secrets.contains(&name) {
@@ -229,7 +243,7 @@ impl Taking<'_> {
         policies.extend(self.policies.default.clone());
         if policies.is_empty() {
             self.notes.push(format!(
-                "{what} {id:?} had no policy of its own, and default_policy.json was not named: it is bound to keyward.workload, which holds it to the workload's launch digests"
+                "{what} {id:?} had no policy of its own, and there was no default policy: it is bound to keyward.workload, which holds it to the workload's launch digests"
             ));
             policies.push("keyward.workload".to_owned());
         }
@@ -249,15 +263,7 @@ impl Taking<'_> {
     fn resource(&self, id: &str, path: Option<&str>) -> Result<Zeroizing<Vec<u8>>, String> {
         let folder = self.resources.ok_or("say with --resources where its file is")?;
         let path = path.filter(|path| !path.is_empty()).unwrap_or(id);
-        if Path::new(path)
-            .components()
-            .any(|part| part == std::path::Component::ParentDir)
-        {
-            return Err(format!("its path {path:?} leads out of the folder"));
-        }
-        let path = folder.join(path.trim_start_matches('/'));
-        let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
-        Ok(Zeroizing::new(bytes))
+        read_within(folder, path, secret_table::MAX)
     }
 
     fn keyset(&mut self, id: &str, keys: Option<&str>, policy: Option<i64>) -> Result<(), String> {

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use super::RegisterError;
 use super::draft::Draft;
 use crate::domain::Name;
-use crate::domain::state::RegisteredWorkload;
+use crate::domain::object::SecretKind;
+use crate::domain::state::{RegisteredWorkload, SecretInfo};
 use crate::policy::{PolicyFacts, PreparedBundle};
 use crate::release::binding::LIBRARY;
 use crate::release::bundles::Loaded;
 use crate::sev::secret_table::DEFAULT_AREA;
+
+/// More bytes than a report has whose description is as long as it may be and needs no escapes.
+const REPORT: usize = 2048;
 
 impl Draft<'_> {
     /// Checks everything; what was fine before may not be so with the change.
@@ -131,7 +135,7 @@ impl Draft<'_> {
         let mut warnings = Vec::new();
         let length: usize = secrets
             .iter()
-            .map(|s| usize::try_from(s.bytes).unwrap_or(usize::MAX).saturating_add(20))
+            .map(|s| length_in_table(s).saturating_add(20))
             .sum();
         let padded = (length + 20).next_multiple_of(16);
         let areas = registered.candidates.iter();
@@ -160,6 +164,16 @@ impl Draft<'_> {
             }
         }
         warnings
+    }
+}
+
+/// How long the entry of a secret is. A report key is not in it, but a report that it signed.
+fn length_in_table(secret: &SecretInfo) -> usize {
+    match secret.kind {
+        SecretKind::Opaque | SecretKind::LuksPassphrase => {
+            usize::try_from(secret.bytes).unwrap_or(usize::MAX)
+        }
+        SecretKind::ReportKey => REPORT,
     }
 }
 

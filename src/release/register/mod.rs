@@ -44,6 +44,7 @@ pub(crate) use demand::bundle_etag;
 pub use error::{RegisterError, Unacceptable, render};
 pub use mailing::{InlineSecret, MailingWorkload};
 pub use removal::Removable;
+pub(crate) use secrets::unfit;
 pub use shown::Shown;
 
 /// How often a registration starts anew because somebody else's came between.

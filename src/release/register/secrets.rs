@@ -238,6 +238,14 @@ fn fits(label: &str, length: usize) -> Result<(), RegisterError> {
     Ok(())
 }
 
+/// Why this can't be the value of a secret of this type, if it can't.
+pub(crate) fn unfit(kind: SecretKind, guid: Uuid, value: &[u8]) -> Option<String> {
+    match check("", kind, guid, value).err()? {
+        RegisterError::Invalid(found) => Some(found.why),
+        other => Some(other.to_string()),
+    }
+}
+
 fn check(label: &str, kind: SecretKind, guid: Uuid, value: &[u8]) -> Result<(), RegisterError> {
     if value.is_empty() {
         return Err(RegisterError::invalid(label, "the value is empty").at("value"));

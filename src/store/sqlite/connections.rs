@@ -10,6 +10,8 @@ use crate::store::{Connections, Link};
 
 /// Connections that one sweep forgets.
 const SWEEP: i64 = 100;
+/// First answers that one sweep forgets.
+const SWEPT_ANSWERS: i64 = 1000;
 
 impl Connections for SqliteStore {
     fn workload_uuid(&self, owner: &Name, name: &Name) -> Result<Option<Uuid>, StoreError> {
@@ -175,12 +177,21 @@ fn open(c: &Database, connection: &Connection) -> Result<(), RowError> {
     Ok(())
 }
 
-/// Forgets connections that have expired, with what was answered over them; whether there were more.
+/// Forgets connections that have expired, and before them what was answered over them, a bounded number of rows at a time;
+/// whether there were more.
 pub(super) fn sweep(c: &Database, now: Time) -> Result<bool, RowError> {
     const EXPIRED: &str = "SELECT id FROM connections WHERE expires <= ?1 ORDER BY expires LIMIT ?2";
-    let of_them = format!("DELETE FROM connection_answers WHERE connection IN ({EXPIRED})");
-    c.prepare_cached(&of_them)?
-        .execute(params![now.millis(), SWEEP])?;
+    let of_them = format!(
+        "DELETE FROM connection_answers WHERE (connection, guid, id) IN
+           (SELECT connection, guid, connection_answers.id FROM ({EXPIRED}) AS expired
+              CROSS JOIN connection_answers ON connection = expired.id LIMIT ?3)"
+    );
+    let answers = c
+        .prepare_cached(&of_them)?
+        .execute(params![now.millis(), SWEEP, SWEPT_ANSWERS])?;
+    if answers >= usize::try_from(SWEPT_ANSWERS).unwrap_or(usize::MAX) {
+        return Ok(true);
+    }
     let them = format!("DELETE FROM connections WHERE id IN ({EXPIRED})");
     let forgotten = c.prepare_cached(&them)?.execute(params![now.millis(), SWEEP])?;
     Ok(forgotten >= usize::try_from(SWEEP).unwrap_or(usize::MAX))

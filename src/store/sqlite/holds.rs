@@ -19,6 +19,8 @@ use crate::store::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 
 /// Holds in a page, at most.
 const PAGE: u32 = 1000;
+/// Holds that may wait of a guest that asks over a connection.
+const OVER_CONNECTION: u64 = 4;
 
 impl HoldStore for SqliteStore {
     fn holds(&self, owner: &Name, query: HoldQuery) -> Result<HoldPage, StoreError> {
@@ -224,9 +226,19 @@ pub(super) fn open(
     let id = hold.id.as_bytes().as_slice().to_vec();
     let launch = release.launch.as_bytes().as_slice();
     let again = earlier(c, &id, launch)?;
-    if again.is_none() && waiting_for(c, launch)? > 0 {
-        // One guest that asks for one set of secrets after the other opens one hold after the other:
-        // that is not waiting, and costs its tries.
+    // One guest that asks for one set of secrets after the other opens one hold after the other: that is not waiting. It
+    // costs a launch its tries; a connection has no tries, and opens a few.
+    let others = if again.is_none() {
+        waiting_for(c, launch)?
+    } else {
+        0
+    };
+    if release.link.over().is_some() && others >= OVER_CONNECTION {
+        let reason =
+            format!("{others} holds of this connection wait already, and a count is used up: {reason}");
+        return refuse(c, release, None, reason, counts);
+    }
+    if others > 0 {
         connections::charge(c, release)?;
     }
     for count in &in_the_way {
@@ -322,22 +334,32 @@ pub(super) fn deny(
     hold: &Hold,
     counts: Vec<CountSeen>,
 ) -> Result<Committed, RowError> {
-    let decision = &release.decision;
     if !connections::waits(c, release)? {
         return Ok(Committed::Gone);
     }
     let who = hold.rejected.as_ref().map_or("somebody", |word| &word.by.name);
+    let reason = format!(
+        "{who} rejected the hold {} of this launch, and a count is used up still",
+        hold.id
+    );
+    refuse(c, release, Some(hold.id), reason, counts)
+}
+
+fn refuse(
+    c: &Connection,
+    release: &ReleaseCommit,
+    hold: Option<Uuid>,
+    reason: String,
+    counts: Vec<CountSeen>,
+) -> Result<Committed, RowError> {
     let denied = Decision {
         outcome: Outcome::Denied,
         connection: release.link.over(),
-        reason: format!(
-            "{who} rejected the hold {} of this launch, and a count is used up still",
-            hold.id
-        ),
+        reason,
         released: Vec::new(),
-        hold: Some(hold.id),
+        hold,
         counts,
-        ..decision.clone()
+        ..release.decision.clone()
     };
     decisions::insert(c, &denied)?;
     connections::charge(c, release)?;

@@ -30,7 +30,8 @@ pub(super) fn is_unknown(
     ])?)
 }
 
-/// No launch waits, and no answer is kept: what was begun or answered may have been used in what is lost.
+/// No launch waits, no answer is kept and no connection is open: what was begun or answered may have been used in what is
+/// lost, and how often a connection was asked over is not known.
 fn end_launches(c: &Connection) -> Result<(), RowError> {
     c.execute(
         "UPDATE launches SET state = CASE state WHEN 'pending' THEN 'evicted' ELSE state END,
@@ -38,6 +39,8 @@ fn end_launches(c: &Connection) -> Result<(), RowError> {
          WHERE state = 'pending' OR length(keys) > 0 OR answer_key IS NOT NULL",
         [],
     )?;
+    c.execute("DELETE FROM connection_answers", [])?;
+    c.execute("DELETE FROM connections", [])?;
     Ok(())
 }
 
