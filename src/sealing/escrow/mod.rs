@@ -34,7 +34,7 @@ pub enum EscrowError {
         /// What should be there.
         expected: &'static str,
     },
-    /// A share's check digits do not fit.
+    /// Check digits do not fit.
     #[error("{0}: it was copied wrong or damaged; compare it with the original")]
     Checksum(String),
     /// The public key can't be used.
@@ -156,6 +156,11 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// The end of a line.
+fn nothing(rest: &str) -> Option<()> {
+    rest.is_empty().then_some(())
+}
+
 fn key_ids(text: &str) -> Option<Vec<KeyId>> {
     let ids = text.split_whitespace().map(|id| id.parse().ok());
     ids.collect::<Option<Vec<_>>>().filter(|ids| !ids.is_empty())
@@ -163,6 +168,8 @@ fn key_ids(text: &str) -> Option<Vec<KeyId>> {
 
 /// Digits as people type them: in groups, in either case.
 fn digits(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let close: Zeroizing<String> = Zeroizing::new(text.split_whitespace().collect());
+    // Room for all of it at once: what grows leaves copies behind.
+    let mut close = Zeroizing::new(String::with_capacity(text.len()));
+    text.split_whitespace().for_each(|group| close.push_str(group));
     hex::decode(close.as_bytes()).ok().map(Zeroizing::new)
 }
