@@ -1,7 +1,7 @@
 //! The keys of a key file in other hands, for the day on which the file is lost.
 //!
 //! Two ways, both without a key of this server's: sealed to a public key whose private key is offline ([`sealed`]), or
-//! split so that any k of n shares give them back and fewer say nothing ([`share`]). Both are text, and both say in
+//! split so that any k of n shares give them back and fewer do not help ([`share`]). Both are text, and both say in
 //! clear which keys they carry, by their ids: so an escrow from before a rotation is told without opening it. An id is
 //! 8 bytes of a hash of 32 random ones, and helps nobody to find them.
 //!
