@@ -50,6 +50,7 @@ fn bash_completes_every_verb_and_every_option() {
             );
         }
         let offered = complete("");
+        assert!(!offered.contains(&"worker".to_owned()), "{offered:?}");
         let below = VERBS.iter().filter_map(|other| other.strip_prefix(verb));
         let below = below.filter(|rest| verb.is_empty() || rest.starts_with(' '));
         for below in below
@@ -73,6 +74,7 @@ fn the_other_shells_are_told_every_verb_and_every_option() {
             .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
             .map(|word| word.trim_start_matches('-'))
             .collect();
+        assert!(!words.contains("worker"), "{name}");
         // fish's script goes two verbs deep: the crate knows no more for it.
         let depth = if name == "fish" { 2 } else { usize::MAX };
         for verb in VERBS.iter().filter(|verb| verb.split(' ').count() <= depth) {

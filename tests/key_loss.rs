@@ -1,5 +1,6 @@
 //! The drill of `docs/key-loss.md`: its commands work as they are written, and a guest is given its secret at the end.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::support::cli::{KEYWARD, Server, ran};
@@ -64,8 +65,14 @@ fn the_drill_for_a_lost_key_file_works_as_it_is_written() {
     released(&server);
     drop(server);
 
-    let (mut served, mut failing) = (0, 0);
+    let before: Vec<_> = shell.list(".");
+    let (mut served, mut failing, mut umask) = (0, 0, String::new());
     for command in commands() {
+        // It stays with the reader's shell, and each command here has one of its own.
+        if command.starts_with("umask ") {
+            umask = command;
+            continue;
+        }
         if command == "keyward serve --data-dir data" {
             released(&shell.served());
             served += 1;
@@ -73,8 +80,12 @@ fn the_drill_for_a_lost_key_file_works_as_it_is_written() {
         }
         let run = ran(shell
             .command("bash")
-            .args(["-c", &format!("exec 2>&1\n{command}")]));
+            .args(["-c", &format!("exec 2>&1\n{umask}\n{command}")]));
         assert_eq!(run.code, 0, "{command}\n{}", run.out);
+        for name in shell.list(".").iter().filter(|name| !before.contains(name)) {
+            let mode = std::fs::metadata(shell.path(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{command}: {name} is open to others");
+        }
         if command.starts_with("! ") {
             failing += 1;
             let told = ["`keyward keys recover`", "stale"][failing - 1];
@@ -82,5 +93,6 @@ fn the_drill_for_a_lost_key_file_works_as_it_is_written() {
         }
     }
     assert_eq!((served, failing), (1, 2));
+    assert_eq!(shell.list("."), before, "what opens secrets is gone");
     released(&shell.served());
 }

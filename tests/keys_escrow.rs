@@ -33,21 +33,33 @@ fn offline(which: usize) -> &'static (Vec<u8>, Vec<u8>) {
     &KEYS.get_or_init(|| [0, 1].map(make))[which]
 }
 
+/// The offline key beside a data folder.
+pub(crate) fn with_offline_key(shell: &Shell) {
+    private(shell, "recovery.key", &offline(0).0);
+    shell.write("recovery.pub", &offline(0).1);
+}
+
+/// A file that nobody else may read.
+fn private(shell: &Shell, name: &str, content: &[u8]) {
+    shell.write(name, content);
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(shell.path(name), mode).unwrap();
+}
+
 /// A data folder, an offline key beside it, and shares of 3 of 5.
 fn prepared() -> Shell {
     let shell = Shell::initialised();
-    shell.write("recovery.key", &offline(0).0);
-    shell.write("recovery.pub", &offline(0).1);
+    with_offline_key(&shell);
     escrow(&shell, &["--to", "recovery.pub", "--out", "sealed"]).done();
     escrow(&shell, &["--split", "3-of-5", "--out-dir", "shares"]).done();
     shell
 }
 
-fn escrow(shell: &Shell, more: &[&str]) -> Ran {
+pub(crate) fn escrow(shell: &Shell, more: &[&str]) -> Ran {
     shell.run(&[&["keys", "escrow", "--data-dir", "data"], more].concat())
 }
 
-fn recover(shell: &Shell, more: &[&str]) -> Ran {
+pub(crate) fn recover(shell: &Shell, more: &[&str]) -> Ran {
     shell.run(&[&["keys", "recover", "--data-dir", "data"], more].concat())
 }
 
@@ -67,12 +79,12 @@ fn lose(shell: &Shell) -> String {
     key
 }
 
-fn mode(shell: &Shell, name: &str) -> u32 {
+pub(crate) fn mode(shell: &Shell, name: &str) -> u32 {
     let found = std::fs::metadata(shell.path(name)).unwrap();
     found.permissions().mode() & 0o7777
 }
 
-const UNSEAL: [&str; 3] = ["sealed", "--private-key", "recovery.key"];
+pub(crate) const UNSEAL: [&str; 3] = ["sealed", "--private-key", "recovery.key"];
 
 #[test]
 fn the_private_key_opens_what_was_sealed_and_the_key_file_is_as_it_was() {
@@ -297,8 +309,8 @@ fn another_private_key_a_wrong_passphrase_and_a_changed_escrow_are_refused() {
     let locked = key
         .private_key_to_pem_pkcs8_passphrase(cipher, b"open sesame")
         .unwrap();
-    shell.write("locked.key", locked);
-    shell.write("passphrase", "open sesame\n");
+    private(&shell, "locked.key", &locked);
+    private(&shell, "passphrase", b"open sesame\n");
     shell.write("wrong", "open barley\n");
     let with = ["sealed", "--private-key", "locked.key"];
     let refused = recover(&shell, &with).failed();
@@ -317,10 +329,11 @@ fn another_private_key_a_wrong_passphrase_and_a_changed_escrow_are_refused() {
     let (head, body) = text.split_once("\n\n").unwrap();
     let mut ciphertext = STANDARD.decode(body.replace('\n', "")).unwrap();
     ciphertext[40] ^= 1;
-    shell.write("changed", format!("{head}\n\n{}\n", STANDARD.encode(&ciphertext)));
+    let changed = format!("{head}\n\n{}\n", STANDARD.encode(&ciphertext));
+    shell.write("changed", claimed(&changed));
     // Another id on top of the same keys.
     let id = head.split_whitespace().nth(2).unwrap();
-    shell.write("renamed", text.replace(id, "0123456789abcdef"));
+    shell.write("renamed", claimed(&text.replace(id, "0123456789abcdef")));
     for changed in ["changed", "renamed"] {
         let refused = recover(&shell, &[changed, "--private-key", "recovery.key"]).failed();
         assert!(
@@ -331,7 +344,7 @@ fn another_private_key_a_wrong_passphrase_and_a_changed_escrow_are_refused() {
     shell.write("cut", head);
     let refused = recover(&shell, &["cut", "--private-key", "recovery.key"]).failed();
     assert!(
-        refused.contains("cut: line 5: expected the sealed keys in base64"),
+        refused.contains("cut: line 6: expected the sealed keys in base64"),
         "{refused}"
     );
     shell.write("letter", "Dear keeper of the key,\n");
@@ -346,6 +359,45 @@ fn another_private_key_a_wrong_passphrase_and_a_changed_escrow_are_refused() {
         &[&with[..], &["--passphrase-file", "passphrase"]].concat(),
     );
     opened.done();
+}
+
+/// The text of a sealed escrow with the `check` of what it says now, as anybody can make it.
+fn claimed(text: &str) -> String {
+    let (head, body) = text.split_once("\n\n").unwrap();
+    let (above, _) = head.split_once("check ").unwrap();
+    let ciphertext = STANDARD.decode(body.replace('\n', "")).unwrap();
+    let digest = openssl::sha::sha256(&[above.as_bytes(), &ciphertext].concat());
+    format!("{above}check      {}\n\n{body}", hex::encode(digest))
+}
+
+#[test]
+fn a_sealed_escrow_that_is_cut_or_damaged_is_not_called_current() {
+    let shell = prepared();
+    let text = shell.read("sealed");
+    assert_eq!(claimed(&text), text);
+    let mut wrong = Vec::new();
+    let lines: Vec<_> = text.lines().collect();
+    for (at, line) in lines.iter().enumerate().filter(|(_, line)| !line.is_empty()) {
+        let with = |new: Option<String>| {
+            let mut lines: Vec<_> = lines.iter().map(ToString::to_string).collect();
+            lines.splice(at..=at, new);
+            lines.join("\n")
+        };
+        wrong.push(with(None));
+        wrong.push(with(Some(format!("{line} more"))));
+        wrong.push(with(Some(format!("{}\n{line}", lines[0]))));
+        // One digit or letter is another.
+        let end = line.trim_end_matches('=').len() - 1;
+        let other = if line[end..].starts_with('1') { "2" } else { "1" };
+        wrong.push(with(Some(format!("{}{other}{}", &line[..end], &line[end + 1..]))));
+    }
+    wrong.push(format!("{text}AAAA\n"));
+    for wrong in wrong {
+        shell.write("damaged", &wrong);
+        let refused = escrow(&shell, &["--check", "damaged"]).failed();
+        assert!(refused.starts_with("error: damaged"), "{refused}\n{wrong}");
+    }
+    escrow(&shell, &["--check", "sealed"]).done();
 }
 
 #[test]
@@ -475,10 +527,18 @@ fn only_a_public_rsa_key_that_is_long_enough_is_sealed_to() {
     shell.write("short.pub", short.public_key_to_pem().unwrap());
     let curve = PKey::generate_ed25519().unwrap();
     shell.write("curve.pub", curve.public_key_to_pem().unwrap());
+    let locked = "-----BEGIN CERTIFICATE-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-256-CBC,00000000000000000000000000000000\n\n\
+                  AAAA\n-----END CERTIFICATE-----\n";
+    shell.write("locked.pub", locked);
+    // As much as no machine has room for.
+    let large = std::fs::File::create(shell.path("large.pub")).unwrap();
+    large.set_len(1 << 43).unwrap();
     for (file, why) in [
         ("recovery.key", "it is a private key, which belongs offline"),
         ("short.pub", "expected an RSA key of at least 3072 bits"),
         ("curve.pub", "expected an RSA key of at least 3072 bits"),
+        ("locked.pub", "it is encrypted"),
+        ("large.pub", "expected a public key or a certificate in PEM"),
         ("token", "expected a public key or a certificate in PEM"),
         ("missing.pub", "No such file"),
     ] {

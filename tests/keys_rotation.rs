@@ -17,7 +17,7 @@ use crate::support::server::{Host, Server};
 use crate::support::{Shell, ca, platform};
 
 /// Secrets that nobody asks for, beside the one that guests are given.
-const SECRETS: usize = 300;
+pub(crate) const SECRETS: usize = 300;
 
 /// So many of them have two versions.
 const OLDER: usize = 9;
@@ -27,7 +27,7 @@ fn value(number: usize) -> String {
 }
 
 /// A data folder with many secrets, and a workload that is given one of them.
-fn prepared() -> Shell {
+pub(crate) fn prepared() -> Shell {
     let shell = Shell::initialised();
     shell.write("data/test.ark", ca().ark().as_bytes());
     shell.write(
@@ -91,7 +91,7 @@ fn check(shell: &Shell) -> Value {
         .json()
 }
 
-fn store(shell: &Shell) -> SqliteStore {
+pub(crate) fn store(shell: &Shell) -> SqliteStore {
     SqliteStore::open(&shell.path("data"), false).unwrap()
 }
 
@@ -208,7 +208,7 @@ fn a_rotation_under_a_running_server_leaves_nothing_under_the_old_key_and_refuse
 }
 
 /// A rotation that is killed when at most so many values are left under the key that was active.
-fn killed_rotation(shell: &Shell, left: usize) {
+pub(crate) fn killed_rotation(shell: &Shell, left: usize, more: &[&str]) {
     let database = rusqlite::Connection::open(shell.path("data/keyward.db")).unwrap();
     database.busy_timeout(std::time::Duration::from_secs(10)).unwrap();
     let id = store(shell)
@@ -220,6 +220,7 @@ fn killed_rotation(shell: &Shell, left: usize) {
     let mut command = shell.command(KEYWARD);
     command
         .args(["keys", "rotate", "--data-dir", "data"])
+        .args(more)
         .stdout(Stdio::null());
     let mut child: Child = command.spawn().unwrap();
     let count = || {
@@ -267,7 +268,7 @@ fn whatever_is_killed_during_rotations_under_load_every_secret_opens_and_the_old
                     }
                 });
             }
-            let killed = std::panic::catch_unwind(|| killed_rotation(&shell, left));
+            let killed = std::panic::catch_unwind(|| killed_rotation(&shell, left, &[]));
             if kill_server {
                 server.kill();
             }

@@ -92,6 +92,7 @@ mod kds_import;
 mod key_loss;
 mod keys_escrow;
 mod keys_migration;
+mod keys_recover;
 mod keys_rotation;
 mod keys_token;
 mod limits;

@@ -1,6 +1,6 @@
 //! `completions`: what a shell completes, from the same definitions that arguments are read by.
 
-use clap::Args;
+use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
 use super::{Ended, command, output};
@@ -18,8 +18,19 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let mut script = Vec::new();
-        generate(self.shell, &mut command(), "keyward", &mut script);
+        generate(self.shell, &mut shown(), "keyward", &mut script);
         output::line(String::from_utf8(script)?.trim_end())?;
         Ok(Ended::Done)
     }
+}
+
+/// The command line without `policy worker`: scripts would offer verbs that are hidden.
+fn shown() -> Command {
+    command().mut_subcommand("policy", |policy| {
+        let verbs = policy.get_subcommands().filter(|verb| !verb.is_hide_set());
+        Command::new("policy")
+            .about(policy.get_about().cloned().unwrap_or_default())
+            .args(policy.get_arguments().cloned())
+            .subcommands(verbs.cloned())
+    })
 }

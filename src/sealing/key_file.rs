@@ -151,9 +151,9 @@ pub fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
             mode,
         });
     }
-    // Room for all of it at once: what grows leaves copies behind.
-    let room = found.len().min(MAX) + 1;
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(room).unwrap_or(0)));
+    // Room for all that is read at once, as what grows leaves copies behind; a pipe does not say how much that will be.
+    let room = usize::try_from(MAX).unwrap_or(0) + 1;
+    let mut text = Zeroizing::new(String::with_capacity(room));
     let read = (&mut file).take(MAX).read_to_string(&mut text);
     read.map_err(|_| KeyFileError::Malformed(path.to_owned()))?;
     Ok(text)
@@ -171,12 +171,13 @@ pub fn read(path: &Path) -> Result<Vec<FileKeyBytes>, KeyFileError> {
 /// The keys in the text of a key file: at least one, and none twice.
 #[must_use]
 pub fn parse(text: &str) -> Option<Vec<FileKeyBytes>> {
-    let keys = text.lines().map(|line| {
+    // Room for all of them at once: what grows leaves copies behind.
+    let mut keys: Vec<FileKeyBytes> = Vec::with_capacity(text.lines().count());
+    for line in text.lines() {
         let body = line.trim_end().strip_prefix(PREFIX)?;
         let bytes = Zeroizing::new(STANDARD.decode(body).ok()?);
-        <[u8; 32]>::try_from(bytes.as_slice()).ok().map(Zeroizing::new)
-    });
-    let keys = keys.collect::<Option<Vec<_>>>()?;
+        keys.push(Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?));
+    }
     let twice = |(at, key)| keys.iter().take(at).any(|other| other == key);
     (!keys.is_empty() && !keys.iter().enumerate().any(twice)).then_some(keys)
 }

@@ -39,7 +39,7 @@ pub(in crate::cli) struct Escrow {
     /// The sealed escrow, a new file
     #[arg(long, value_name = "FILE", requires = "to")]
     out: Option<PathBuf>,
-    /// Split the keys: any K of N shares give them back, and fewer say nothing. Such as 3-of-5
+    /// Split the keys: any K of N shares give them back, and fewer help nobody. Such as 3-of-5
     #[arg(long, value_name = "K-of-N", requires = "out_dir")]
     split: Option<Parts>,
     /// Folder for the shares, one file each: give them to different people
@@ -78,11 +78,12 @@ impl Escrow {
         let folder = self.folder.path();
         let store = serve::open_store(folder)?;
         if !self.check.is_empty() {
-            return self.held(&needed(&store.sealing_keys()?), &store.sealing_keys()?);
+            let known = store.sealing_keys()?;
+            return self.held(&in_files(folder, needed(&known))?, &known);
         }
         // So that no key moves meanwhile.
         let _alone = rotate::lock(folder)?;
-        let keys = self.keys(&needed(&store.sealing_keys()?))?;
+        let keys = self.keys(&in_files(folder, needed(&store.sealing_keys()?))?)?;
         let made = SystemClock.now();
         let made = match (&self.to, &self.out, self.split, &self.out_dir) {
             (Some(to), Some(out), ..) => seal_to(&keys, to, out, made)?,
@@ -98,14 +99,14 @@ impl Escrow {
     /// The keys that the folder is sealed under, from their files.
     fn keys(&self, needed: &[SealingKey]) -> anyhow::Result<Vec<FileKeyBytes>> {
         let configured = self.folder.configured()?;
-        let mut keys = Vec::new();
+        let mut keys = Vec::with_capacity(needed.len());
         for key in needed {
             let recorded = recorded(self.folder.path(), key);
             let places = configured.iter().chain([&recorded]);
             let mut why = None;
             let found = places.into_iter().find_map(|place| match place {
                 KeyLocation::File(path) => match key_file::read(path) {
-                    Ok(found) => found.into_iter().find(|found| key_id(found) == key.id),
+                    Ok(found) => found.iter().find(|found| key_id(found) == key.id).cloned(),
                     Err(error) => {
                         why.get_or_insert(error);
                         None
@@ -116,7 +117,6 @@ impl Escrow {
             match (found, why) {
                 (Some(found), _) => keys.push(found),
                 (None, Some(why)) => return Err(why.into()),
-                (None, None) if matches!(recorded, KeyLocation::Pkcs11(_)) => bail!(in_token(key, &recorded)),
                 (None, None) => bail!(
                     "the key {} is not in {recorded}: name its file with --key-file",
                     key.id
@@ -194,10 +194,26 @@ pub(super) fn missing(needed: &[SealingKey], known: &[SealingKey], keys: &[KeyId
     })
 }
 
-/// What to do about a key that is in a token.
-pub(super) fn in_token(key: &SealingKey, place: &KeyLocation) -> String {
+/// Those of the keys that are in files; of the others, in tokens, it is said what to do.
+///
+/// # Errors
+/// When none is in a file.
+pub(super) fn in_files(folder: &Path, keys: Vec<SealingKey>) -> anyhow::Result<Vec<SealingKey>> {
+    let in_file = |key: &SealingKey| matches!(recorded(folder, key), KeyLocation::File(_));
+    let (files, tokens): (Vec<_>, Vec<_>) = keys.into_iter().partition(in_file);
+    for key in tokens {
+        let told = in_token(&key, &recorded(folder, &key));
+        if files.is_empty() {
+            bail!(told);
+        }
+        output::note(&told);
+    }
+    Ok(files)
+}
+
+fn in_token(key: &SealingKey, place: &KeyLocation) -> String {
     format!(
-        "the key {} is in the {place}, which it never leaves: nothing can be put in escrow or recovered here. Back the \
+        "the key {} is in the {place}, which it never leaves: it can neither be put in escrow nor recovered here. Back the \
          token up by its maker's means, or move the key to a file with `keyward keys rotate --to '{{file: PATH}}'`",
         key.id
     )
@@ -205,11 +221,11 @@ pub(super) fn in_token(key: &SealingKey, place: &KeyLocation) -> String {
 
 fn seal_to(keys: &[FileKeyBytes], to: &Path, out: &Path, made: Time) -> anyhow::Result<Made> {
     medium::absent(out)?;
-    let pem = std::fs::read(to).with_context(|| to.display().to_string())?;
+    let pem = medium::public(to)?;
     let named = || to.display().to_string();
     let key = RecoveryKey::from_pem(&pem).with_context(named)?;
     let sealed = seal(keys, &key, made).with_context(named)?;
-    medium::write(out, &sealed.to_text())?;
+    medium::write(out, &sealed.to_text(), None)?;
     let Carried { keys, made } = sealed.carried;
     Ok(Made {
         files: vec![out.to_owned()],
@@ -227,11 +243,18 @@ fn split_into(keys: &[FileKeyBytes], parts: Parts, folder: &Path, made: Time) ->
         medium::absent(&path(share.number))?;
     }
     private_folder(folder).with_context(|| folder.display().to_string())?;
+    let mut files = Vec::with_capacity(shares.len());
     for share in &shares {
-        medium::write(&path(share.number), &share.to_text())?;
+        let path = path(share.number);
+        if let Err(error) = medium::write(&path, &share.to_text(), None) {
+            // All or none: a few may be as many as are needed.
+            medium::remove(&files);
+            return Err(error);
+        }
+        files.push(path);
     }
     Ok(Made {
-        files: shares.iter().map(|share| path(share.number)).collect(),
+        files,
         keys: keys.iter().map(key_id).collect(),
         made,
         sealed_to: None,

@@ -20,6 +20,17 @@ pub(in crate::cli) struct FolderKeys {
     configured: Option<KeyLocation>,
 }
 
+impl FolderKeys {
+    /// As the server has them with this configuration.
+    pub(super) fn new(store: &Arc<SqliteStore>, folder: &Path, configured: Option<&KeyLocation>) -> Self {
+        Self {
+            store: store.clone(),
+            folder: folder.to_owned(),
+            configured: configured.cloned(),
+        }
+    }
+}
+
 impl KeySource for FolderKeys {
     fn states(&self) -> Result<Vec<(KeyId, KeyState)>, KeyError> {
         let keys = self.store.sealing_keys().map_err(not_now)?;
@@ -88,11 +99,7 @@ pub(in crate::cli) fn sealer(
             active.created
         );
     }
-    let source = FolderKeys {
-        store: store.clone(),
-        folder: folder.to_owned(),
-        configured: configured.cloned(),
-    };
+    let source = FolderKeys::new(store, folder, configured);
     Ok(Sealer::with_source(Box::new(source))?)
 }
 

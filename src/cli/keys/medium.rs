@@ -1,13 +1,15 @@
 //! The files of an escrow: made whole or not at all, never over another, and told apart by what they say they are.
 
 use std::fs::File;
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::path::Path;
+use std::io::{Error, ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{MetadataExt as _, fchown};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use zeroize::Zeroizing;
 
 use super::super::backup::files::{folder_of, private_file, publish};
+use super::super::output;
 use crate::sealing::escrow::sealed::{self, SealedKeys};
 use crate::sealing::escrow::share::{self, Share};
 use crate::sealing::key_file::{self, FileKeyBytes};
@@ -35,6 +37,7 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Medium> {
         Some(line) if line.starts_with(key_file::PREFIX) => {
             let keys = key_file::parse(&text);
             let keys = keys.with_context(|| format!("{} is no whole key file", path.display()))?;
+            told_if_open(path);
             return Ok(Medium::Clear(keys));
         }
         _ => bail!(
@@ -51,20 +54,78 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Medium> {
 /// A small text. It comes from media whose permissions say nothing, such as a USB stick's.
 pub(super) fn text(path: &Path) -> anyhow::Result<Zeroizing<String>> {
     let mut file = File::open(path).with_context(|| path.display().to_string())?;
-    let length = file.metadata().map_or(0, |found| found.len());
-    // Room for all of it at once: what grows leaves copies behind.
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length.min(MAX))? + 1));
+    // Room for all that is read at once, as what grows leaves copies behind; a pipe does not say how much that will be.
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(MAX)? + 1));
     let read = (&mut file).take(MAX).read_to_string(&mut text);
     read.with_context(|| path.display().to_string())?;
     Ok(text)
 }
 
+/// A small text that opens an escrow: said of it is when others may read it.
+pub(super) fn secret(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    told_if_open(path);
+    text(path)
+}
+
+/// What anybody may know, as far as it is small.
+pub(super) fn public(path: &Path) -> anyhow::Result<Vec<u8>> {
+    let (file, mut bytes) = (File::open(path), Vec::new());
+    let read = file.and_then(|file| file.take(MAX).read_to_end(&mut bytes));
+    read.with_context(|| path.display().to_string())?;
+    Ok(bytes)
+}
+
+fn told_if_open(path: &Path) {
+    let Ok(found) = path.metadata() else { return };
+    let mode = found.mode() & 0o7777;
+    if found.is_file() && mode & 0o044 != 0 {
+        output::note(&format!(
+            "{} can be read by others (mode {mode:04o}): `chmod 600` it, or `shred -u` it when this is done",
+            path.display()
+        ));
+    }
+}
+
+/// User and group that a file is of.
+#[derive(Clone, Copy)]
+pub(super) struct Owner {
+    user: u32,
+    group: u32,
+}
+
+impl Owner {
+    /// Of this file.
+    pub(super) fn of(path: &Path) -> anyhow::Result<Self> {
+        let found = path.metadata().with_context(|| path.display().to_string())?;
+        let (user, group) = (found.uid(), found.gid());
+        Ok(Self { user, group })
+    }
+
+    /// Gives it a file that is another user's.
+    fn give(self, file: &File) -> std::io::Result<()> {
+        if file.metadata()?.uid() == self.user {
+            return Ok(());
+        }
+        fchown(file, Some(self.user), Some(self.group)).map_err(|error| {
+            let user = self.user;
+            let told = format!(
+                "it has to be of the user {user}, as the database is: run this as that user ({error})"
+            );
+            Error::new(error.kind(), told)
+        })
+    }
+}
+
 /// Makes a file that only its owner may read, all at once and durably; never in the place of another.
-pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
+/// It is the owner's, or else of who runs this.
+pub(super) fn write(path: &Path, text: &str, owner: Option<Owner>) -> anyhow::Result<()> {
     absent(path)?;
     let next = folder_of(path).join(format!(".keyward-{}", uuid::Uuid::new_v4().simple()));
     let written = || {
         let mut file = private_file(&next)?;
+        if let Some(owner) = owner {
+            owner.give(&file)?;
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         publish(&next, path)
@@ -77,6 +138,13 @@ pub(super) fn write(path: &Path, text: &str) -> anyhow::Result<()> {
             _ => anyhow::Error::new(error).context(path.display().to_string()),
         }
     })
+}
+
+/// Takes away what was written, as far as it goes: what failed before is what is reported.
+pub(super) fn remove(files: &[PathBuf]) {
+    for file in files {
+        let _ = std::fs::remove_file(file);
+    }
 }
 
 /// Refuses a place where something is.

@@ -6,7 +6,9 @@ mod folder;
 mod medium;
 mod recover;
 mod rotate;
+mod trial;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -64,6 +66,19 @@ impl Folder {
     fn configured(&self) -> anyhow::Result<Option<KeyLocation>> {
         let config = serve::configuration(&self.data_dir, self.config.as_deref())?;
         Ok(configured(&config, self.key_file.as_deref()))
+    }
+}
+
+impl fmt::Display for Folder {
+    /// As it was given, for a command to type next.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "--data-dir {}", self.data_dir.display())?;
+        for (flag, file) in [("--config", &self.config), ("--key-file", &self.key_file)] {
+            if let Some(file) = file {
+                write!(f, " {flag} {}", file.display())?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -1,36 +1,33 @@
 //! `keys recover`: a key file that was lost is made again from an escrow, after everything that it should open did.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::super::output::{self, Format, Misused};
 use super::super::{Ended, serve};
-use super::escrow::{in_token, missing, needed};
-use super::medium::{self, Medium};
-use super::rotate::Damaged;
+use super::escrow::{in_files, missing, needed};
+use super::medium::{self, Medium, Owner};
+use super::rotate::{self, Damaged};
+use super::trial::{as_the_server, opens};
 use super::{Folder, recorded};
-use crate::domain::sealed::{KeyId, KeyLocation, KeyState};
+use crate::domain::sealed::{KeyId, KeyLocation, SealingKey};
 use crate::sealing::escrow::sealed::{SealedKeys, private_key};
 use crate::sealing::escrow::share::Share;
 use crate::sealing::escrow::{EscrowError, SharesError, join};
 use crate::sealing::key_file::{self, FileKeyBytes};
-use crate::sealing::provider::{KeyError, KeyProvider, KeySource};
-use crate::sealing::{FileKey, Place, Sealer, key_id};
-use crate::store::keys::{Cursor, Keys as _};
-use crate::store::sqlite::SqliteStore;
-
-/// Values that are read at once.
-const PAGE: u32 = 256;
+use crate::sealing::key_id;
+use crate::store::keys::Keys as _;
+use crate::store::sqlite;
 
 #[derive(Args)]
 #[command(
-    after_help = "The key file is written where it was (or where --key-file says), if nothing is there, with the keys \
-                        that the data folder needs, after it opened what is sealed there. A sealed escrow can be opened \
+    after_help = "Run it as the server's user. Each key file is written where it was (or all keys where --key-file says), if \
+                        nothing is there, after they opened what is sealed in the data folder. A sealed escrow can be opened \
                         elsewhere too, so that its private key stays offline: docs/key-loss.md says how."
 )]
 pub(in crate::cli) struct Recover {
@@ -52,9 +49,10 @@ pub(in crate::cli) struct Recover {
 
 #[derive(Serialize)]
 struct Recovered {
-    key_file: PathBuf,
+    key_files: Vec<PathBuf>,
     keys: Vec<KeyId>,
     opened: u64,
+    in_token: u64,
     damaged: Vec<Damaged>,
     made_up: Vec<PathBuf>,
 }
@@ -63,60 +61,115 @@ impl Recover {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let folder = self.folder.path();
         let store = Arc::new(serve::open_store(folder)?);
+        // So that no key moves meanwhile.
+        let _alone = rotate::lock(folder)?;
         let known = store.sealing_keys()?;
-        let needed = needed(&known);
-        let active = needed.iter().find(|key| key.state == KeyState::Active);
-        let active = active.context("the database names no active key")?;
-        let place = self.folder.configured()?;
-        let place = place.unwrap_or_else(|| recorded(folder, active));
-        let KeyLocation::File(path) = &place else {
-            bail!(in_token(active, &place));
-        };
-        if let Err(exists) = medium::absent(path) {
-            bail!(
-                "{exists}: it was not lost. `keyward keys check` says whether it is the right one; if not, move it away"
-            );
-        }
+        let all = needed(&known);
+        let needed = in_files(folder, all.clone())?;
+        let tokens = all.iter().map(|key| key.id);
+        let tokens: Vec<_> = tokens
+            .filter(|id| needed.iter().all(|key| key.id != *id))
+            .collect();
+        let configured = self.folder.configured()?;
+        let places = self.places(&known, &needed, configured.as_ref());
 
-        let (mut keys, made_up) = self.opened()?;
-        let ids: Vec<_> = keys.iter().map(key_id).collect();
-        if let Some(why) = missing(&needed, &known, &ids) {
+        let mut keys = Vec::with_capacity(needed.len());
+        let (mut lost, mut kept) = (BTreeMap::new(), None);
+        for (path, ids) in places {
+            let Err(exists) = medium::absent(&path) else {
+                lost.insert(path, ids);
+                continue;
+            };
+            let exists = not_lost(&exists);
+            match there(&path, &ids) {
+                Some(found) => keys.extend(found.iter().cloned()),
+                None => return Err(exists),
+            }
+            kept = Some(exists);
+        }
+        if let (true, Some(exists)) = (lost.is_empty(), kept) {
+            return Err(exists);
+        }
+        let wanted: Vec<_> = needed
+            .iter()
+            .filter(|key| lost.values().flatten().any(|id| *id == key.id))
+            .cloned()
+            .collect();
+
+        let (escrowed, made_up) = self.opened()?;
+        let ids: Vec<_> = escrowed.iter().map(key_id).collect();
+        if let Some(why) = missing(&wanted, &known, &ids) {
             bail!(
                 "the escrow {why}; nothing was written. Bring the escrow that was made last; one from before a rotation \
                  opens only backups of its time"
             );
         }
-        keys.retain(|key| needed.iter().any(|needed| needed.id == key_id(key)));
-        let (opened, damaged) = opens(&store, &keys)?;
-        if opened == 0 && !damaged.is_empty() {
+        let wants = |key: &&FileKeyBytes| wanted.iter().any(|wanted| wanted.id == key_id(key));
+        keys.extend(escrowed.iter().filter(wants).cloned());
+        drop(escrowed);
+        let tried = opens(&store, &keys, &wanted, &tokens)?;
+        if tried.refuted() {
+            let first = tried.damaged.first();
             bail!(
                 "the escrow's keys have the right ids but open nothing in this data folder; nothing was written. First: {}: {}",
-                damaged
-                    .first()
-                    .map(|first| first.value.as_str())
-                    .unwrap_or_default(),
-                damaged
-                    .first()
-                    .map(|first| first.why.as_str())
-                    .unwrap_or_default()
+                first.map(|first| first.value.as_str()).unwrap_or_default(),
+                first.map(|first| first.why.as_str()).unwrap_or_default()
             );
         }
-        medium::write(path, &key_file::text(&keys))?;
+        let key_files = write(&lost, &keys, Owner::of(&folder.join(sqlite::FILE))?)?;
+        if let Err(error) = as_the_server(&store, folder, configured.as_ref(), &needed, &tokens) {
+            medium::remove(&key_files);
+            return Err(
+                error.context("the server would not take the keys from there, and nothing was left there")
+            );
+        }
         let recovered = Recovered {
-            key_file: path.clone(),
-            keys: keys.iter().map(key_id).collect(),
-            opened,
-            damaged,
+            key_files,
+            keys: wanted.iter().map(|key| key.id).collect(),
+            opened: tried.opened,
+            in_token: tried.in_token,
+            damaged: tried.damaged,
             made_up,
         };
         if !output::structured(self.output, &recovered)? {
-            output::line(&told(&recovered, folder))?;
+            output::line(&told(&recovered, &self.folder))?;
         }
         Ok(if recovered.damaged.is_empty() {
             Ended::Done
         } else {
             Ended::Failed
         })
+    }
+
+    /// Which keys belong in which file: all in the one that is named, or else each where the database says that it was.
+    fn places(
+        &self,
+        known: &[SealingKey],
+        needed: &[SealingKey],
+        configured: Option<&KeyLocation>,
+    ) -> BTreeMap<PathBuf, Vec<KeyId>> {
+        let folder = self.folder.path();
+        let was = |place: &KeyLocation| known.iter().any(|key| recorded(folder, key) == *place);
+        let named = match configured {
+            // One that is configured only, and held a key once, may be left from before the key moved.
+            Some(place) if self.folder.key_file.is_none() && was(place) => None,
+            other => other,
+        };
+        let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for key in needed {
+            let recorded = recorded(folder, key);
+            let file = [named, Some(&recorded)]
+                .into_iter()
+                .flatten()
+                .find_map(|place| match place {
+                    KeyLocation::File(path) => Some(path.clone()),
+                    KeyLocation::Pkcs11(_) => None,
+                });
+            if let Some(file) = file {
+                places.entry(file).or_default().push(key.id);
+            }
+        }
+        places
     }
 
     /// The keys, and the shares that somebody made up.
@@ -149,11 +202,11 @@ impl Recover {
                 sealed.sealed_to
             )));
         };
-        let passphrase = self.passphrase_file.as_deref().map(medium::text).transpose()?;
+        let passphrase = self.passphrase_file.as_deref().map(medium::secret).transpose()?;
         let passphrase = passphrase
             .as_ref()
             .map(|text| text.lines().next().unwrap_or_default());
-        let pem = medium::text(path)?;
+        let pem = medium::secret(path)?;
         let key = private_key(pem.as_bytes(), passphrase.map(str::as_bytes));
         let key = key.with_context(|| path.display().to_string())?;
         sealed.open(&key).with_context(|| match path.file_name() {
@@ -196,62 +249,61 @@ impl Recover {
     }
 }
 
-/// Opens everything that is sealed in the folder: how many did, and what did not.
-fn opens(store: &Arc<SqliteStore>, keys: &[FileKeyBytes]) -> anyhow::Result<(u64, Vec<Damaged>)> {
-    let sealer = Sealer::with_source(Box::new(InHand {
-        store: store.clone(),
-        keys: keys.to_vec(),
-    }))?;
-    let (mut after, mut count, mut damaged): (Cursor, _, _) = ((0, 0), 0, Vec::new());
-    loop {
-        let values = store.sealed_values(after, None, PAGE)?;
-        let Some(last) = values.last() else { break };
-        after = last.cursor;
-        let sealed: Vec<_> = values
-            .iter()
-            .map(|value| (Place::from(&value.at), value.sealed.as_slice()))
-            .collect();
-        for (value, opened) in values.iter().zip(sealer.open_all(&sealed)) {
-            match opened {
-                Ok(_) => count += 1,
-                Err(error) => damaged.push(Damaged {
-                    value: value.at.to_string(),
-                    why: error.to_string(),
-                }),
-            }
+/// The keys of a file that was not lost, if all of these are in it.
+fn there(path: &Path, ids: &[KeyId]) -> Option<Vec<FileKeyBytes>> {
+    let found = key_file::read(path).ok()?;
+    of(&found, ids)
+}
+
+/// These of the keys.
+fn of(keys: &[FileKeyBytes], ids: &[KeyId]) -> Option<Vec<FileKeyBytes>> {
+    // Room for all of them at once: what grows leaves copies behind.
+    let mut some = Vec::with_capacity(ids.len());
+    for id in ids {
+        some.push(keys.iter().find(|key| key_id(key) == *id)?.clone());
+    }
+    Some(some)
+}
+
+fn not_lost(exists: &anyhow::Error) -> anyhow::Error {
+    anyhow!(
+        "{exists}: it was not lost. `keyward keys check` says whether it is the right one; if not, move it away"
+    )
+}
+
+/// Makes the files that were lost: all of them, or none.
+fn write(
+    lost: &BTreeMap<PathBuf, Vec<KeyId>>,
+    keys: &[FileKeyBytes],
+    owner: Owner,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let mut written = Vec::with_capacity(lost.len());
+    for (path, ids) in lost {
+        let keys = of(keys, ids).context("a key is not in the escrow")?;
+        if let Err(error) = medium::write(path, &key_file::text(&keys), Some(owner)) {
+            medium::remove(&written);
+            return Err(error);
         }
+        written.push(path.clone());
     }
-    Ok((count, damaged))
+    Ok(written)
 }
 
-/// Keys that are in no file yet.
-struct InHand {
-    store: Arc<SqliteStore>,
-    keys: Vec<FileKeyBytes>,
-}
-
-impl KeySource for InHand {
-    fn states(&self) -> Result<Vec<(KeyId, KeyState)>, KeyError> {
-        let keys = self.store.sealing_keys();
-        let keys = keys.map_err(|error| KeyError::Unavailable(error.to_string()))?;
-        Ok(keys.into_iter().map(|key| (key.id, key.state)).collect())
-    }
-
-    fn provider(&self, id: KeyId) -> Result<Arc<dyn KeyProvider>, KeyError> {
-        let key = self.keys.iter().find(|key| key_id(key) == id);
-        let key = key.ok_or_else(|| KeyError::Unusable(format!("the key {id} is not in the escrow")))?;
-        Ok(Arc::new(FileKey::new(Zeroizing::clone(key))))
-    }
-}
-
-fn told(recovered: &Recovered, folder: &Path) -> String {
+fn told(recovered: &Recovered, folder: &Folder) -> String {
     let ids: Vec<_> = recovered.keys.iter().map(ToString::to_string).collect();
-    let mut text = format!(
-        "Key file  {}\nKeys      {}\nValues    {} opened",
-        recovered.key_file.display(),
+    let mut text = String::new();
+    for file in &recovered.key_files {
+        text.push_str(&format!("Key file  {}\n", file.display()));
+    }
+    text.push_str(&format!(
+        "Keys      {}\nValues    {} opened",
         ids.join(" and "),
         recovered.opened
-    );
+    ));
+    if recovered.in_token > 0 {
+        let apart = recovered.in_token;
+        text.push_str(&format!(", {apart} under a token's key were not tried"));
+    }
     for Damaged { value, why } in &recovered.damaged {
         text.push_str(&format!("\nDamaged   {value}: {why}"));
     }
@@ -262,9 +314,8 @@ fn told(recovered: &Recovered, folder: &Path) -> String {
         ));
     }
     text.push_str(&format!(
-        "\n\nIts shares or its sealed copy were in use now: make new ones after `keyward keys rotate --data-dir {0}`.\n\
-         Next: keyward serve --data-dir {0}",
-        folder.display()
+        "\n\nIts shares or its sealed copy were in use now: make new ones after `keyward keys rotate {folder}`.\n\
+         Next: keyward serve {folder}"
     ));
     text
 }

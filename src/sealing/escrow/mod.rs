@@ -1,7 +1,7 @@
 //! The keys of a key file in other hands, for the day on which the file is lost.
 //!
 //! Two ways, both without a key of this server's: sealed to a public key whose private key is offline ([`sealed`]), or
-//! split so that any k of n shares give them back and fewer say nothing ([`share`]). Both are text, and both say in
+//! split so that any k of n shares give them back and fewer do not help ([`share`]). Both are text, and both say in
 //! clear which keys they carry, by their ids: so an escrow from before a rotation is told without opening it. An id is
 //! 8 bytes of a hash of 32 random ones, and helps nobody to find them.
 //!
@@ -34,7 +34,7 @@ pub enum EscrowError {
         /// What should be there.
         expected: &'static str,
     },
-    /// A share's check digits do not fit.
+    /// Check digits do not fit.
     #[error("{0}: it was copied wrong or damaged; compare it with the original")]
     Checksum(String),
     /// The public key can't be used.
@@ -156,6 +156,11 @@ impl<'a> Lines<'a> {
     }
 }
 
+/// The end of a line.
+fn nothing(rest: &str) -> Option<()> {
+    rest.is_empty().then_some(())
+}
+
 fn key_ids(text: &str) -> Option<Vec<KeyId>> {
     let ids = text.split_whitespace().map(|id| id.parse().ok());
     ids.collect::<Option<Vec<_>>>().filter(|ids| !ids.is_empty())
@@ -163,6 +168,8 @@ fn key_ids(text: &str) -> Option<Vec<KeyId>> {
 
 /// Digits as people type them: in groups, in either case.
 fn digits(text: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let close: Zeroizing<String> = Zeroizing::new(text.split_whitespace().collect());
+    // Room for all of it at once: what grows leaves copies behind.
+    let mut close = Zeroizing::new(String::with_capacity(text.len()));
+    text.split_whitespace().for_each(|group| close.push_str(group));
     hex::decode(close.as_bytes()).ok().map(Zeroizing::new)
 }

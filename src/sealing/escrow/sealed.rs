@@ -4,8 +4,9 @@
 //! without another cipher around it, so that a card's own tool or `openssl pkeyutl` opens it where there is no Keyward:
 //! what comes out is the key file.
 //!
-//! The text: `keyward-escrow-v1`, then `keys`, `made` and `sealed-to` (SHA-256 of the public key as SubjectPublicKeyInfo
-//! in DER), a blank line, and the ciphertext in base64.
+//! The text: `keyward-escrow-v1`, then `keys`, `made`, `sealed-to` (SHA-256 of the public key as SubjectPublicKeyInfo in
+//! DER) and `check` (SHA-256 of the lines above it and the ciphertext), a blank line, and the ciphertext in base64. The
+//! check tells what was cut or damaged without the private key; what somebody changed on purpose only the key tells.
 
 use std::fmt::Write as _;
 
@@ -21,7 +22,7 @@ use zeroize::Zeroizing;
 
 use super::super::key_file::{self, FileKeyBytes};
 use super::super::key_id;
-use super::{Carried, EscrowError, Lines, key_ids};
+use super::{Carried, EscrowError, Lines, key_ids, nothing};
 use crate::domain::{Hex, HexDigest, Time};
 
 /// The first line.
@@ -49,6 +50,10 @@ impl RecoveryKey {
             return refused(
                 "it is a private key, which belongs offline: take its public one with `openssl pkey -pubout`",
             );
+        }
+        // Of such the library would ask for a passphrase, on the terminal.
+        if pem.windows(9).any(|bytes| bytes == b"ENCRYPTED") {
+            return refused("it is encrypted: expected a public key or a certificate in PEM, in clear");
         }
         let certified = || X509::from_pem(pem).and_then(|certificate| certificate.public_key());
         let Ok(key) = PKey::public_key_from_pem(pem).or_else(|_| certified()) else {
@@ -146,15 +151,20 @@ pub fn seal(keys: &[FileKeyBytes], to: &RecoveryKey, made: Time) -> Result<Seale
 }
 
 impl SealedKeys {
+    fn head(&self) -> String {
+        let (ids, made, sealed_to) = (self.carried.ids(), self.carried.made, self.sealed_to);
+        format!("{HEAD}\nkeys       {ids}\nmade       {made}\nsealed-to  {sealed_to}\n")
+    }
+
+    /// SHA-256 of the lines above `check` and the ciphertext.
+    fn check(&self) -> HexDigest {
+        Hex(sha256(&[self.head().as_bytes(), &self.ciphertext].concat()))
+    }
+
     /// The text.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let Carried { made, .. } = &self.carried;
-        let mut text = format!(
-            "{HEAD}\nkeys       {}\nmade       {made}\nsealed-to  {}\n\n",
-            self.carried.ids(),
-            self.sealed_to
-        );
+        let mut text = format!("{}check      {}\n\n", self.head(), self.check());
         let encoded = STANDARD.encode(&self.ciphertext);
         let mut rest = encoded.as_str();
         while !rest.is_empty() {
@@ -171,24 +181,34 @@ impl SealedKeys {
     /// When it is none; says in which line.
     pub fn parse(text: &str) -> Result<Self, EscrowError> {
         let mut lines = Lines::of(text);
-        lines.member(HEAD, "`keyward-escrow-v1`", |_| Some(()))?;
+        lines.member(HEAD, "`keyward-escrow-v1` and nothing more", nothing)?;
         let keys = lines.member("keys", "`keys` and the keys' ids", key_ids)?;
         let made = lines.member("made", "`made` and when it was", |text| text.parse().ok())?;
         let expected = "`sealed-to` and a SHA-256 in hexadecimal digits";
         let sealed_to = lines.member("sealed-to", expected, |text| text.parse().ok())?;
-        let at = lines.take();
-        let encoded: String = at
-            .into_iter()
-            .chain(std::iter::from_fn(|| lines.take()))
-            .map(|(_, word, _)| word)
-            .collect();
+        let expected = "`check` and a SHA-256 in hexadecimal digits";
+        let check: HexDigest = lines.member("check", expected, |text| text.parse().ok())?;
+        let first = lines.take();
+        let (mut at, mut encoded) = (first, String::new());
+        while let Some((_, word, rest)) = at {
+            if nothing(rest).is_none() {
+                return Err(lines.malformed(at, "base64 and nothing more"));
+            }
+            encoded.push_str(word);
+            at = lines.take();
+        }
         let ciphertext = STANDARD.decode(&encoded).ok().filter(|bytes| !bytes.is_empty());
-        let ciphertext = ciphertext.ok_or_else(|| lines.malformed(at, "the sealed keys in base64"))?;
-        Ok(Self {
+        let ciphertext = ciphertext.ok_or_else(|| lines.malformed(first, "the sealed keys in base64"))?;
+        let sealed = Self {
             carried: Carried { keys, made },
             sealed_to,
             ciphertext,
-        })
+        };
+        if sealed.check() != check {
+            let what = "the text does not fit its `check`, so that it is not whole";
+            return Err(EscrowError::Checksum(what.to_owned()));
+        }
+        Ok(sealed)
     }
 
     /// The keys.

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use openssl::sha::sha256;
 use zeroize::Zeroizing;
 
-use super::{Carried, EscrowError, Lines, Parts, digits, key_ids};
+use super::{Carried, EscrowError, Lines, Parts, digits, key_ids, nothing};
 
 /// The first line.
 pub const HEAD: &str = "keyward-share-v1";
@@ -69,7 +69,7 @@ impl Share {
     /// When it is none, or something in it does not fit its check digits; says in which line.
     pub fn parse(text: &str) -> Result<Self, EscrowError> {
         let mut lines = Lines::of(text);
-        lines.member(HEAD, "`keyward-share-v1`", |_| Some(()))?;
+        lines.member(HEAD, "`keyward-share-v1` and nothing more", nothing)?;
         let set = lines.member("set", "`set` and 16 hexadecimal digits", |text| {
             <[u8; 8]>::try_from(digits(text)?.as_slice()).ok()
         })?;

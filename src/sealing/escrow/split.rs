@@ -211,10 +211,11 @@ fn keys_of(shares: &[Share], points: &[Zeroizing<Vec<u8>>], chosen: &[usize]) ->
     let taken = chosen.iter().filter_map(|at| points.get(*at));
     let taken: Zeroizing<Vec<Vec<u8>>> = Zeroizing::new(taken.map(|point| point.to_vec()).collect());
     let secret = Zeroizing::new(Gf256::combine_bytes(taken.as_slice()).ok()?);
-    let keys = secret
-        .chunks(32)
-        .map(|key| Some(Zeroizing::new(<[u8; 32]>::try_from(key).ok()?)));
-    let keys = keys.collect::<Option<Vec<_>>>()?;
+    // Room for all of them at once: what grows leaves copies behind.
+    let mut keys = Vec::with_capacity(secret.len() / 32);
+    for key in secret.chunks(32) {
+        keys.push(Zeroizing::new(<[u8; 32]>::try_from(key).ok()?));
+    }
     shares.first()?.carried.fits(&keys).then_some(keys)
 }
 
