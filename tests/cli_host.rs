@@ -309,6 +309,14 @@ fn wrong_usage_is_told_before_anybody_is_asked() {
         (64, format!("{run} --out . --qmp qmp -- qemu")),
         (64, format!("{run} -- qemu -S -qmp unix:{{qmp}}")),
         (64, format!("{run} -- qemu -S -object {{sev-guest}}")),
+        (
+            64,
+            format!("{run} -- qemu -object {{sev-guest}} -qmp unix:{{qmp}}"),
+        ),
+        (
+            64,
+            format!("{run} --group-readable -- qemu -S -object {{sev-guest}} -qmp unix:{{qmp}}"),
+        ),
     ] {
         let ran = shell.run(&arguments.split_whitespace().collect::<Vec<_>>());
         assert_eq!(

@@ -290,3 +290,26 @@ fn a_host_shows_its_token_where_the_workload_asks_who_it_is() {
     assert_eq!(decision["input"]["host"]["identity"], "token/node-7");
     assert_eq!(decision["input"]["workload"]["uuid"], WORKLOAD);
 }
+
+#[test]
+fn a_server_that_says_come_back_at_once_is_not_asked_without_end_and_a_date_is_understood() {
+    let house = House::new(Script::default());
+    let at_once = || Fate::Answered(503, &[("retry-after", "0")]);
+    let network = Network::to(&house.server.url, (0..64).map(|_| at_once()));
+    let ran = house.run(&["--server", &network.base, "--timeout", "2s"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(ran.err.ends_with("gave up, as --timeout is 2 s\n"), "{}", ran.err);
+    // At least half a second lies between two of them.
+    assert!((2..=5).contains(&network.asked().len()), "{:?}", network.asked());
+
+    let later = Fate::Answered(503, &[("retry-after", "Fri, 31 Dec 2100 23:59:59 GMT")]);
+    let network = Network::to(&house.server.url, [later]);
+    let ran = house.run(&["--server", &network.base, "--timeout", "1m"]);
+    assert_eq!(ran.code, 1, "{}", ran.err);
+    assert!(
+        ran.err.ends_with("gave up, as --timeout is 60 s\n"),
+        "{}",
+        ran.err
+    );
+    assert_eq!(network.asked().len(), 1);
+}

@@ -111,6 +111,32 @@ fn the_unit_starts_what_the_program_understands_and_is_locked_down() {
 }
 
 #[test]
+fn the_host_s_unit_comes_and_goes_with_the_guest_s_and_a_guest_may_lock_its_memory() {
+    let options = unit(&file("systemd/keyward-host@.service"));
+    let get = |section: &str, name: &str| options.get(&(section.to_owned(), name.to_owned())).cloned();
+    assert_eq!(get("Unit", "StopWhenUnneeded").unwrap(), ["yes"]);
+    assert_eq!(get("Unit", "Before").unwrap(), ["guest@%i.service"]);
+    assert!(options.keys().all(|(section, _)| section != "Install"));
+    assert_eq!(get("Service", "SuccessExitStatus").unwrap(), ["143"]);
+    // Whoever it runs as reads no file of the machine's but by systemd's hand.
+    let start = get("Service", "ExecStart").unwrap();
+    for credential in get("Service", "LoadCredential").unwrap() {
+        let (name, path) = credential.split_once(':').unwrap();
+        assert!(start[0].contains(&format!(" %d/{name}")), "{name}");
+        assert!(!start[0].contains(path), "{path}");
+    }
+    let docs = include_str!("../docs/host.md");
+    let from = docs.find("    [Unit]").unwrap();
+    let lines = docs[from..].lines().take_while(|line| line.starts_with("    "));
+    let guest = unit(&lines.collect::<Vec<_>>().join("\n"));
+    let get = |section: &str, name: &str| guest[&(section.to_owned(), name.to_owned())][0].as_str();
+    assert_eq!(get("Unit", "BindsTo"), "keyward-host@%i.service");
+    assert_eq!(get("Unit", "After"), "keyward-host@%i.service");
+    assert_eq!(get("Service", "LimitMEMLOCK"), "infinity");
+    assert_eq!(get("Install", "WantedBy"), "multi-user.target");
+}
+
+#[test]
 fn systemd_takes_the_unit_and_finds_little_that_it_exposes() {
     let shell = Shell::new();
     if Command::new("systemd-analyze").arg("--version").output().is_err() {

@@ -2,6 +2,7 @@
 //! real server and a software PSP behind it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex};
 
@@ -19,7 +20,7 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/libvirt");
 
 /// The module: each call is a line on a socket to the test, which plays libvirtd.
 const MODULE: &str = r#"
-import json, os, socket
+import json, os, signal, socket
 
 VIR_DOMAIN_START_PAUSED = 1
 VIR_DOMAIN_AFFECT_LIVE = 1
@@ -35,6 +36,8 @@ def _call(name, **arguments):
     _lines.write(json.dumps({"call": name, **arguments}) + "\n")
     _lines.flush()
     answer = json.loads(_lines.readline())
+    if "signal" in answer:
+        os.kill(os.getpid(), signal.SIGTERM)
     if "error" in answer:
         raise libvirtError(answer["error"])
     return answer["value"]
@@ -81,7 +84,11 @@ impl Libvirtd {
             let request: Value = serde_json::from_str(&line).unwrap();
             let call = request["call"].as_str().unwrap();
             self.done.lock().unwrap().calls.push(call.to_owned());
-            let answer = if self.fails == Some(call) {
+            let answer = if self.fails == Some("SIGTERM") && call == "launchSecurityInfo" {
+                json!({"signal": 15, "value": {}})
+            } else if self.fails == Some("no measurement") && call == "launchSecurityInfo" {
+                json!({"value": {"sev-policy": 3}})
+            } else if self.fails == Some(call) {
                 json!({"error": format!("internal error: {call}")})
             } else {
                 json!({"value": self.answer(call, &request, &mut guest)})
@@ -151,6 +158,15 @@ impl Libvirtd {
 
 /// Runs the script on this image, with a call that fails.
 fn run(house: &House, image: &'static [u8], fails: Option<&'static str>) -> (Ran, Arc<Mutex<Done>>) {
+    run_with(house, image, fails, env!("CARGO_BIN_EXE_keyward"))
+}
+
+fn run_with(
+    house: &House,
+    image: &'static [u8],
+    fails: Option<&'static str>,
+    keyward: &str,
+) -> (Ran, Arc<Mutex<Done>>) {
     let shell = &house.shell;
     shell.write("stub/libvirt.py", MODULE);
     let socket = shell.path("libvirtd");
@@ -171,14 +187,7 @@ fn run(house: &House, image: &'static [u8], fails: Option<&'static str>) -> (Ran
         .env("HOME", std::env::var_os("HOME").unwrap_or_default())
         .env("LIBVIRTD", &socket)
         .arg(format!("{EXAMPLE}/start-guest.py"))
-        .args([
-            "--keyward",
-            env!("CARGO_BIN_EXE_keyward"),
-            "--workload",
-            WORKLOAD,
-            "--timeout",
-            "0s",
-        ])
+        .args(["--keyward", keyward, "--workload", WORKLOAD, "--timeout", "0s"])
         .arg(format!("{EXAMPLE}/guest.xml"));
     (ran(&mut python), done)
 }
@@ -221,6 +230,8 @@ fn whatever_fails_the_guest_is_destroyed_and_never_resumed() {
         (IMAGE, Some("launchSecurityInfo"), 1),
         (IMAGE, Some("setLaunchSecurityState"), 1),
         (IMAGE, Some("resume"), 1),
+        (IMAGE, Some("no measurement"), 1),
+        (IMAGE, Some("SIGTERM"), 143),
     ] {
         let (ran, done) = run(&house, image, fails);
         assert_eq!(ran.code, code, "{fails:?}: {}{}", ran.out, ran.err);
@@ -239,18 +250,37 @@ fn whatever_fails_the_guest_is_destroyed_and_never_resumed() {
         assert_eq!(ran.code, 1, "{}", ran.err);
         assert_eq!(done.lock().unwrap().calls.last().unwrap(), fails);
     }
+    // Nor is one started on what is no answer.
+    for (program, expected) in [
+        ("echo", "printed no JSON: "),
+        ("true", "printed no JSON: "),
+        ("./empty", "lacks 'policy'"),
+    ] {
+        house.shell.write("empty", "#!/bin/sh\necho {}\n");
+        std::fs::set_permissions(house.shell.path("empty"), PermissionsExt::from_mode(0o755)).unwrap();
+        let (ran, done) = run_with(&house, IMAGE, None, program);
+        assert_eq!(ran.code, 1, "{}", ran.err);
+        assert!(
+            ran.err.contains(expected) && !ran.err.contains("Traceback"),
+            "{program}: {}",
+            ran.err
+        );
+        assert_eq!(done.lock().unwrap().calls.last().unwrap(), "getSEVInfo");
+    }
 }
 
 #[test]
 fn the_domain_is_well_formed_and_has_a_place_for_each_part_of_a_launch() {
     let house = House::new(Script::default());
-    let check = "import sys, xml.etree.ElementTree as E; s = E.parse(sys.argv[1]).getroot().find('launchSecurity'); \
-                 print(s.get('type'), s.get('kernelHashes'), sorted(e.tag for e in s))";
+    let check = "import sys, xml.etree.ElementTree as E; r = E.parse(sys.argv[1]).getroot(); s = r.find('launchSecurity'); \
+                 print(s.get('type'), s.get('kernelHashes'), sorted(e.tag for e in s)); \
+                 print([r.find(p) is not None for p in ('features/acpi', 'memoryBacking/locked', 'devices/memballoon[@model=\"none\"]')], \
+                 all(d.find('driver').get('iommu') == 'on' for d in r.iter() if d.find('target[@bus=\"virtio\"]') is not None))";
     let mut python = house.shell.command("python3");
     let home = std::env::var_os("HOME").unwrap_or_default();
     let ran = ran(python
         .env("HOME", home)
         .args(["-c", check])
         .arg(format!("{EXAMPLE}/guest.xml")));
-    assert_eq!(ran.done(), "sev yes ['policy']\n");
+    assert_eq!(ran.done(), "sev yes ['policy']\n[True, True, True] True\n");
 }

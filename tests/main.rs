@@ -29,6 +29,7 @@ mod cli_declare_places;
 mod cli_generated;
 mod cli_hold;
 mod cli_host;
+mod cli_host_end;
 mod cli_host_run;
 mod cli_host_server;
 mod cli_import;

@@ -4,11 +4,12 @@
 The platform's certificates come from libvirt, the launch and the secrets from `keyward host`. The guest is created
 paused and is resumed only when libvirt has said that the secrets are in it. Whatever fails before that destroys it.
 
-Exit codes are those of `keyward host`: 0 it runs, 2 the server said no, 1 anything else.
+Exit codes are those of `keyward host`: 0 it runs, 2 the server said no, 143 it was ended by SIGTERM, 1 anything else.
 """
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -34,7 +35,13 @@ def keyward(options, *arguments, given=None):
     ended = subprocess.run(command, input=given, stdout=subprocess.PIPE, text=True, check=False)
     if ended.returncode != 0:
         raise Failed(f"keyward host {arguments[0]} ended with {ended.returncode}", ended.returncode)
-    return json.loads(ended.stdout)
+    try:
+        answer = json.loads(ended.stdout)
+    except ValueError as error:
+        raise Failed(f"keyward host {arguments[0]} printed no JSON: {error}") from error
+    if not isinstance(answer, dict):
+        raise Failed(f"keyward host {arguments[0]} printed no JSON object")
+    return answer
 
 
 def with_launch(domain, launch):
@@ -108,11 +115,16 @@ def main():
     parser.add_argument("--ca-file", metavar="FILE")
     parser.add_argument("--timeout", default="5m", help="how long the server, or a held release, is waited for")
     options = parser.parse_args()
+    # An exception, so that a guest that was started is destroyed first.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         start(options)
     except Failed as error:
         print(f"start-guest: {error}", file=sys.stderr)
         return error.code
+    except KeyError as error:
+        print(f"start-guest: an answer of libvirt's or of keyward's lacks {error}", file=sys.stderr)
+        return 1
     except (libvirt.libvirtError, OSError, ElementTree.ParseError) as error:
         print(f"start-guest: {error}", file=sys.stderr)
         return 1

@@ -16,26 +16,32 @@ pub(super) enum Format {
 
 /// Prints in a form for programs; whether it was one.
 pub(super) fn structured<T: Serialize>(format: Format, value: &T) -> anyhow::Result<bool> {
-    match format {
-        Format::Table => Ok(false),
-        Format::Json => {
-            line(&serde_json::to_string_pretty(value)?)?;
-            Ok(true)
-        }
-        Format::Yaml => {
-            line(serde_yaml::to_string(value)?.trim_end())?;
-            Ok(true)
-        }
-    }
+    let text = rendered(format, value)?;
+    text.as_deref().map(line).transpose()?;
+    Ok(text.is_some())
+}
+
+/// A value in a form for programs; none: the form is people's.
+pub(super) fn rendered<T: Serialize>(format: Format, value: &T) -> anyhow::Result<Option<String>> {
+    Ok(match format {
+        Format::Table => None,
+        Format::Json => Some(serde_json::to_string_pretty(value)?),
+        Format::Yaml => Some(serde_yaml::to_string(value)?.trim_end().to_owned()),
+    })
 }
 
 /// Prints a line. A reader that has gone, as after `| head`, ends the program without a word.
 pub(super) fn line(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match written(text) {
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
         other => Ok(other?),
     }
+}
+
+/// Prints a line. A reader that has gone is an error as any other.
+pub(super) fn written(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush())
 }
 
 /// A table with these columns.

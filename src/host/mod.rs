@@ -3,7 +3,7 @@
 //! In come a UNIX socket on which QEMU listens and the server's answers as bytes; out go the platform's certificates,
 //! the measurement, and whether a packet was injected. [`Qmp`] speaks the protocol and knows no command; [`Qemu`] has
 //! the commands that SEV needs, and says whether a guest may still get secrets. [`LaunchFiles`] are the two files that
-//! QEMU reads at its start, [`Patience`] is how long anybody is waited for, [`ready`] tells a service manager that QEMU
+//! QEMU reads at its start, a [`FileSet`] any that are there together or not at all, [`Patience`] is how long anybody is waited for, [`ready`] tells a service manager that QEMU
 //! can be started. Nothing here calls the server or decides what comes next: `cli::host` does.
 //!
 //! Nothing that is secret passes through: session and packet are wrapped for the PSP. QEMU is believed nothing that
@@ -17,7 +17,7 @@ mod patience;
 mod qemu;
 mod qmp;
 
-pub use files::LaunchFiles;
+pub use files::{FileSet, LaunchFiles, Written};
 pub use notify::ready;
 pub use patience::Patience;
 pub use qemu::{Capabilities, GuestInfo, Qemu, QemuError};

@@ -33,14 +33,15 @@ impl<'a> Patience<'a> {
         self.until.saturating_duration_since(Instant::now())
     }
 
-    /// How long to wait before the next try: what the server says, else twice as long each time up to half a minute;
-    /// and at random up to a half of that in addition, as many hosts wait for one server. None: that is beyond the end.
+    /// How long to wait before the next try: what the server says, but no less than after the first, else twice as long
+    /// each time up to half a minute; and at random up to a half of that in addition, as many hosts wait for one server.
+    /// None: that is beyond the end.
     pub fn next(&mut self, told: Option<Duration>) -> Option<Duration> {
         let doubled = FIRST.saturating_mul(1_u32.checked_shl(self.tries.min(16)).unwrap_or(u32::MAX));
         self.tries = self.tries.saturating_add(1);
-        let least = told.unwrap_or_else(|| doubled.min(LONGEST));
+        let least = told.map_or(doubled.min(LONGEST), |told| told.max(FIRST));
         let left = self.left();
-        if least > left {
+        if left.is_zero() || least > left {
             return None;
         }
         let mut bytes = [0; 4];
@@ -80,5 +81,14 @@ mod tests {
         );
         assert_eq!(patience.next(Some(Duration::from_secs(3600))), None);
         assert_eq!(Patience::new(Duration::ZERO, &SystemRandom).next(None), None);
+    }
+
+    #[test]
+    fn who_is_told_to_come_back_at_once_still_waits_and_ends() {
+        let mut patience = Patience::new(Duration::from_secs(60), &SystemRandom);
+        let told = patience.next(Some(Duration::ZERO));
+        assert!(told.is_some_and(|wait| wait >= FIRST), "{told:?}");
+        let mut patience = Patience::new(Duration::ZERO, &SystemRandom);
+        assert_eq!(patience.next(Some(Duration::ZERO)), None);
     }
 }

@@ -72,6 +72,30 @@ pub enum QemuError {
     /// Somebody else resumed the guest.
     #[error("somebody resumed the guest while its secrets were waited for; it runs without them")]
     Resumed,
+    /// The guest was shut down.
+    #[error("the guest was shut down while its secrets were waited for")]
+    ShutDown,
+}
+
+impl QemuError {
+    /// Whether this QEMU is not the one that the launch was for: it runs, or was started with something else.
+    #[must_use]
+    pub fn is_of_another(&self) -> bool {
+        matches!(
+            self,
+            Self::NotSev
+                | Self::OtherType(_)
+                | Self::NotPaused { .. }
+                | Self::WrongState { .. }
+                | Self::Policy { .. }
+        )
+    }
+
+    /// Whether it can't be talked to any more, though it may live: what is said next would not be answered either.
+    #[must_use]
+    pub fn is_mute(&self) -> bool {
+        matches!(self, Self::Qmp(error) if !matches!(error, QmpError::Refused { .. } | QmpError::Gone { .. }))
+    }
 }
 
 /// `query-sev-capabilities`: what the platform says of itself.
@@ -203,12 +227,14 @@ impl Qemu {
     /// Lets time pass, with an ear on QEMU.
     ///
     /// # Errors
-    /// [`QemuError`]: it ended, or somebody resumed the guest.
+    /// [`QemuError`]: it ended, or somebody resumed the guest or shut it down; as soon as that is.
     pub fn pause(&mut self, duration: Duration) -> Result<(), QemuError> {
-        let events = self.qmp.listen(duration)?;
-        match events.iter().any(|event| event == "RESUME") {
-            true => Err(QemuError::Resumed),
-            false => Ok(()),
+        let events = self.qmp.listen(duration, &["RESUME", "SHUTDOWN"])?;
+        let came = |name: &str| events.iter().any(|event| event == name);
+        match (came("RESUME"), came("SHUTDOWN")) {
+            (true, _) => Err(QemuError::Resumed),
+            (false, true) => Err(QemuError::ShutDown),
+            (false, false) => Ok(()),
         }
     }
 
@@ -221,6 +247,8 @@ impl Qemu {
     pub fn inject(&mut self, header: &[u8], payload: &[u8]) -> Result<(), QemuError> {
         self.pause(Duration::ZERO)?;
         self.measured(None)?;
+        // It may have run in between, and be paused again.
+        self.pause(Duration::ZERO)?;
         let packet = json!({
             "packet-header": Base64Bytes(header.to_vec()),
             "secret": Base64Bytes(payload.to_vec()),

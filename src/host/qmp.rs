@@ -104,7 +104,13 @@ impl Qmp {
             match UnixStream::connect(socket) {
                 Ok(stream) => break stream,
                 // Not made yet, or left behind by a QEMU that has ended.
-                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => {
+                // Or not opened to this user's group yet: QEMU binds first.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::NotFound | ErrorKind::ConnectionRefused | ErrorKind::PermissionDenied
+                    ) =>
+                {
                     still()?;
                     if Instant::now() >= until {
                         return Err(nobody(socket, error).into());
@@ -182,14 +188,42 @@ impl Qmp {
         }
     }
 
-    /// Lets time pass, with an ear on QEMU: the names of the events that came, those before included.
+    /// Lets time pass, with an ear on QEMU, until one of these events comes: the names of all that came, those before
+    /// included. However short the time is, what is there is read.
     ///
     /// # Errors
     /// [`QmpError::Gone`] as soon as QEMU ends; others as for [`Self::execute`].
-    pub fn listen(&mut self, duration: Duration) -> Result<Vec<String>, QmpError> {
+    pub fn listen(&mut self, duration: Duration, awaited: &[&str]) -> Result<Vec<String>, QmpError> {
+        let doing = "waiting";
         let until = Instant::now() + duration;
-        while self.message("waiting", until)?.is_some() {}
+        self.arrived(doing)?;
+        let has_come =
+            |events: &VecDeque<String>| events.iter().any(|event| awaited.contains(&event.as_str()));
+        while !has_come(&self.events) && self.next(doing, until)?.is_some() {}
         Ok(self.events.drain(..).collect())
+    }
+
+    /// Takes what has arrived into the buffer, without waiting.
+    fn arrived(&mut self, doing: &str) -> Result<(), QmpError> {
+        let mut bytes = [0; 1 << 16];
+        let read = self
+            .stream
+            .set_nonblocking(true)
+            .and_then(|()| self.stream.read(&mut bytes));
+        self.stream
+            .set_nonblocking(false)
+            .map_err(|error| failed(doing, error))?;
+        match read {
+            Ok(0) => Err(QmpError::Gone {
+                while_doing: doing.to_owned(),
+            }),
+            Ok(count) => {
+                self.buffer.extend(bytes.iter().take(count));
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(()),
+            Err(error) => Err(failed(doing, error)),
+        }
     }
 
     fn greeted(&mut self) -> Result<(), QmpError> {
@@ -211,6 +245,16 @@ impl Qmp {
 
     /// The next message that is no event; none: the time is up.
     fn message(&mut self, doing: &str, until: Instant) -> Result<Option<Value>, QmpError> {
+        while let Some(message) = self.next(doing, until)? {
+            if message.get("event").is_none_or(|event| !event.is_string()) {
+                return Ok(Some(message));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next message, of whose events the names are kept; none: the time is up.
+    fn next(&mut self, doing: &str, until: Instant) -> Result<Option<Value>, QmpError> {
         while let Some(line) = self.line(doing, until)? {
             if line.is_empty() {
                 continue;
@@ -221,14 +265,14 @@ impl Qmp {
             if !message.is_object() {
                 return Err(garbage(doing, "a JSON object", &text));
             }
-            let Some(event) = message.get("event").and_then(Value::as_str) else {
-                return Ok(Some(message));
-            };
-            // Somebody who floods gains nothing: only that the last ones came is of interest.
-            if self.events.len() >= 64 {
-                self.events.pop_front();
+            if let Some(event) = message.get("event").and_then(Value::as_str) {
+                // Somebody who floods gains nothing: only that the last ones came is of interest.
+                if self.events.len() >= 64 {
+                    self.events.pop_front();
+                }
+                self.events.push_back(shortened(event));
             }
-            self.events.push_back(shortened(event));
+            return Ok(Some(message));
         }
         Ok(None)
     }

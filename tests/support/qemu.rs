@@ -94,6 +94,7 @@ pub(crate) struct Machine {
 
 /// The QEMU that commands start.
 const PROGRAM: &str = r#"#!/bin/sh
+trap 'echo TERM > "$0.ended"; rm -f "$0.$$"; exit 143' TERM
 mkfifo "$0.$$"
 printf '%s\n' "$$" "$@" > "$0.started"
 read -r end < "$0.$$"
@@ -206,6 +207,15 @@ impl Machine {
         client.unwrap().shutdown(std::net::Shutdown::Both).unwrap();
     }
 
+    /// Somebody else resumes the guest, at this moment.
+    pub(crate) fn resumed(&self) {
+        let mut seen = self.seen.lock().unwrap();
+        seen.running = true;
+        let event = json!({"event": "RESUME", "timestamp": {"seconds": 1767323045, "microseconds": 7}});
+        let client = seen.client.as_mut().unwrap();
+        client.write_all(format!("{event}\r\n").as_bytes()).unwrap();
+    }
+
     fn converse(&self, mut stream: UnixStream, guest: &mut Option<(Guest, [u8; 48])>) {
         let mut loading = self.script.still_loading;
         let prefix = if guest.is_none() { "probe " } else { "" };
@@ -227,7 +237,7 @@ impl Machine {
             None => say(&mut stream, &greeting),
             Some(Fault::Returns(value)) => say(&mut stream, value),
             Some(fault) => {
-                Self::broken(fault, &mut stream, &mut lines);
+                self.broken(fault, &mut stream, &mut lines);
                 return;
             }
         }
@@ -263,7 +273,7 @@ impl Machine {
                     say(&mut stream, &event("RESUME"));
                 }
                 Some(fault) => {
-                    Self::broken(fault, &mut stream, &mut lines);
+                    self.broken(fault, &mut stream, &mut lines);
                     return;
                 }
             }
@@ -286,7 +296,12 @@ impl Machine {
     }
 
     /// What stands in the place of an answer; QEMU ends once the client has had enough of it.
-    fn broken(fault: &Fault, stream: &mut UnixStream, lines: &mut std::io::Lines<BufReader<UnixStream>>) {
+    fn broken(
+        &self,
+        fault: &Fault,
+        stream: &mut UnixStream,
+        lines: &mut std::io::Lines<BufReader<UnixStream>>,
+    ) {
         let bytes = match fault {
             Fault::Garbage => b"qemu: terminating on signal 15\n".to_vec(),
             Fault::NoObject => b"[1]\n".to_vec(),
@@ -294,8 +309,10 @@ impl Machine {
             _ => Vec::new(),
         };
         let _ = stream.write_all(&bytes);
-        if !matches!(fault, Fault::Gone) {
-            lines.next();
+        if !matches!(fault, Fault::Gone)
+            && let Some(Ok(line)) = lines.next()
+        {
+            self.seen.lock().unwrap().commands.push(line);
         }
     }
 

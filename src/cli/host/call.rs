@@ -1,7 +1,8 @@
 //! The two calls of the host API, made until they are answered for good.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use actix_web::http::header::HttpDate;
 use anyhow::{Context as _, anyhow, bail};
 use openssl::sha::sha256;
 use serde::Deserialize;
@@ -132,8 +133,7 @@ impl Server {
                     let told = answer
                         .headers()
                         .get("retry-after")
-                        .and_then(|value| value.to_str().ok()?.parse().ok())
-                        .map(Duration::from_secs);
+                        .and_then(|value| after(value.to_str().ok()?));
                     match answer.body_mut().with_config().limit(LONGEST).read_to_vec() {
                         Ok(answer) if status == 200 => {
                             return serde_json::from_slice(&answer).with_context(|| {
@@ -198,6 +198,15 @@ impl Server {
             _ => anyhow!("{said}"),
         })
     }
+}
+
+/// `Retry-After`: seconds, or a date; one that has passed is now.
+fn after(value: &str) -> Option<Duration> {
+    if let Ok(seconds) = value.trim().parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = SystemTime::from(value.parse::<HttpDate>().ok()?);
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// Whether another try may do better: the network's faults, not those of names, addresses and certificates.

@@ -12,9 +12,9 @@ use super::call::{LaunchCall, Server};
 use super::leave::Leave;
 use super::machine::Words;
 use super::platform::Source;
-use super::{HostConnection, duration};
+use super::{HostConnection, duration, print};
 use crate::cli::Ended;
-use crate::cli::output::{self, Format, Misused};
+use crate::cli::output::{Format, Misused};
 use crate::domain::{Base64, Time};
 use crate::host::{Capabilities, LaunchFiles};
 use crate::http::LaunchReply;
@@ -100,10 +100,19 @@ impl Asked {
 }
 
 /// Writes a launch's files.
-pub(super) fn write(folder: &Path, reply: &LaunchReply, group_readable: bool) -> anyhow::Result<LaunchFiles> {
+pub(super) fn write(
+    folder: &Path,
+    reply: &LaunchReply,
+    group_readable: bool,
+    leave: &Leave,
+) -> anyhow::Result<LaunchFiles> {
     let mode = if group_readable { 0o640 } else { 0o600 };
-    LaunchFiles::write(folder, &reply.owner_cert.0, &reply.session.0, mode)
-        .map_err(|(path, error)| anyhow!("{}: {error}", path.display()))
+    leave.during(|behind| {
+        let files = LaunchFiles::write(folder, &reply.owner_cert.0, &reply.session.0, mode)
+            .map_err(|(path, error)| anyhow!("{}: {error}", path.display()))?;
+        behind.files(files.written());
+        Ok(files)
+    })
 }
 
 impl Launch {
@@ -123,11 +132,8 @@ impl Launch {
         })?;
         let files = match &self.out {
             None => None,
-            Some(folder) => Some(write(folder, &reply, self.group_readable)?),
+            Some(folder) => Some(write(folder, &reply, self.group_readable, &leave)?),
         };
-        if let Some(files) = &files {
-            leave.files(files);
-        }
         // QEMU may run in another folder than this.
         let whole =
             |path: fn(&LaunchFiles) -> &Path| files.as_ref().map(path).map(std::path::absolute).transpose();
@@ -142,26 +148,23 @@ impl Launch {
             cbitpos: platform.cbitpos,
             reduced_phys_bits: platform.reduced_phys_bits,
         };
-        if !output::structured(self.output, &made)? {
-            made.print(&platform)?;
-        }
+        print(self.output, &made, &made.text(&platform))?;
         // Only what was printed can be used.
         if let Some(files) = &files {
-            files.keep();
-            leave.no_files();
+            files.written().keep();
         }
         Ok(Ended::Done)
     }
 }
 
 impl Made {
-    fn print(&self, platform: &Capabilities) -> anyhow::Result<()> {
-        output::line(&format!(
+    fn text(&self, platform: &Capabilities) -> String {
+        let launch = format!(
             "launch   {}\npolicy   {:#x}\nexpires  {}",
             self.id, self.policy, self.expires_at
-        ))?;
+        );
         let (Some(dh_cert), Some(session)) = (&self.dh_cert_file, &self.session_file) else {
-            return Ok(());
+            return launch;
         };
         let words = Words {
             qmp: Path::new(""),
@@ -172,12 +175,12 @@ impl Made {
             reduced_phys_bits: platform.reduced_phys_bits,
         };
         match words.sev_guest() {
-            Some(object) => output::line(&format!("qemu     -object {object}")),
-            None => output::line(&format!(
-                "files    {} (dh-cert-file), {} (session-file)",
+            Some(object) => format!("{launch}\nqemu     -object {object}"),
+            None => format!(
+                "{launch}\nfiles    {} (dh-cert-file), {} (session-file)",
                 dh_cert.display(),
                 session.display()
-            )),
+            ),
         }
     }
 }

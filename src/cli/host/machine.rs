@@ -7,10 +7,10 @@ use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use uuid::Uuid;
 
-use super::leave::Leave;
+use super::leave::{Behind, Leave};
 use crate::cli::output::Misused;
 
 /// The longest path that a UNIX socket can have.
@@ -19,11 +19,14 @@ const LONGEST_SOCKET: usize = 107;
 const LOOKED_EACH: Duration = Duration::from_millis(20);
 
 /// A folder of this run alone, removed with it where it is empty then.
-pub(super) struct RunFolder(PathBuf);
+pub(super) struct RunFolder {
+    path: PathBuf,
+    socket: PathBuf,
+}
 
 impl RunFolder {
-    /// In this folder; or where systemd, or the user's session, has one for such things.
-    pub(super) fn new(parent: Option<&Path>) -> anyhow::Result<Self> {
+    /// In this folder; or where systemd, or the user's session, has one for such things. With a socket's name in it.
+    pub(super) fn new(parent: Option<&Path>, socket: &str, leave: &Leave) -> anyhow::Result<Self> {
         let named = |name: &str| {
             std::env::var_os(name)
                 .filter(|value| !value.is_empty())
@@ -37,28 +40,37 @@ impl RunFolder {
         let (name, _) = Uuid::new_v4().as_u64_pair();
         // QEMU is told of it, in whatever folder it runs.
         let path = std::path::absolute(parent.join(format!("keyward-{name:016x}")))?;
-        if path.join("probe").as_os_str().len() > LONGEST_SOCKET {
+        let socket = path.join(socket);
+        if socket.as_os_str().len() > LONGEST_SOCKET {
             bail!(
                 "{} is too long for a socket's path: name a shorter folder with --out",
                 path.display()
             );
         }
-        fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&path)
-            .with_context(|| format!("folder {}", path.display()))?;
-        Ok(Self(path))
+        leave.during(|behind| {
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(&path)
+                .with_context(|| format!("folder {}", path.display()))?;
+            behind.folder(&path, &socket);
+            Ok(Self { path, socket })
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
-        &self.0
+        &self.path
+    }
+
+    /// Where QEMU is to listen.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 }
 
 impl Drop for RunFolder {
     fn drop(&mut self) {
         // One in which somebody still has a socket stays.
-        let _ = fs::remove_dir(&self.0);
+        let _ = fs::remove_dir(&self.path);
     }
 }
 
@@ -124,6 +136,13 @@ pub(super) fn check(command: &[String]) -> anyhow::Result<()> {
             "the command must tell QEMU of the launch: -object {sev-guest}, or one of your own with dh-cert-file={dh-cert},session-file={session}".to_owned()
         ));
     }
+    // Also in one word with others, where a shell starts it.
+    let paused = |word: &str| word.split_whitespace().any(|part| matches!(part, "-S" | "--S"));
+    if !command.iter().any(|word| paused(word)) {
+        bail!(Misused(
+            "the command must start QEMU paused, or its guest runs without its secrets: -S".to_owned()
+        ));
+    }
     if !has("{qmp}") {
         bail!(Misused(
             "the command must tell QEMU where to listen: -qmp unix:{qmp},server=on,wait=off".to_owned()
@@ -147,12 +166,12 @@ impl Child {
     pub(super) fn start(mut command: Command, leave: &Leave) -> anyhow::Result<Self> {
         let program = command.get_program().to_owned();
         // What it prints is for people: standard output is for what this command prints.
-        let process = command
-            .stdout(std::io::stderr())
-            .spawn()
-            .with_context(|| program.display().to_string())?;
-        let pid = i32::try_from(process.id()).ok().and_then(Pid::from_raw);
-        leave.child(pid);
+        command.stdout(std::io::stderr());
+        let process = leave.during(|behind| {
+            let process = command.spawn().with_context(|| program.display().to_string())?;
+            behind.started(pid(&process));
+            anyhow::Ok(process)
+        })?;
         Ok(Self {
             process,
             leave: leave.clone(),
@@ -165,7 +184,7 @@ impl Child {
 
     /// Nothing; or how it ended.
     pub(super) fn lives(&mut self) -> anyhow::Result<()> {
-        match self.process.try_wait()? {
+        match self.reaped()? {
             None => Ok(()),
             Some(status) => bail!("QEMU ended before it could be asked ({status})"),
         }
@@ -173,28 +192,52 @@ impl Child {
 
     /// Waits for its end, however long that takes.
     pub(super) fn wait(&mut self) -> anyhow::Result<ExitStatus> {
-        let status = self.process.wait()?;
-        self.leave.child(None);
-        Ok(status)
+        if let Some(pid) = pid(&self.process) {
+            // Without reaping it: until then its number is nobody else's, and a signal can be passed on.
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            while let Err(rustix::io::Errno::INTR) = waitid(WaitId::Pid(pid), options) {}
+        }
+        self.leave.during(|behind| {
+            let status = self.process.wait()?;
+            behind.ended();
+            Ok(status)
+        })
+    }
+
+    /// How it ended, if it has.
+    fn reaped(&mut self) -> std::io::Result<Option<ExitStatus>> {
+        self.leave.during(|behind| {
+            let status = self.process.try_wait()?;
+            if status.is_some() {
+                behind.ended();
+            }
+            Ok(status)
+        })
     }
 
     /// Leaves it to others.
     pub(super) fn release(&self) {
-        self.leave.child(None);
+        self.leave.during(Behind::released);
     }
 
     /// Waits so long for it to end by itself, and ends it then.
     pub(super) fn end(&mut self, within: Duration) {
         let until = Instant::now() + within;
         while Instant::now() < until {
-            match self.process.try_wait() {
+            match self.reaped() {
                 Ok(None) => std::thread::sleep(LOOKED_EACH),
                 Ok(Some(_)) | Err(_) => break,
             }
         }
         // Of one that has ended these say so and do nothing.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        self.leave.child(None);
+        self.leave.during(|behind| {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+            behind.ended();
+        });
     }
+}
+
+fn pid(process: &std::process::Child) -> Option<Pid> {
+    i32::try_from(process.id()).ok().and_then(Pid::from_raw)
 }

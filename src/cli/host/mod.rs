@@ -15,8 +15,10 @@ mod validate;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use jiff::{Span, SpanRelativeTo};
+use serde::Serialize;
 
 use super::client::{Client, DEFAULT_SERVER};
 use super::credential::Credential;
@@ -95,6 +97,13 @@ fn say(text: &str) {
     use std::io::Write as _;
     // Who closed the terminal can't be told, and the guest must go on.
     let _ = writeln!(std::io::stderr(), "keyward: {text}");
+}
+
+/// Prints what came of it, for people as this text. It never ends the program as other verbs' output may: there are
+/// files to remove, and a QEMU to watch.
+fn print<T: Serialize>(format: output::Format, value: &T, text: &str) -> anyhow::Result<()> {
+    let rendered = output::rendered(format, value)?;
+    output::written(rendered.as_deref().unwrap_or(text)).context("standard output")
 }
 
 fn duration(text: &str) -> Result<Duration, &'static str> {

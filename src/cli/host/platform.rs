@@ -116,8 +116,8 @@ fn from_json(path: &Path) -> anyhow::Result<Capabilities> {
 
 /// Starts a QEMU without a machine, as libvirt does, asks it and ends it.
 fn probe(program: &Path, within: Duration, leave: &Leave) -> anyhow::Result<Capabilities> {
-    let folder = RunFolder::new(None)?;
-    let socket = folder.path().join("probe");
+    let folder = RunFolder::new(None, "probe", leave)?;
+    let socket = folder.socket();
     let mut command = Command::new(program);
     command
         .stdin(Stdio::null())
@@ -132,7 +132,7 @@ fn probe(program: &Path, within: Duration, leave: &Leave) -> anyhow::Result<Capa
         ])
         .arg(format!("unix:{},server=on,wait=off", socket.display()));
     let mut child = Child::start(command, leave)?;
-    let asked = Qmp::connect(&socket, within, || child.lives()).and_then(|qmp| {
+    let asked = Qmp::connect(socket, within, || child.lives()).and_then(|qmp| {
         let mut qemu = Qemu::new(qmp, within);
         let answer = qemu.capabilities();
         // It has nothing to lose.
@@ -140,6 +140,6 @@ fn probe(program: &Path, within: Duration, leave: &Leave) -> anyhow::Result<Capa
         answer.map_err(anyhow::Error::new)
     });
     child.end(Duration::from_secs(5));
-    let _ = fs::remove_file(&socket);
+    let _ = fs::remove_file(socket);
     asked.map_err(|error| anyhow!("{}: {error}", program.display()))
 }

@@ -1,5 +1,6 @@
 //! `host run`: from the platform's certificates to the resumed guest.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,18 +12,15 @@ use uuid::Uuid;
 
 use super::call::{self, Server};
 use super::launch::{self, Asked};
-use super::leave::Leave;
+use super::leave::{END_WITHIN, Leave};
 use super::machine::{self, Child, RunFolder, Words};
 use super::platform::Source;
 use super::validate::{Claims, inject, resume};
-use super::{HostConnection, duration, say};
+use super::{HostConnection, duration, print, say};
 use crate::cli::Ended;
-use crate::cli::output::{self, Format, Misused};
-use crate::host::{Capabilities, LaunchFiles, Qemu, Qmp, ready};
+use crate::cli::output::{Format, Misused};
+use crate::host::{Capabilities, LaunchFiles, Qemu, QemuError, Qmp, ready};
 use crate::http::LaunchReply;
-
-/// How long a QEMU that was told to quit may take.
-const QUIT_WITHIN: Duration = Duration::from_secs(10);
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -49,7 +47,7 @@ pub(in crate::cli) struct Run {
     #[arg(long, value_name = "DIR", required_unless_present = "command")]
     out: Option<PathBuf>,
     /// Let the folder's group read the files, where QEMU runs as another user
-    #[arg(long)]
+    #[arg(long, conflicts_with = "command")]
     group_readable: bool,
     /// QMP socket of a QEMU that somebody else starts; it may appear later
     #[arg(
@@ -93,6 +91,9 @@ impl Run {
         if !self.command.is_empty() {
             machine::check(&self.command)?;
         }
+        if let Some(socket) = &self.qmp {
+            nobody_listens(socket)?;
+        }
         let leave = Leave::at_signals()?;
         let server = Server::new(&self.connection)?;
         let to_start = self.command.first().map(String::as_str);
@@ -107,23 +108,24 @@ impl Run {
         ));
         match (&self.qmp, &self.out) {
             (Some(socket), Some(folder)) => {
+                // It took a while to get here.
+                nobody_listens(socket)?;
                 let files = self.files(folder, &launched, &leave)?;
                 self.follow(None, socket, &files, &server, &launched)
             }
             _ => {
-                let folder = RunFolder::new(self.out.as_deref())?;
-                let socket = folder.path().join("qmp");
+                let folder = RunFolder::new(self.out.as_deref(), "qmp", &leave)?;
+                let socket = folder.socket();
                 let files = self.files(folder.path(), &launched, &leave)?;
-                let child = self.start(&socket, &files, &platform, &launched, &leave)?;
-                self.follow(Some(child), &socket, &files, &server, &launched)
+                let child = self.start(socket, &files, &platform, &launched, &leave)?;
+                self.follow(Some(child), socket, &files, &server, &launched)
             }
         }
     }
 
     /// Writes the files, and tells a service manager that they are there.
     fn files(&self, folder: &Path, launched: &LaunchReply, leave: &Leave) -> anyhow::Result<LaunchFiles> {
-        let files = launch::write(folder, launched, self.group_readable)?;
-        leave.files(&files);
+        let files = launch::write(folder, launched, self.group_readable, leave)?;
         say(&format!(
             "wrote {} and {}",
             files.dh_cert().display(),
@@ -172,19 +174,21 @@ impl Run {
         let mut qemu = None;
         let done = self.secrets(&mut child, &mut qemu, socket, files, server, launched);
         // QEMU has read them, or never will.
-        files.remove();
+        files.written().remove();
         let running = match done {
             Ok(running) => running,
             Err(error) => {
-                self.gave_up(child, qemu, socket);
+                self.gave_up(child, qemu, socket, &error);
                 return Err(error);
             }
         };
-        if !output::structured(self.output, &running)? {
-            output::line(&format!(
-                "launch {}: the guest has its secrets (decision {}) and runs",
-                running.launch, running.decision
-            ))?;
+        let text = format!(
+            "launch {}: the guest has its secrets (decision {}) and runs",
+            running.launch, running.decision
+        );
+        // The guest runs, whoever reads it.
+        if let Err(error) = print(self.output, &running, &text) {
+            say(&format!("{error:#}"));
         }
         // QEMU serves one at a time: who comes now is to be served.
         drop(qemu);
@@ -220,7 +224,7 @@ impl Run {
         ));
         let info = qemu.measured(Some(launched.policy))?;
         let measurement = qemu.measurement()?;
-        files.remove();
+        files.written().remove();
         let request = call::request(&info, measurement, &self.claims)?;
         let reply = server.validate(launched.id, &request, &mut |pause| Ok(qemu.pause(pause)?))?;
         inject(qemu, &reply)?;
@@ -233,23 +237,30 @@ impl Run {
     }
 
     /// Ends a guest that gets no secrets, or leaves it.
-    fn gave_up(&self, child: Option<Child>, qemu: Option<Qemu>, socket: &Path) {
+    fn gave_up(&self, child: Option<Child>, qemu: Option<Qemu>, socket: &Path, error: &anyhow::Error) {
+        let error = error.downcast_ref::<QemuError>();
         let usual = match child {
             Some(_) => OnFailure::Quit,
             None => OnFailure::Leave,
         };
         match (self.on_failure.unwrap_or(usual), child) {
             (OnFailure::Leave, None) => {}
+            // Whoever started that one needs it.
+            (OnFailure::Quit, None) if error.is_some_and(QemuError::is_of_another) => {
+                say("QEMU is left as it is: it is not the one that this launch is for");
+            }
             (OnFailure::Leave, Some(child)) => {
                 say(&format!("QEMU (process {}) is left as it is", child.id()));
                 child.release();
             }
             (OnFailure::Quit, child) => {
-                let told = qemu.map(|mut qemu| qemu.quit());
+                let told = qemu
+                    .filter(|_| !error.is_some_and(QemuError::is_mute))
+                    .map(|mut qemu| qemu.quit());
                 match (child, told) {
                     (Some(mut child), told) => {
                         let within = if matches!(told, Some(Ok(()))) {
-                            QUIT_WITHIN
+                            END_WITHIN
                         } else {
                             Duration::ZERO
                         };
@@ -259,9 +270,20 @@ impl Run {
                     }
                     (None, Some(Ok(()))) => say("QEMU was told to quit"),
                     (None, Some(Err(error))) => say(&format!("QEMU could not be told to quit: {error}")),
-                    (None, None) => say("QEMU could not be told to quit: nobody listens"),
+                    (None, None) => say("QEMU could not be told to quit: nobody answers"),
                 }
             }
         }
+    }
+}
+
+/// Where somebody else is to start QEMU: one that listens already was started before this launch's files were there.
+fn nobody_listens(socket: &Path) -> anyhow::Result<()> {
+    match UnixStream::connect(socket) {
+        Ok(_) => bail!(
+            "a QEMU already listens on {}; it can't have read this launch's files: end it first",
+            socket.display()
+        ),
+        Err(_) => Ok(()),
     }
 }

@@ -1,11 +1,9 @@
 //! `host validate`: a measurement goes to the server, a packet comes back.
 
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{anyhow, bail};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -13,11 +11,12 @@ use uuid::Uuid;
 
 use super::call::{self, Server};
 use super::launch::number;
-use super::{HostConnection, duration, say};
+use super::leave::Leave;
+use super::{HostConnection, duration, print, say};
 use crate::cli::Ended;
-use crate::cli::output::{self, Format, Misused};
+use crate::cli::output::{Format, Misused};
 use crate::domain::{Base64, Base64Bytes, HexDigest, Name};
-use crate::host::{GuestInfo, Qemu, QemuError, Qmp, QmpError};
+use crate::host::{FileSet, GuestInfo, Qemu, QemuError, Qmp, QmpError};
 use crate::http::ValidateReply;
 
 #[derive(Args)]
@@ -142,6 +141,7 @@ impl Validate {
                     .to_owned()
             ));
         }
+        let leave = Leave::at_signals()?;
         let server = Server::new(&self.connection)?;
         let mut qemu = match &self.qmp {
             None => None,
@@ -163,14 +163,20 @@ impl Validate {
             }
         })?;
         let (header, payload) = call::packet(&reply);
-        if let (Some(to_header), Some(to_payload)) = (&self.secret_header, &self.secret_payload) {
-            write(to_header, header)?;
-            if let Err(error) = write(to_payload, payload) {
-                // Half a packet is of no use to anybody.
-                let _ = std::fs::remove_file(to_header);
-                return Err(error);
-            }
-        }
+        // Half a packet is of no use to anybody.
+        let files = match (&self.secret_header, &self.secret_payload) {
+            (Some(to_header), Some(to_payload)) => Some(leave.during(|behind| {
+                let parts = [
+                    (to_header.as_path(), &*header.0),
+                    (to_payload.as_path(), &*payload.0),
+                ];
+                let files = FileSet::write(&parts, 0o600)
+                    .map_err(|(path, error)| anyhow!("{}: {error}", path.display()))?;
+                behind.files(files.written());
+                anyhow::Ok(files)
+            })?),
+            _ => None,
+        };
         if let (true, Some(qemu)) = (self.inject, &mut qemu) {
             inject(qemu, &reply)?;
             if self.resume {
@@ -184,13 +190,23 @@ impl Validate {
             injected: self.inject,
             resumed: self.resume,
         };
-        if !output::structured(self.output, &released)? {
-            let what = match (self.inject, self.resume) {
-                (false, _) => "released",
-                (true, false) => "released and injected; the guest is paused",
-                (true, true) => "released and injected; the guest runs",
-            };
-            output::line(&format!("decision {}: {what}", reply.decision))?;
+        let what = match (self.inject, self.resume) {
+            (false, _) => "released",
+            (true, false) => "released and injected; the guest is paused",
+            (true, true) => "released and injected; the guest runs",
+        };
+        let printed = print(
+            self.output,
+            &released,
+            &format!("decision {}: {what}", reply.decision),
+        );
+        match printed {
+            // The packet is where it belongs, whoever reads it.
+            Err(error) if self.inject => say(&format!("{error:#}")),
+            other => other?,
+        }
+        if let Some(files) = &files {
+            files.written().keep();
         }
         Ok(Ended::Done)
     }
@@ -215,54 +231,32 @@ impl Validate {
 /// Injects a packet; the error says whether it may be in the guest.
 pub(super) fn inject(qemu: &mut Qemu, reply: &ValidateReply) -> anyhow::Result<()> {
     let (header, payload) = call::packet(reply);
-    qemu.inject(&header.0, &payload.0).map_err(|error| match error {
-        QemuError::Qmp(QmpError::Refused { .. }) => anyhow!(
-            "{error}; the secrets were released (decision {}), but are not in the guest, and it was not resumed",
+    qemu.inject(&header.0, &payload.0).map_err(|error| {
+        let but = match error {
+            QemuError::Qmp(QmpError::Refused { .. }) => "but are not in the guest, and it was not resumed",
+            QemuError::Qmp(_) => "and whether they are in the guest is not known, so it was not resumed",
+            _ => "but not injected",
+        };
+        let text = format!(
+            "{error}; the secrets were released (decision {}), {but}",
             reply.decision
-        ),
-        QemuError::Qmp(_) => anyhow!(
-            "{error}; the secrets were released (decision {}), and whether they are in the guest is not known, so it was not resumed",
-            reply.decision
-        ),
-        _ => anyhow!(
-            "{error}; the secrets were released (decision {}), but not injected",
-            reply.decision
-        ),
+        );
+        anyhow::Error::new(error).context(text)
     })
 }
 
 /// Resumes a guest that has its secrets.
 pub(super) fn resume(qemu: &mut Qemu, reply: &ValidateReply) -> anyhow::Result<()> {
     qemu.resume().map_err(|error| {
-        anyhow!(
+        let text = format!(
             "{error}; the guest has all its secrets (decision {}), and whether it runs is not known",
             reply.decision
-        )
+        );
+        anyhow::Error::new(error).context(text)
     })?;
     say(&format!(
         "the guest has its secrets (decision {}) and runs",
         reply.decision
     ));
-    Ok(())
-}
-
-/// Writes a part of a packet in base64, whole or not at all.
-fn write(path: &Path, part: &Base64Bytes) -> anyhow::Result<()> {
-    let shown = path.display();
-    let name = path
-        .file_name()
-        .with_context(|| format!("{shown}: names no file"))?;
-    let temporary = path.with_file_name(format!(".{}-{}", name.to_string_lossy(), Uuid::new_v4()));
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(part.to_string().as_bytes()))
-        .and_then(|()| std::fs::rename(&temporary, path));
-    if let Err(error) = written {
-        let _ = std::fs::remove_file(&temporary);
-        bail!("{shown}: {error}");
-    }
     Ok(())
 }
