@@ -35,9 +35,10 @@ pub(super) struct Tried {
 }
 
 impl Tried {
-    /// Whether the escrow's keys, with the right ids, open nothing of what is sealed under these.
+    /// Whether the escrow's keys, with the right ids, open nothing of what is sealed under these, or nothing at all
+    /// opens.
     pub(super) fn refuted(&self) -> bool {
-        self.bad && !self.good
+        (self.bad && !self.good) || (self.opened == 0 && !self.damaged.is_empty())
     }
 }
 
