@@ -307,8 +307,12 @@ fn the_engines_stay_in_their_rooms() {
                 .any(|name| name.split("::").any(|part| part == what))
         };
         let in_sqlite = source.file.starts_with("store/sqlite/");
+        let in_postgres = source.file.starts_with("store/postgres/");
+        let in_engine = source.file.starts_with("store/engine/");
         for (engine, at_home) in [
-            ("rusqlite", in_sqlite),
+            ("rusqlite", in_sqlite || in_engine),
+            ("tokio_postgres", in_postgres || in_engine),
+            ("deadpool_postgres", in_postgres),
             (
                 "sqlite",
                 in_sqlite || ["store", "cli"].contains(&source.room.as_str()),
@@ -316,7 +320,7 @@ fn the_engines_stay_in_their_rooms() {
             ("actix_web", ["http", "cli"].contains(&source.room.as_str())),
             ("tonic", source.room == "grpc"),
             ("prost", source.room == "grpc"),
-            ("tokio", source.room == "grpc"),
+            ("tokio", source.room == "grpc" || in_postgres),
             ("regorus", source.room == "policy"),
             (
                 "ureq",

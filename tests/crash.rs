@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
 use keyward::psp::Platform;
-use keyward::store::sqlite::SqliteStore;
+use keyward::store::SqlStore;
 use keyward::store::{ReleaseScope, Store as _};
 use serde_json::{Value, json};
 
@@ -220,7 +220,7 @@ fn logged(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
 
 /// After each kill: not more than the limit, and every release that a host was given is recorded.
 fn check(folder: &Path, told: &Mutex<Told>) {
-    let store = SqliteStore::open(&folder.join("data"), false).unwrap();
+    let store = SqlStore::open(&folder.join("data"), false).unwrap();
     let owner = "acme".parse().unwrap();
     let now = keyward::domain::Clock::now(&keyward::domain::SystemClock);
     let scope = ReleaseScope::Secret("disk".parse().unwrap());

@@ -7,8 +7,8 @@ use std::sync::{Mutex, mpsc};
 
 use keyward::domain::hold::{Hold, HoldState};
 use keyward::psp::Platform;
-use keyward::store::sqlite::{FILE, SqliteStore};
 use keyward::store::{HoldQuery, HoldStore as _};
+use keyward::store::{SqlStore, sqlite::FILE};
 use serde_json::{Value, json};
 
 use crate::crash::{Waiting, prepare};
@@ -24,7 +24,7 @@ const ENOUGH: usize = 4;
 
 /// The holds as they are in the database.
 fn holds(folder: &Path) -> (Vec<Hold>, u64) {
-    let store = SqliteStore::open(&folder.join("data"), false).unwrap();
+    let store = SqlStore::open(&folder.join("data"), false).unwrap();
     let owner = "acme".parse().unwrap();
     let query = HoldQuery {
         limit: 1000,

@@ -324,7 +324,7 @@ fn a_reset_only_lowers_and_only_what_was_counted() {
 #[test]
 fn a_hold_that_an_earlier_version_opened_is_kept_and_can_be_rejected() {
     use keyward::store::HoldStore as _;
-    use keyward::store::sqlite::{FILE, SqliteStore};
+    use keyward::store::{SqlStore, sqlite::FILE};
 
     let folder = tempfile::tempdir().unwrap();
     let connection = rusqlite::Connection::open(folder.path().join(FILE)).unwrap();
@@ -353,7 +353,7 @@ fn a_hold_that_an_earlier_version_opened_is_kept_and_can_be_rejected() {
         .unwrap();
     drop(connection);
 
-    let store = SqliteStore::open(folder.path(), false).unwrap();
+    let store = SqlStore::open(folder.path(), false).unwrap();
     let owner = "acme".parse().unwrap();
     let hold = store.hold(&owner, id).unwrap().unwrap();
     assert_eq!(

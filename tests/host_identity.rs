@@ -4,7 +4,7 @@ use std::path::Path;
 
 use keyward::domain::{Role, Time};
 use keyward::store::Tokens as _;
-use keyward::store::sqlite::{FILE, SqliteStore};
+use keyward::store::{SqlStore, sqlite::FILE};
 use serde_json::{Value, json};
 
 use crate::identity_jwt::trusting;
@@ -301,7 +301,7 @@ fn tokens_of_a_database_from_before_hosts_stay_what_they_were() {
     ))
     .unwrap();
     drop(old);
-    let store = SqliteStore::open(folder.path(), false).unwrap();
+    let store = SqlStore::open(folder.path(), false).unwrap();
     let [token] = store.tokens(None).unwrap().try_into().unwrap();
     assert_eq!((token.name.as_str(), token.role), ("ci", Role::Auditor));
     let millis = |time: Option<Time>| time.unwrap().millis();

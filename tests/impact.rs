@@ -2,7 +2,7 @@
 
 use keyward::domain::impact::Cause;
 use keyward::store::IncidentStore as _;
-use keyward::store::sqlite::{FILE, SqliteStore};
+use keyward::store::{SqlStore, sqlite::FILE};
 use serde_json::{Value, json};
 
 use crate::support::host::{ALLOW, IMAGE, WORKLOAD, digest, standard};
@@ -250,7 +250,7 @@ fn decisions_of_an_earlier_version_s_database_are_found_too() {
         .unwrap();
     drop(old);
 
-    let store = SqliteStore::open(folder.path(), false).unwrap();
+    let store = SqlStore::open(folder.path(), false).unwrap();
     let owner = "acme".parse().unwrap();
     let found = |cause: Cause| {
         let page = store.impact(&owner, &cause, None, 100).unwrap();

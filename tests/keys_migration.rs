@@ -6,8 +6,8 @@ use keyward::audit::key::SignerKey;
 use keyward::domain::sealed::{KeyLocation, KeyState};
 use keyward::sealing::{Place, Sealer, key_file, new_key};
 use keyward::sev::SystemRandom;
+use keyward::store::SqlStore;
 use keyward::store::keys::Keys as _;
-use keyward::store::sqlite::SqliteStore;
 use serde_json::json;
 
 use crate::support::Shell;
@@ -62,7 +62,7 @@ fn a_folder_from_before_keeps_its_key_and_the_log_s_key_and_rotates_both() {
         ],
     );
 
-    let store = SqliteStore::open(&folder, false).unwrap();
+    let store = SqlStore::open(&folder, false).unwrap();
     assert_eq!(store.audit_log_key().unwrap(), Some(sealed));
     assert_eq!(store.meta("audit_log_key").unwrap(), None);
     let keys = store.sealing_keys().unwrap();
@@ -94,12 +94,12 @@ fn base64_of_every_length_is_read_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let sealed: Vec<u8> = (0..length).map(|n: u8| n.wrapping_mul(89) ^ 0xfb).collect();
         older(folder.path(), &[("audit_log_key", &STANDARD.encode(&sealed))]);
-        let store = SqliteStore::open(folder.path(), false).unwrap();
+        let store = SqlStore::open(folder.path(), false).unwrap();
         assert_eq!(store.audit_log_key().unwrap(), Some(sealed), "{length}");
     }
     let folder = tempfile::tempdir().unwrap();
     older(folder.path(), &[]);
-    let store = SqliteStore::open(folder.path(), false).unwrap();
+    let store = SqlStore::open(folder.path(), false).unwrap();
     assert_eq!(store.audit_log_key().unwrap(), None);
 }
 

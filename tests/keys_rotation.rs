@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use keyward::domain::sealed::{KeyState, SealedAt};
 use keyward::sealing::{Place, SealError, Sealer, key_file};
 use keyward::sev::{Random as _, SystemRandom};
+use keyward::store::SqlStore;
 use keyward::store::keys::Keys as _;
-use keyward::store::sqlite::SqliteStore;
 use serde_json::Value;
 
 use crate::crash::Waiting;
@@ -91,8 +91,8 @@ fn check(shell: &Shell) -> Value {
         .json()
 }
 
-pub(crate) fn store(shell: &Shell) -> SqliteStore {
-    SqliteStore::open(&shell.path("data"), false).unwrap()
+pub(crate) fn store(shell: &Shell) -> SqlStore {
+    SqlStore::open(&shell.path("data"), false).unwrap()
 }
 
 /// The keys of a key file, each by itself.

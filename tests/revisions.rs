@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyward::policy::Bundle;
 use keyward::policy::opa::{self, Claims, SignatureAlgorithm};
+use keyward::store::SqlStore;
 use keyward::store::Store as _;
-use keyward::store::sqlite::SqliteStore;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use serde_json::{Value, json};
@@ -338,7 +338,7 @@ fn a_database_of_version_1_keeps_its_bundles_as_revisions() {
         .unwrap();
     drop(connection);
 
-    let store = SqliteStore::open(folder.path(), false).unwrap();
+    let store = SqlStore::open(folder.path(), false).unwrap();
     let owner = "acme".parse().unwrap();
     let revisions = store.revisions(&owner, None, 10).unwrap();
     let seen: Vec<_> = revisions.iter().map(|r| (r.number, r.digest.0)).collect();
@@ -357,5 +357,5 @@ fn a_database_of_version_1_keeps_its_bundles_as_revisions() {
             .is_empty()
     );
     drop(store);
-    SqliteStore::open(folder.path(), false).unwrap();
+    SqlStore::open(folder.path(), false).unwrap();
 }

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyward::psp::Platform;
-use keyward::store::sqlite::SqliteStore;
+use keyward::store::SqlStore;
 use serde_json::{Value, json};
 
 use crate::sealing::{files, lies_in};
@@ -191,7 +191,7 @@ fn going_back_makes_a_new_version_with_the_old_value_and_counts_go_on() {
 fn a_purged_value_is_nowhere_in_the_data_folder_and_its_record_stays() {
     let (app, platform) = (App::new(), platform());
     app.standard();
-    let store = SqliteStore::open(app.folder.path(), false).unwrap();
+    let store = SqlStore::open(app.folder.path(), false).unwrap();
     let owner = "acme".parse().unwrap();
     let sealed = |version| {
         let asked = [("disk".parse().unwrap(), version)];

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use keyward::store::sqlite::{FILE, OpenError, SqliteStore};
+use keyward::store::SqlStore;
+use keyward::store::sqlite::{FILE, OpenError};
 use openssl::sha::sha256;
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -241,7 +242,7 @@ fn a_database_that_is_not_this_program_s_is_not_opened_and_not_changed() {
         (
             "a newer schema",
             |path| {
-                drop(SqliteStore::open(path.parent().unwrap(), true).unwrap());
+                drop(SqlStore::open(path.parent().unwrap(), true).unwrap());
                 alter(path, "PRAGMA user_version = 99");
             },
             "schema 99, this keyward knows up to 12",
@@ -277,7 +278,7 @@ fn a_database_that_is_not_this_program_s_is_not_opened_and_not_changed() {
             if name == "none" && create {
                 continue;
             }
-            let error: OpenError = SqliteStore::open(folder.path(), create).err().expect(name);
+            let error: OpenError = SqlStore::open(folder.path(), create).err().expect(name);
             assert!(error.to_string().contains(says), "{name}: {error}");
             assert_eq!(content(), before, "{name} was changed");
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyward::domain::{Clock as _, Role};
-use keyward::store::sqlite::{FILE, SqliteStore};
+use keyward::store::{SqlStore, sqlite::FILE};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -284,7 +284,7 @@ fn tokens_of_a_database_from_before_roles_are_owners() {
     )
     .unwrap();
     drop(old);
-    let store = SqliteStore::open(folder.path(), false).unwrap();
+    let store = SqlStore::open(folder.path(), false).unwrap();
     let store: &dyn keyward::store::Store = &store;
     let all = store.tokens(None).unwrap();
     assert_eq!(all.len(), 1);

@@ -12,9 +12,10 @@ use serde::Serialize;
 
 use super::audit::log_key;
 use super::output::{self, Format};
-use super::{Ended, keys};
+use super::{Ended, database, keys};
 use crate::audit::actor::Act;
 use crate::audit::key::{KeyName, VerifierKey};
+use crate::config::{Config, PostgresConfig};
 use crate::domain::sealed::KeyLocation;
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, Role, SystemClock};
@@ -22,8 +23,8 @@ use crate::release::tokens::NewToken;
 use crate::sealing::{key_file, key_id, new_key};
 use crate::sev::SystemRandom;
 use crate::store::keys::Keys as _;
-use crate::store::sqlite::{self, SqliteStore};
 use crate::store::{OwnerCreated, Tokens as _};
+use crate::store::{SqlStore, sqlite};
 
 /// The key file in the data folder, where none is named.
 const KEY_FILE: &str = "keyward.key";
@@ -33,6 +34,9 @@ pub(super) struct Init {
     /// Folder to make, or one without a database
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
+    /// Configuration, of which `store` counts here. Default: keyward.yaml in the data folder, if there is one
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Name of the first owner; `owner create` makes others
     #[arg(long, value_name = "NAME")]
     owner: String,
@@ -80,13 +84,18 @@ impl Init {
             .owner
             .parse()
             .with_context(|| format!("--owner {:?}", self.owner))?;
-        if self.if_missing && self.data_dir.join(sqlite::FILE).exists() {
+        let postgres = match &self.config {
+            Some(named) => Config::load(Some(named), std::env::vars())?.store.postgres,
+            None => database::postgres_of(&self.data_dir)?,
+        };
+        if self.if_missing && is_initialised(&self.data_dir, postgres.as_ref())? {
             output::line(&format!("{} is initialised already", self.data_dir.display()))?;
             return Ok(Ended::Done);
         }
         let named = self.key_file.map(KeyLocation::File).or(self.key_provider);
         let (token, key, log_key) = create(
             &self.data_dir,
+            postgres.as_ref(),
             &owner,
             named.as_ref(),
             self.log_name,
@@ -132,11 +141,20 @@ impl Init {
     }
 }
 
+/// Whether there is nothing to make any more.
+fn is_initialised(folder: &Path, postgres: Option<&PostgresConfig>) -> anyhow::Result<bool> {
+    match postgres {
+        Some(postgres) => Ok(!database::connect(postgres, true)?.sealing_keys()?.is_empty()),
+        None => Ok(folder.join(sqlite::FILE).exists()),
+    }
+}
+
 /// Makes a data folder with everything in it; the owner's token, and where the key is.
 ///
 /// All or nothing: what was made before something failed is removed, so that the next try finds its place.
 pub(super) fn create(
     folder: &Path,
+    postgres: Option<&PostgresConfig>,
     owner: &Name,
     key: Option<&KeyLocation>,
     log_name: Option<KeyName>,
@@ -144,8 +162,19 @@ pub(super) fn create(
     admin_token_file: Option<&Path>,
 ) -> anyhow::Result<(Token, KeyLocation, VerifierKey)> {
     let database = folder.join(sqlite::FILE);
-    if database.exists() {
+    if postgres.is_none() && database.exists() {
         bail!("{} is initialised already; nothing was changed", folder.display());
+    }
+    // Before anything is made in the folder: what is wrong with the database is told first.
+    let connected = postgres
+        .map(|postgres| database::connect(postgres, true))
+        .transpose()?;
+    if let Some(store) = &connected
+        && !store.sealing_keys()?.is_empty()
+    {
+        bail!(
+            "the database is initialised already; nothing was changed. Another server on it needs a copy of the key file in its data folder, and `keyward serve`"
+        );
     }
     let mut made = Undo::default();
     made.folder(folder)
@@ -174,14 +203,19 @@ pub(super) fn create(
             (key_id(&key), KeyLocation::File(path))
         }
     };
-    // Made here, as SQLite would let everybody read it; two that run at once can't both make it.
-    made.private_file(&database, "")
-        .with_context(|| database.display().to_string())?;
-    for companion in ["-wal", "-shm"] {
-        made.0
-            .push(Made::File(folder.join(format!("{}{companion}", sqlite::FILE))));
-    }
-    let store = Arc::new(SqliteStore::open(folder, true)?);
+    let store = Arc::new(match connected {
+        Some(store) => store,
+        None => {
+            // Made here, as SQLite would let everybody read it; two that run at once can't both make it.
+            made.private_file(&database, "")
+                .with_context(|| database.display().to_string())?;
+            for companion in ["-wal", "-shm"] {
+                made.0
+                    .push(Made::File(folder.join(format!("{}{companion}", sqlite::FILE))));
+            }
+            SqlStore::open(folder, true)?
+        }
+    });
     let act = Act::of_data_folder(SystemClock.now());
     // The usual place moves with the folder.
     let usual = KeyLocation::File(KEY_FILE.into());

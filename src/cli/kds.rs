@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 
-use super::{Ended, output, serve};
+use super::{Ended, database, output};
 use uuid::Uuid;
 
 use crate::audit::actor::Act;
@@ -46,7 +46,7 @@ impl KdsVerb {
                 "--cpu-id names one chip, but {files} files are given"
             )));
         }
-        let store = serve::open_store(&import.data_dir)?;
+        let store = database::open(&import.data_dir)?;
         let roots = TrustedRoots::amd();
         // All are checked before one is remembered.
         let mut certificates = Vec::new();

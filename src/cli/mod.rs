@@ -11,6 +11,7 @@ mod checkpoints;
 mod client;
 mod completions;
 mod credential;
+mod database;
 mod decision;
 mod decision_text;
 mod delete;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::init::Undo;
 use super::output::{self, Format};
-use super::{Ended, serve};
+use super::{Ended, database};
 use crate::audit::actor::Act;
 use crate::domain::token::Token;
 use crate::domain::{Clock as _, Name, SystemClock};
@@ -83,7 +83,7 @@ impl Create {
             .name
             .parse()
             .with_context(|| format!("owner {:?}", self.name))?;
-        let store = serve::open_store(&self.data_dir)?;
+        let store = database::open(&self.data_dir)?;
         let token = Token::from_random(&new_key(&SystemRandom)?);
         // First, as a token that nobody could keep is of no use; it goes again if there is no owner.
         let mut made = Undo::default();
@@ -113,7 +113,7 @@ impl Create {
 
 impl List {
     fn run(self) -> anyhow::Result<Ended> {
-        let owners = serve::open_store(&self.data_dir)?.owners()?;
+        let owners = database::open(&self.data_dir)?.owners()?;
         let owners: Vec<Listed> = owners.into_iter().map(|owner| Listed { owner }).collect();
         if !output::structured(self.output, &owners)? {
             let mut table = output::table(&["owner"]);

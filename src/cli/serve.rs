@@ -15,7 +15,7 @@ use clap::Args;
 use super::audit::log_key;
 use super::checkpoints::Checkpoints;
 use super::webhook::{self, Webhooks};
-use super::{Ended, keys, output, simple_kbs};
+use super::{Ended, database, keys, output, simple_kbs};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
 use crate::http;
@@ -26,10 +26,7 @@ use crate::policy::Limits;
 use crate::release::{Kept, Parts, Service, Settings};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
 use crate::store::Recovery as _;
-use crate::store::sqlite::{self, OpenError, SqliteStore};
 
-/// The configuration in the data folder, where none is named.
-const CONFIG: &str = "keyward.yaml";
 /// How often what has had its time is forgotten.
 const TIDY: Duration = Duration::from_secs(5);
 
@@ -130,7 +127,7 @@ pub(super) fn configuration(folder: &Path, named: Option<&Path>) -> anyhow::Resu
         let folder = folder.display();
         bail!("there is no data folder {folder}: run `keyward init --data-dir {folder} --owner NAME` first");
     }
-    let default = folder.join(CONFIG);
+    let default = folder.join(database::CONFIG);
     let file = named
         .map(Path::to_owned)
         .or_else(|| default.exists().then_some(default));
@@ -194,17 +191,9 @@ fn tidier(
         })
 }
 
-/// The database of a data folder that `init` made.
-pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
-    SqliteStore::open(folder, false).map_err(|error| match error {
-        OpenError::Missing(_) => error.into(),
-        other => anyhow::Error::new(other).context(folder.join(sqlite::FILE).display().to_string()),
-    })
-}
-
 /// The use cases on a data folder, as the configuration says.
 pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
-    let store = Arc::new(open_store(folder)?);
+    let store = Arc::new(database::open_configured(folder, config)?);
     if let Some(taken) = store.restored_copy()? {
         log::warn!(
             "this data folder was restored from a backup of {taken}, and checkpoints outside (audit.checkpoint_file) tell only of what they were written for: if secrets may have been released since, start once with --accept-rollback"

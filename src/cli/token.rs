@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::client::{Connection, OptionalConnection};
 use super::init::Undo;
 use super::output::{self, Format, Misused};
-use super::{Ended, serve};
+use super::{Ended, database};
 use crate::audit::actor::Act;
 use crate::domain::token::{Token, TokenEntry};
 use crate::domain::{Clock as _, Name, Role, SystemClock, Time};
@@ -194,7 +194,7 @@ impl Create {
 
     /// Whoever can write the data folder is its administrator.
     fn made_here(&self, folder: &Path) -> anyhow::Result<TokenReply> {
-        let store = serve::open_store(folder)?;
+        let store = database::open(folder)?;
         let new = NewToken {
             name: self.name.clone(),
             role: self.role,

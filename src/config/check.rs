@@ -74,6 +74,7 @@ impl Config {
                 message: "must be https://…; http:// is for a loopback address only".to_owned(),
             });
         }
+        super::store::check(&self.store)?;
         super::webhooks::check(&self.webhooks)?;
         super::simple_kbs::check(self.simple_kbs.as_ref())?;
         self.check_identities()?;

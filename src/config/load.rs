@@ -139,7 +139,8 @@ impl Config {
             .filter_map(|service| service.tls.as_mut());
         let simple_kbs = simple_kbs.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let all = self.key_file.iter_mut().chain(tls).chain(roots);
-        for path in all.chain(keys).chain(log).chain(webhooks).chain(simple_kbs) {
+        let rest = log.chain(webhooks).chain(simple_kbs).chain(self.store.paths());
+        for path in all.chain(keys).chain(rest) {
             *path = folder.join(&*path);
         }
     }

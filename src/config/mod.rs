@@ -9,6 +9,7 @@ mod check;
 mod identity;
 mod load;
 mod simple_kbs;
+mod store;
 mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ use crate::domain::sealed::KeyLocation;
 pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
 pub use load::ConfigError;
 pub use simple_kbs::{SimpleKbsConfig, SimpleKbsTls};
+pub use store::{PostgresConfig, PostgresTls, StoreConfig};
 pub use webhooks::{WebhookConfig, WebhookEvent};
 
 /// The server's configuration.
@@ -48,6 +50,8 @@ pub struct Config {
     pub danger_extra_roots: Vec<ExtraRoot>,
     /// Identity providers whose tokens (JWT) are as good as tokens of this server.
     pub identity_providers: Vec<IdentityProvider>,
+    /// Where everything is stored.
+    pub store: StoreConfig,
     /// Launches: how long they wait, how many, how often they may fail.
     pub launch: LaunchConfig,
     /// AMD's key distribution service.
@@ -208,6 +212,7 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             danger_extra_roots: Vec::new(),
             identity_providers: Vec::new(),
+            store: StoreConfig::default(),
             launch: LaunchConfig::default(),
             kds: KdsConfig::default(),
             policy: PolicyConfig::default(),

@@ -11,6 +11,7 @@
 
 mod ceks;
 mod connections;
+mod engine;
 mod holds;
 mod incidents;
 pub mod keys;
@@ -18,8 +19,10 @@ pub mod log;
 pub mod once;
 pub mod outbox;
 mod pages;
+pub mod postgres;
 mod recovery;
 mod retention;
+mod sql;
 pub mod sqlite;
 mod tokens;
 
@@ -42,6 +45,7 @@ pub use outbox::{Message, Outbox, Told};
 pub use pages::{DecisionPage, DecisionQuery};
 pub use recovery::Recovery;
 pub use retention::Retention;
+pub use sql::SqlStore;
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
 
 /// The store could not do what was asked.

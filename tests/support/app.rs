@@ -21,8 +21,10 @@ use keyward::policy::Limits;
 use keyward::release::{Parts, Service, Settings};
 use keyward::sealing::{Sealer, new_key};
 use keyward::sev::{CaCertificate, SystemRandom, TrustedRoots};
-use keyward::store::sqlite::SqliteStore;
+use keyward::store::SqlStore;
 use keyward::store::{Store, Tokens as _};
+
+use super::store::Place;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use ureq::Agent;
@@ -101,6 +103,7 @@ pub(crate) struct App {
     pub(crate) service: Arc<Service>,
     pub(crate) clock: Arc<TestClock>,
     pub(crate) folder: Arc<TempDir>,
+    pub(crate) database: Arc<Place>,
     pub(crate) base: String,
     pub(crate) token: String,
     agent: Agent,
@@ -150,7 +153,8 @@ impl App {
 
     pub(crate) fn with(options: Options) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let store = SqliteStore::open(folder.path(), true).unwrap();
+        let database = Arc::new(Place::new());
+        let store = database.open(folder.path(), true);
         let token = Token::from_random(&new_key(&SystemRandom).unwrap());
         // 2026-01-02T03:04:05Z
         let clock = Arc::new(TestClock(AtomicI64::new(1_767_323_045_000)));
@@ -159,27 +163,21 @@ impl App {
             .create_owner(&owner, token.hash(), &Act::of_server(clock.now()))
             .unwrap();
         let key = new_key(&SystemRandom).unwrap();
-        Self::on(options, folder, store, key, token.expose().to_owned(), clock)
+        let place = (folder, database);
+        Self::on(options, place, store, key, token.expose().to_owned(), clock)
     }
 
     /// Another server on the same data folder, as after a restart or beside this one.
     pub(crate) fn again(&self, options: Options) -> Self {
-        let store = SqliteStore::open(self.folder.path(), false).unwrap();
-        let (folder, clock) = (self.folder.clone(), self.clock.clone());
-        Self::on(
-            options,
-            folder,
-            store,
-            self.key.clone(),
-            self.token.clone(),
-            clock,
-        )
+        let store = self.database.open(self.folder.path(), false);
+        let (place, clock) = ((self.folder.clone(), self.database.clone()), self.clock.clone());
+        Self::on(options, place, store, self.key.clone(), self.token.clone(), clock)
     }
 
     fn on(
         options: Options,
-        folder: Arc<TempDir>,
-        store: SqliteStore,
+        (folder, database): (Arc<TempDir>, Arc<Place>),
+        store: SqlStore,
         key: Zeroizing<[u8; 32]>,
         token: String,
         clock: Arc<TestClock>,
@@ -195,6 +193,7 @@ impl App {
             service,
             clock,
             folder,
+            database,
             base,
             token,
             agent,
@@ -208,7 +207,7 @@ impl App {
     /// The server ends and another one begins on the same folder, with the same key file.
     pub(crate) fn restart(&mut self) {
         self.stop();
-        let store = SqliteStore::open(self.folder.path(), false).unwrap();
+        let store = self.database.open(self.folder.path(), false);
         self.service = service(&self.options, store, &self.key, &self.clock);
         let (handle, thread, base) = serve(self.service.clone(), self.options.tls.clone());
         (self.handle, self.thread, self.base) = (handle, Some(thread), base);
@@ -224,11 +223,7 @@ impl App {
 
     /// Changes the database behind the server's back; how many rows were touched.
     pub(crate) fn sql(&self, statement: &str) -> usize {
-        let file = self.folder.path().join(keyward::store::sqlite::FILE);
-        let connection = rusqlite::Connection::open(file).unwrap();
-        connection.busy_timeout(Duration::from_secs(10)).unwrap();
-        connection.pragma_update(None, "foreign_keys", false).unwrap();
-        connection.execute(statement, []).unwrap()
+        self.database.sql(self.folder.path(), statement)
     }
 
     /// A request with any method, headers and body.
@@ -355,7 +350,7 @@ impl Drop for App {
 
 fn service(
     options: &Options,
-    store: SqliteStore,
+    store: SqlStore,
     key: &Zeroizing<[u8; 32]>,
     clock: &Arc<TestClock>,
 ) -> Arc<Service> {

@@ -12,10 +12,12 @@ pub(crate) mod kbs;
 pub(crate) mod kds;
 pub(crate) mod other;
 pub(crate) mod people;
+pub(crate) mod postgres;
 pub(crate) mod qemu;
 pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod softhsm;
+pub(crate) mod store;
 pub(crate) mod tokens;
 pub(crate) mod vectors;
 

@@ -12,7 +12,7 @@ use crate::audit::actor::Act;
 use crate::audit::key::KeyName;
 use crate::audit::record::Event;
 use crate::cli::output::{self, Format};
-use crate::cli::{Ended, keys, serve};
+use crate::cli::{Ended, database, keys, serve};
 use crate::domain::{Clock as _, SystemClock};
 use crate::store::AuditLog as _;
 
@@ -68,7 +68,7 @@ impl Key {
 
 impl Init {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        let store = Arc::new(serve::open_store(&self.data_dir)?);
+        let store = Arc::new(database::open(&self.data_dir)?);
         let config = serve::configuration(&self.data_dir, None)?;
         let configured = keys::configured(&config, self.key_file.as_deref());
         let sealer = keys::sealer(&store, &self.data_dir, configured.as_ref())?;

@@ -5,13 +5,13 @@ use anyhow::{Context as _, bail};
 use crate::audit::key::{KeyName, SignerKey, VerifierKey};
 use crate::sealing::{Place, SealError, Sealer, new_key};
 use crate::sev::{Random as _, SystemRandom};
-use crate::store::sqlite::SqliteStore;
+use crate::store::SqlStore;
 
 const PUBLIC: &str = "audit_log_public_key";
 
 /// Makes the key of a data folder that has none.
 pub(in crate::cli) fn make(
-    store: &SqliteStore,
+    store: &SqlStore,
     sealer: &Sealer,
     name: Option<KeyName>,
 ) -> anyhow::Result<VerifierKey> {
@@ -35,7 +35,7 @@ pub(in crate::cli) fn make(
 }
 
 /// The key; none: the data folder is older than the audit log.
-pub(in crate::cli) fn load(store: &SqliteStore, sealer: &Sealer) -> anyhow::Result<Option<SignerKey>> {
+pub(in crate::cli) fn load(store: &SqlStore, sealer: &Sealer) -> anyhow::Result<Option<SignerKey>> {
     let Some(sealed) = store.audit_log_key()? else {
         return Ok(None);
     };
@@ -56,7 +56,7 @@ pub(in crate::cli) fn load(store: &SqliteStore, sealer: &Sealer) -> anyhow::Resu
 }
 
 /// The public half, for which no key file is needed.
-pub(in crate::cli) fn public(store: &SqliteStore) -> anyhow::Result<VerifierKey> {
+pub(in crate::cli) fn public(store: &SqlStore) -> anyhow::Result<VerifierKey> {
     let text = store.meta(PUBLIC)?;
     let text =
         text.context("the audit log of this data folder has no key: run `keyward audit init` first")?;

@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::log_key;
 use crate::audit::key::VerifierKey;
 use crate::cli::client::{Client, OptionalConnection, from};
+use crate::cli::database;
 use crate::cli::output::Misused;
-use crate::cli::serve;
 use crate::domain::decision::Decision;
 use crate::http::{
     CheckpointList, DecisionList, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
 };
-use crate::store::sqlite::SqliteStore;
+use crate::store::SqlStore;
 use crate::store::{AuditLog as _, DecisionQuery, Store as _, Tokens as _};
 
 /// Records and checkpoints that are read at once.
@@ -35,13 +35,13 @@ pub(super) struct Place {
 /// A log that can be read.
 pub(in crate::cli) enum Source {
     Server(Client),
-    Folder(SqliteStore),
+    Folder(SqlStore),
 }
 
 impl Place {
     pub(super) fn open(&self) -> anyhow::Result<Source> {
         Ok(match &self.data_dir {
-            Some(folder) => Source::Folder(serve::open_store(folder)?),
+            Some(folder) => Source::Folder(database::open(folder)?),
             None if !self.connection.has_token() => bail!(Misused(
                 "name a server's token with --token-file, or a data folder with --data-dir".to_owned()
             )),

@@ -10,8 +10,8 @@ use crate::cli::audit::log_key;
 use crate::domain::HexDigest;
 use crate::sealing::{self, Sealer};
 use crate::store::AuditLog as _;
+use crate::store::SqlStore;
 use crate::store::keys::{Cursor, Keys as _};
-use crate::store::sqlite::SqliteStore;
 
 /// Records and checkpoints that are read at once.
 const PAGE: u32 = 1000;
@@ -32,7 +32,7 @@ const SEALED_PAGE: u32 = 256;
 
 /// Checks a copy against what the backup says of it.
 pub(super) fn copy(
-    store: &SqliteStore,
+    store: &SqlStore,
     manifest: &Manifest,
     sealer: Option<&Sealer>,
 ) -> anyhow::Result<Checked> {
@@ -59,7 +59,7 @@ pub(super) fn copy(
 
 /// Computes the tree anew from the records, and holds it against the head and every checkpoint; how many records are
 /// there as their hashes only, and how many checkpoints there are.
-fn log_of(store: &SqliteStore, log: &Log) -> anyhow::Result<(u64, u64)> {
+fn log_of(store: &SqlStore, log: &Log) -> anyhow::Result<(u64, u64)> {
     let (mut tree, mut bare) = (Frontier::default(), 0);
     let mut checkpoints = Checkpoints::new(store)?;
     checkpoints.compare(&tree)?;
@@ -109,7 +109,7 @@ fn log_of(store: &SqliteStore, log: &Log) -> anyhow::Result<(u64, u64)> {
 
 /// The stored checkpoints in their order, each verified with the log's key.
 struct Checkpoints<'a> {
-    store: &'a SqliteStore,
+    store: &'a SqlStore,
     key: crate::audit::key::VerifierKey,
     page: std::vec::IntoIter<Checkpoint>,
     next: Option<Checkpoint>,
@@ -118,7 +118,7 @@ struct Checkpoints<'a> {
 }
 
 impl<'a> Checkpoints<'a> {
-    fn new(store: &'a SqliteStore) -> anyhow::Result<Self> {
+    fn new(store: &'a SqlStore) -> anyhow::Result<Self> {
         let mut new = Self {
             store,
             key: log_key::public(store)?,
@@ -181,7 +181,7 @@ impl<'a> Checkpoints<'a> {
 }
 
 /// Opens every sealed value; how many there are.
-fn values(store: &SqliteStore, sealer: &Sealer) -> anyhow::Result<u64> {
+fn values(store: &SqlStore, sealer: &Sealer) -> anyhow::Result<u64> {
     let (mut opened, mut after): (u64, Cursor) = (0, (0, 0));
     loop {
         let page = store.sealed_values(after, None, SEALED_PAGE)?;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::audit::proof::Head;
 use crate::domain::sealed::KeyState;
 use crate::domain::{HexDigest, Time};
+use crate::store::SqlStore;
 use crate::store::keys::Keys as _;
-use crate::store::sqlite::SqliteStore;
 use crate::store::{AuditLog as _, StoreError};
 
 /// The version of the form.
@@ -72,11 +72,11 @@ impl Manifest {
             );
         }
         let manifest: Self = serde_json::from_value(value).context(what)?;
-        if manifest.schema > SqliteStore::schema() {
+        if manifest.schema > SqlStore::schema() {
             bail!(
                 "the backup has schema {}, this keyward knows up to {}: use the newer keyward that made it",
                 manifest.schema,
-                SqliteStore::schema()
+                SqlStore::schema()
             );
         }
         Ok(manifest)
@@ -85,7 +85,7 @@ impl Manifest {
 
 impl Log {
     /// That of a store.
-    pub(super) fn of(store: &SqliteStore) -> Result<Self, StoreError> {
+    pub(super) fn of(store: &SqlStore) -> Result<Self, StoreError> {
         let Head { size, root } = store.log_head()?;
         Ok(Self {
             size,
@@ -96,7 +96,7 @@ impl Log {
 }
 
 /// Public ids of the keys that a store's secrets are sealed under.
-pub(super) fn key_ids(store: &SqliteStore) -> Result<Vec<String>, StoreError> {
+pub(super) fn key_ids(store: &SqlStore) -> Result<Vec<String>, StoreError> {
     let keys = store.sealing_keys()?.into_iter();
     let keys = keys.filter(|key| key.state != KeyState::Retired);
     Ok(keys.map(|key| key.id.to_string()).collect())

@@ -15,10 +15,10 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Serialize;
 
-use super::Ended;
 use super::output::{self, Format};
+use super::{Ended, database};
 use crate::domain::{Clock as _, HexDigest, SystemClock, Time};
-use crate::store::sqlite::{self, SqliteStore};
+use crate::store::{SqlStore, sqlite};
 use files::{Digesting, Scratch, folder_of, private_file};
 use manifest::{BACKUP_VERSION, Log, Manifest, Part};
 
@@ -91,16 +91,21 @@ fn take(folder: &Path, out: &Path) -> anyhow::Result<Answer> {
     if out.symlink_metadata().is_ok() {
         bail!(exists());
     }
+    if database::postgres_of(folder)?.is_some() {
+        bail!(
+            "this data folder's database is PostgreSQL: back it up with pg_dump, and the key file beside it (docs/postgresql.md)"
+        );
+    }
     // Beside the file: on the same disk it can be given its name, and nobody else can read there.
     let scratch = Scratch::within(folder_of(out))?;
-    let database = scratch.path().join(sqlite::FILE);
+    let copied = scratch.path().join(sqlite::FILE);
     // Made here, as SQLite would let everybody read it.
-    private_file(&database)?;
+    private_file(&copied)?;
     let taken = SystemClock.now();
-    sqlite::snapshot(folder, &database)?;
+    sqlite::snapshot(folder, &copied)?;
     let manifest = describe(scratch.path(), taken)?;
     let archive = scratch.path().join("backup.tar");
-    let (bytes, sha256) = write(&archive, &database, &manifest).with_context(|| out.display().to_string())?;
+    let (bytes, sha256) = write(&archive, &copied, &manifest).with_context(|| out.display().to_string())?;
     files::publish(&archive, out).map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => anyhow::anyhow!(exists()),
         _ => anyhow::Error::new(error).context(out.display().to_string()),
@@ -119,7 +124,7 @@ fn take(folder: &Path, out: &Path) -> anyhow::Result<Answer> {
 
 /// What the copy in this folder is. It is brought to the current schema, and must be whole.
 fn describe(folder: &Path, taken: Time) -> anyhow::Result<Manifest> {
-    let store = SqliteStore::open(folder, false)?;
+    let store = SqlStore::open(folder, false)?;
     let faults = store.faults()?;
     if !faults.is_empty() {
         bail!(
@@ -138,7 +143,7 @@ fn describe(folder: &Path, taken: Time) -> anyhow::Result<Manifest> {
         backup: BACKUP_VERSION,
         taken,
         keyward: env!("CARGO_PKG_VERSION").to_owned(),
-        schema: SqliteStore::schema(),
+        schema: SqlStore::schema(),
         key_ids,
         audit,
         parts: vec![Part {

@@ -18,7 +18,7 @@ use crate::cli::keys;
 use crate::cli::output::{self, Format};
 use crate::domain::sealed::KeyLocation;
 use crate::sealing::{Sealer, keys_at};
-use crate::store::sqlite::{self, SqliteStore};
+use crate::store::{SqlStore, sqlite};
 
 #[derive(Args)]
 #[command(
@@ -87,7 +87,7 @@ impl Restore {
         let temporary = std::env::temp_dir();
         let scratch = Scratch::within(folder.unwrap_or(&temporary))?;
         let manifest = unpack(&self.from, scratch.path())?;
-        let store = Arc::new(SqliteStore::open(scratch.path(), false)?);
+        let store = Arc::new(SqlStore::open(scratch.path(), false)?);
         let sealer = self.sealer(&manifest, &store, scratch.path())?;
         let checked = check::copy(&store, &manifest, sealer.as_ref())?;
         drop(sealer);
@@ -119,7 +119,7 @@ impl Restore {
     fn sealer(
         &self,
         manifest: &Manifest,
-        store: &Arc<SqliteStore>,
+        store: &Arc<SqlStore>,
         folder: &Path,
     ) -> anyhow::Result<Option<Sealer>> {
         let sealed = manifest::key_ids(store)?;

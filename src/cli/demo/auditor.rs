@@ -9,14 +9,14 @@ use super::say;
 use crate::audit::verify::Verifier;
 use crate::cli::audit::{export, source::Source, verify};
 use crate::cli::checkpoints::notes;
-use crate::cli::serve;
+use crate::cli::database;
 
 /// What the auditor keeps from one visit to the next: the file that checkpoints were appended to.
 pub(super) const SEEN: &str = "checkpoints";
 
 /// Exports the log of the server that has ended, verifies it, then changes one record of the copy.
 pub(super) fn visit(folder: &Path) -> anyhow::Result<()> {
-    let source = Source::Folder(serve::open_store(&folder.join("data"))?);
+    let source = Source::Folder(database::open(&folder.join("data"))?);
     let key = source.key()?;
     let mut exported = Vec::new();
     let written = export::write(&source, &mut exported)?;

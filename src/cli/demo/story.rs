@@ -113,7 +113,7 @@ impl Story {
         say("           as a platform that is not AMD's hardware would be refused")?;
 
         let data = folder.join("data");
-        let (token, ..) = init::create(&data, &"demo".parse()?, None, None, None, None)?;
+        let (token, ..) = init::create(&data, None, &"demo".parse()?, None, None, None, None)?;
         let config = Config {
             danger_extra_roots: vec![ExtraRoot {
                 name: "demo".to_owned(),

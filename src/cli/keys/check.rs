@@ -5,15 +5,15 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
+use super::super::Ended;
 use super::super::output::{self, Format};
-use super::super::{Ended, serve};
 use super::rotate::Damaged;
 use super::{Folder, recorded, sealer};
 use crate::domain::Time;
 use crate::domain::sealed::{KeyId, KeyState, SealedAt};
 use crate::sealing::{Place, SealError, Sealer, sealed_under};
+use crate::store::SqlStore;
 use crate::store::keys::{Cursor, Keys as _, SealedValue};
-use crate::store::sqlite::SqliteStore;
 
 /// Values that are read at once.
 const PAGE: u32 = 256;
@@ -63,7 +63,7 @@ impl CheckedKey {
 impl Check {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let folder = self.folder.path();
-        let store = Arc::new(serve::open_store(folder)?);
+        let store = Arc::new(self.folder.database()?);
         let sealer = sealer(&store, folder, self.folder.configured()?.as_ref())?;
         let keys = store.sealing_keys()?.into_iter().map(|key| CheckedKey {
             id: key.id,
@@ -146,7 +146,7 @@ impl Check {
 }
 
 /// Opens a value; one whose key was retired since it was read is read again.
-fn opens(store: &SqliteStore, sealer: &Sealer, value: &SealedValue) -> Result<(), SealError> {
+fn opens(store: &SqlStore, sealer: &Sealer, value: &SealedValue) -> Result<(), SealError> {
     let opened = sealer.open(Place::from(&value.at), &value.sealed);
     let Err(SealError::Retired(id)) = opened else {
         return opened.map(drop);

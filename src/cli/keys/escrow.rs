@@ -7,9 +7,9 @@ use anyhow::{Context as _, bail};
 use clap::{ArgGroup, Args};
 use serde::Serialize;
 
+use super::super::Ended;
 use super::super::backup::files::private_folder;
 use super::super::output::{self, Format};
-use super::super::{Ended, serve};
 use super::medium::{self, Medium};
 use super::{Folder, recorded, rotate};
 use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealingKey};
@@ -76,7 +76,7 @@ struct Held {
 impl Escrow {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let folder = self.folder.path();
-        let store = serve::open_store(folder)?;
+        let store = self.folder.database()?;
         if !self.check.is_empty() {
             let known = store.sealing_keys()?;
             return self.held(&in_files(folder, needed(&known))?, &known);

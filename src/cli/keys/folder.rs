@@ -9,20 +9,20 @@ use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealingKey};
 use crate::sealing::key_file::KeyFileError;
 use crate::sealing::provider::{KeyError, KeyProvider, KeySource};
 use crate::sealing::{Sealer, keys_at};
+use crate::store::SqlStore;
 use crate::store::StoreError;
 use crate::store::keys::Keys as _;
-use crate::store::sqlite::SqliteStore;
 
 /// The keys of a data folder.
 pub(in crate::cli) struct FolderKeys {
-    store: Arc<SqliteStore>,
+    store: Arc<SqlStore>,
     folder: PathBuf,
     configured: Option<KeyLocation>,
 }
 
 impl FolderKeys {
     /// As the server has them with this configuration.
-    pub(super) fn new(store: &Arc<SqliteStore>, folder: &Path, configured: Option<&KeyLocation>) -> Self {
+    pub(super) fn new(store: &Arc<SqlStore>, folder: &Path, configured: Option<&KeyLocation>) -> Self {
         Self {
             store: store.clone(),
             folder: folder.to_owned(),
@@ -71,7 +71,7 @@ fn not_now(error: StoreError) -> KeyError {
 /// # Errors
 /// When the active key is not to be had, or the place that is configured was never this folder's.
 pub(in crate::cli) fn sealer(
-    store: &Arc<SqliteStore>,
+    store: &Arc<SqlStore>,
     folder: &Path,
     configured: Option<&KeyLocation>,
 ) -> anyhow::Result<Sealer> {

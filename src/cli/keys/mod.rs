@@ -13,9 +13,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
-use super::{Ended, serve};
+use super::{Ended, database, serve};
 use crate::config::Config;
 use crate::domain::sealed::KeyLocation;
+use crate::store::SqlStore;
 
 pub(super) use folder::{recorded, sealer};
 pub(super) use rotate::make_key;
@@ -60,6 +61,11 @@ struct Folder {
 impl Folder {
     fn path(&self) -> &Path {
         &self.data_dir
+    }
+
+    /// The database that belongs to it.
+    fn database(&self) -> anyhow::Result<SqlStore> {
+        database::open_named(&self.data_dir, self.config.as_deref())
     }
 
     /// Where the configuration or the flag says that keys are.

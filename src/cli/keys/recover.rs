@@ -8,8 +8,8 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde::Serialize;
 
+use super::super::Ended;
 use super::super::output::{self, Format, Misused};
-use super::super::{Ended, serve};
 use super::escrow::{in_files, missing, needed};
 use super::medium::{self, Medium, Owner};
 use super::rotate::{self, Damaged};
@@ -60,7 +60,7 @@ struct Recovered {
 impl Recover {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let folder = self.folder.path();
-        let store = Arc::new(serve::open_store(folder)?);
+        let store = Arc::new(self.folder.database()?);
         // So that no key moves meanwhile.
         let _alone = rotate::lock(folder)?;
         let known = store.sealing_keys()?;

@@ -14,16 +14,16 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
+use super::super::Ended;
 use super::super::output::{self, Format};
-use super::super::{Ended, serve};
 use super::{Folder, location, recorded, sealer};
 use crate::audit::actor::Act;
 use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealingKey};
 use crate::domain::{Clock as _, SystemClock};
 use crate::sealing::{Place, Sealer, key_file, key_id, keys_at, new_key, pkcs11};
 use crate::sev::SystemRandom;
+use crate::store::SqlStore;
 use crate::store::keys::{Keys as _, Resealed};
-use crate::store::sqlite::SqliteStore;
 
 /// Values that are re-wrapped in one transaction: few, so that launches never wait long for it.
 const PAGE: u32 = 64;
@@ -68,7 +68,7 @@ pub(super) struct Damaged {
 impl Rotate {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
         let folder = self.folder.path();
-        let store = Arc::new(serve::open_store(folder)?);
+        let store = Arc::new(self.folder.database()?);
         let _alone = lock(folder)?;
         let configured = self.folder.configured()?;
         let sealer = sealer(&store, folder, configured.as_ref())?;
@@ -100,7 +100,7 @@ impl Rotate {
     }
 
     /// Wraps everything that is not under the active key, until the others can be retired.
-    fn rewrap(&self, store: &SqliteStore, sealer: &Sealer, resumed: bool) -> anyhow::Result<Rotated> {
+    fn rewrap(&self, store: &SqlStore, sealer: &Sealer, resumed: bool) -> anyhow::Result<Rotated> {
         let active = sealer.key_id()?;
         let before = retired(&store.sealing_keys()?);
         let bar = progress();

@@ -13,8 +13,8 @@ use crate::domain::sealed::{KeyId, KeyLocation, KeyState, SealingKey};
 use crate::sealing::key_file::FileKeyBytes;
 use crate::sealing::provider::{KeyError, KeyProvider, KeySource};
 use crate::sealing::{FileKey, Place, Sealer, key_id, sealed_under};
+use crate::store::SqlStore;
 use crate::store::keys::{Cursor, Keys as _, SealedValue};
-use crate::store::sqlite::SqliteStore;
 
 /// Values that are read at once.
 const PAGE: u32 = 256;
@@ -46,7 +46,7 @@ impl Tried {
 ///
 /// `keys` are all that it needs of files; `escrowed` are those that came out of the escrow.
 pub(super) fn opens(
-    store: &Arc<SqliteStore>,
+    store: &Arc<SqlStore>,
     keys: &[FileKeyBytes],
     escrowed: &[SealingKey],
     tokens: &[KeyId],
@@ -93,7 +93,7 @@ pub(super) fn opens(
 /// # Errors
 /// When the server would not start, or not open what is under one of them.
 pub(super) fn as_the_server(
-    store: &Arc<SqliteStore>,
+    store: &Arc<SqlStore>,
     folder: &Path,
     configured: Option<&KeyLocation>,
     needed: &[SealingKey],
@@ -115,7 +115,7 @@ pub(super) fn as_the_server(
 
 /// Keys that are in no file yet.
 struct InHand {
-    store: Arc<SqliteStore>,
+    store: Arc<SqlStore>,
     keys: Vec<FileKeyBytes>,
 }
 

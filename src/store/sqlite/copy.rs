@@ -6,7 +6,9 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use super::{FILE, OpenError, SqliteStore, StoreError, migrations};
+use super::{FILE, OpenError, migrations};
+use crate::store::engine::params;
+use crate::store::{SqlStore, StoreError};
 
 /// Faults that are named, at most.
 const FAULTS: usize = 5;
@@ -54,24 +56,29 @@ pub fn snapshot(folder: &Path, file: &Path) -> Result<(), CopyError> {
     Ok(())
 }
 
-impl SqliteStore {
+impl SqlStore {
     /// What the engine finds wrong with the file: pages, indexes, constraints, references. Empty: nothing.
     ///
     /// # Errors
     /// When the engine fails.
     pub fn faults(&self) -> Result<Vec<String>, StoreError> {
-        self.read(|c| {
+        let Some(sqlite) = self.sqlite() else {
+            return Err(StoreError::Engine(
+                "PostgreSQL looks after its own files".to_owned(),
+            ));
+        };
+        sqlite.read(|c| {
             let mut faults = Vec::new();
-            let mut statement = c.prepare(&format!("PRAGMA integrity_check({FAULTS})"))?;
-            let mut found = statement.query([])?;
+            let mut statement = c.prepare_cached(&format!("PRAGMA integrity_check({FAULTS})"))?;
+            let mut found = statement.query(params![])?;
             while let Some(row) = found.next()? {
                 let text: String = row.get(0)?;
                 if text != "ok" {
                     faults.push(text);
                 }
             }
-            let mut statement = c.prepare("PRAGMA foreign_key_check")?;
-            let mut found = statement.query([])?;
+            let mut statement = c.prepare_cached("PRAGMA foreign_key_check")?;
+            let mut found = statement.query(params![])?;
             while let Some(row) = found.next()? {
                 if faults.len() >= FAULTS {
                     break;

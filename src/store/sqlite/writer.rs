@@ -9,10 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use rusqlite::Connection;
-
 use super::super::StoreError;
-use super::{engine, log as audit};
+use crate::store::engine::{Connection, RowError};
+use crate::store::sql::log as audit;
 
 /// Changes in one commit, at most.
 const GROUP: usize = 128;
@@ -95,7 +94,7 @@ fn serve(connection: &Connection, jobs: &Receiver<Job>) {
         let outcome = group(connection, first, jobs, &mut answers);
         if let Err(error) = &outcome {
             log::error!("a commit failed: {error}");
-            if !connection.is_autocommit() {
+            if connection.is_in_transaction() {
                 let _ = connection.execute_batch("ROLLBACK");
             }
         }
@@ -113,7 +112,7 @@ fn group(
     jobs: &Receiver<Job>,
     answers: &mut Vec<Answer>,
 ) -> Result<(), String> {
-    let text = |error: rusqlite::Error| engine(&error).to_string();
+    let text = |error: RowError| StoreError::from(error).to_string();
     connection.execute_batch("BEGIN IMMEDIATE").map_err(text)?;
     let mut next = Some(first);
     while let Some(job) = next {
@@ -133,6 +132,6 @@ fn group(
         };
     }
     // What is recorded has its place in the audit log's tree when it is durable, or nothing is.
-    audit::sequence(connection).map_err(|error| StoreError::from(error).to_string())?;
+    while audit::sequence(connection).map_err(text)? {}
     connection.execute_batch("COMMIT").map_err(text)
 }
