@@ -6,7 +6,6 @@
 mod copy;
 mod migrations;
 mod open_error;
-mod simple_kbs;
 mod wal;
 mod writer;
 
@@ -23,7 +22,6 @@ use writer::Writer;
 
 pub use copy::{CopyError, snapshot};
 pub use open_error::OpenError;
-pub use simple_kbs::{KeySetRow, PolicyRow, ResourceRow, SecretRow, SimpleKbs, SimpleKbsError};
 
 /// The database's file in the data folder.
 pub const FILE: &str = "keyward.db";
