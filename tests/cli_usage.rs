@@ -7,6 +7,8 @@ pub(crate) const VERBS: &[&str] = &[
     "",
     "demo",
     "init",
+    "store",
+    "store migrate",
     "owner",
     "owner create",
     "owner list",

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use zeroize::Zeroizing;
 
 use super::serve::configuration;
@@ -51,10 +51,17 @@ pub(super) fn open_configured(folder: &Path, config: &Config) -> anyhow::Result<
 }
 
 fn open_file(folder: &Path) -> anyhow::Result<SqlStore> {
-    SqlStore::open(folder, false).map_err(|error| match error {
+    let store = SqlStore::open(folder, false).map_err(|error| match error {
         OpenError::Missing(_) => error.into(),
         other => anyhow::Error::new(other).context(folder.join(sqlite::FILE).display().to_string()),
-    })
+    })?;
+    if let Some(time) = store.moved()? {
+        bail!(
+            "{} was moved to PostgreSQL at {time} and is no longer served: name that database with store.postgres in the configuration",
+            folder.join(sqlite::FILE).display()
+        );
+    }
+    Ok(store)
 }
 
 /// Opens a PostgreSQL database, or makes it Keyward's where it is empty and `create` is said.
@@ -62,7 +69,7 @@ pub(super) fn connect(config: &PostgresConfig, create: bool) -> anyhow::Result<S
     Ok(SqlStore::connect(&options(config)?, create)?)
 }
 
-fn options(config: &PostgresConfig) -> anyhow::Result<postgres::Options> {
+pub(super) fn options(config: &PostgresConfig) -> anyhow::Result<postgres::Options> {
     let password = config.password_file.as_deref().map(|path| {
         let bytes = Zeroizing::new(
             std::fs::read(path)

@@ -41,6 +41,7 @@ mod secret;
 mod serve;
 mod sev;
 mod simple_kbs;
+mod store;
 mod token;
 mod webhook;
 
@@ -65,6 +66,9 @@ enum Verb {
     /// Make and list the owners of a data folder
     #[command(subcommand)]
     Owner(owner::OwnerVerb),
+    /// The database behind a server
+    #[command(subcommand)]
+    Store(store::Store),
     /// Make, list and revoke tokens: who may do what
     #[command(subcommand)]
     Token(token::TokenVerb),
@@ -177,6 +181,7 @@ pub fn run() -> ExitCode {
         Verb::Demo(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
         Verb::Owner(verb) => verb.run(),
+        Verb::Store(verb) => verb.run(),
         Verb::Token(verb) => verb.run(),
         Verb::Keys(verb) => verb.run(),
         Verb::Serve(verb) => verb.run(),

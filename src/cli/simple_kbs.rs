@@ -39,7 +39,11 @@ impl<'a> Prepared<'a> {
             bail!("simple_kbs: there is no owner {owner} in this data folder");
         }
         for name in &config.workloads {
-            if service.store().workload_uuid(owner, name)?.is_none() {
+            if service
+                .store()
+                .workload_heads(owner, std::slice::from_ref(name))?
+                .is_empty()
+            {
                 log::warn!(
                     "simple_kbs: {owner} has no workload {name} yet: nothing of it is served until it has"
                 );

@@ -10,10 +10,10 @@ use super::online::is_askable;
 use super::{Refusal, Service};
 use crate::domain::connection::{ConnectionBounds, id_of};
 use crate::domain::launch::Launch;
-use crate::domain::state::WorkloadContext;
 use crate::domain::{Name, Time};
 use crate::policy::Phase;
 use crate::sev::policy::{Scheme, SevPolicy};
+use crate::store::WorkloadHead;
 
 pub use super::online::{Named, OnlineAnswer};
 
@@ -43,19 +43,20 @@ impl Service {
     /// See [`Refusal`].
     pub fn bundle(&self, face: &Face, host: &Host, request: &LaunchRequest) -> Result<LaunchAnswer, Refusal> {
         let policy = request.policy.ok_or(Refusal::NotFound)?;
-        let served = self.served(face)?;
-        let chosen = choose(&served, policy);
-        let Some(context) = chosen else {
-            if let Some(first) = served.first() {
+        let served = self.store().workload_heads(&face.owner, &face.workloads)?;
+        let Some(chosen) = choose(&served, policy) else {
+            if let Some(first) = served.first()
+                && let Some(context) = self.store().workload(first.uuid)?
+            {
                 let reason = format!(
                     "no workload that is served to simple-kbs clients has the SEV policy {:#06x}",
                     policy.bits()
                 );
-                self.note_refused(first, host, Phase::Launch, "agreement", reason, self.now());
+                self.note_refused(&context, host, Phase::Launch, "agreement", reason, self.now());
             }
             return Err(Refusal::NotFound);
         };
-        self.launch(context.registered.workload.uuid, host, request)
+        self.launch(chosen.uuid, host, request)
     }
 
     /// `GetSecret`: what is asked for, wrapped for the guest of this launch.
@@ -127,42 +128,20 @@ impl Service {
         }
     }
 
-    /// The workloads that are served and exist.
-    fn served(&self, face: &Face) -> Result<Vec<WorkloadContext>, Refusal> {
-        let mut served = Vec::with_capacity(face.workloads.len());
-        for name in &face.workloads {
-            if let Some(uuid) = self.store().workload_uuid(&face.owner, name)?
-                && let Some(context) = self.store().workload(uuid)?
-                && context.owner == face.owner
-            {
-                served.push(context);
-            }
-        }
-        Ok(served)
-    }
-
     fn serves(&self, face: &Face, workload: Uuid) -> Result<bool, Refusal> {
-        for name in &face.workloads {
-            if self.store().workload_uuid(&face.owner, name)? == Some(workload) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let name = self.store().workload_name(&face.owner, workload)?;
+        Ok(name.is_some_and(|name| face.workloads.contains(&name)))
     }
 }
 
 /// The first that has this SEV policy; else the first that has none and is of the technology that the policy says.
-fn choose(served: &[WorkloadContext], policy: SevPolicy) -> Option<&WorkloadContext> {
-    let workload = |context: &WorkloadContext| {
-        let workload = &context.registered.workload;
-        (workload.policy, workload.scheme == Scheme::AmdSevEs)
-    };
-    let exact = served
-        .iter()
-        .find(|context| workload(context).0 == Some(policy.bits()));
+fn choose(served: &[WorkloadHead], policy: SevPolicy) -> Option<&WorkloadHead> {
+    let exact = served.iter().find(|head| head.policy == Some(policy.bits()));
     exact.or_else(|| {
+        let of_its_kind = |head: &&WorkloadHead| (head.scheme == Scheme::AmdSevEs) == policy.es();
         served
             .iter()
-            .find(|context| workload(context) == (None, policy.es()))
+            .filter(|head| head.policy.is_none())
+            .find(of_its_kind)
     })
 }

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::domain::connection::{Connection, FirstAnswer, Wanted};
 use crate::domain::{Name, Time};
+use crate::sev::policy::Scheme;
 
 /// What a release has to do with a connection; written with it, or not at all.
 pub enum Link {
@@ -34,13 +35,31 @@ impl Link {
     }
 }
 
+/// What a launch's workload is chosen by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct WorkloadHead {
+    /// The workload.
+    pub uuid: Uuid,
+    /// Its technology.
+    pub scheme: Scheme,
+    /// Its SEV policy, where it has one.
+    pub policy: Option<u32>,
+}
+
 /// See the module.
 pub trait Connections: Send + Sync {
-    /// The UUID of an owner's workload.
+    /// What a launch's workload is chosen by, of an owner's workloads with these names, in the same order; one that is not
+    /// there is left out. Nothing else of them is read: anybody may ask.
     ///
     /// # Errors
-    /// When the store fails.
-    fn workload_uuid(&self, owner: &Name, name: &Name) -> Result<Option<Uuid>, StoreError>;
+    /// When the store fails, or what is stored is damaged.
+    fn workload_heads(&self, owner: &Name, names: &[Name]) -> Result<Vec<WorkloadHead>, StoreError>;
+
+    /// The name of an owner's workload.
+    ///
+    /// # Errors
+    /// When the store fails, or what is stored is damaged.
+    fn workload_name(&self, owner: &Name, uuid: Uuid) -> Result<Option<Name>, StoreError>;
 
     /// A connection, if there is one of this id (not the client's) that has not expired.
     ///

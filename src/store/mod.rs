@@ -16,6 +16,7 @@ mod holds;
 mod incidents;
 pub mod keys;
 pub mod log;
+pub mod migrate;
 pub mod once;
 pub mod outbox;
 mod pages;
@@ -37,7 +38,7 @@ use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
-pub use connections::{Connections, Link};
+pub use connections::{Connections, Link, WorkloadHead};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Guarded, Recorded};

@@ -152,8 +152,13 @@ impl App {
     }
 
     pub(crate) fn with(options: Options) -> Self {
+        Self::on(options, Place::new())
+    }
+
+    /// On a new database.
+    pub(crate) fn on(options: Options, database: Place) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
-        let database = Arc::new(Place::new());
+        let database = Arc::new(database);
         let store = database.open(folder.path(), true);
         let token = Token::from_random(&new_key(&SystemRandom).unwrap());
         // 2026-01-02T03:04:05Z
@@ -164,17 +169,17 @@ impl App {
             .unwrap();
         let key = new_key(&SystemRandom).unwrap();
         let place = (folder, database);
-        Self::on(options, place, store, key, token.expose().to_owned(), clock)
+        Self::beside(options, place, store, key, token.expose().to_owned(), clock)
     }
 
     /// Another server on the same data folder, as after a restart or beside this one.
     pub(crate) fn again(&self, options: Options) -> Self {
         let store = self.database.open(self.folder.path(), false);
         let (place, clock) = ((self.folder.clone(), self.database.clone()), self.clock.clone());
-        Self::on(options, place, store, self.key.clone(), self.token.clone(), clock)
+        Self::beside(options, place, store, self.key.clone(), self.token.clone(), clock)
     }
 
-    fn on(
+    fn beside(
         options: Options,
         (folder, database): (Arc<TempDir>, Arc<Place>),
         store: SqlStore,

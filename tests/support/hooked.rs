@@ -27,7 +27,7 @@ use keyward::store::{
     FreezePage, FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore,
     KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded, Recovery, ReleaseCommit,
     ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated,
-    Tokens, Told, Verb,
+    Tokens, Told, Verb, WorkloadHead,
 };
 use uuid::Uuid;
 
@@ -157,7 +157,8 @@ hooked! {
 
 hooked! {
     Connections:
-    workload_uuid(owner: &Name, name: &Name) -> Result<Option<Uuid>, StoreError>;
+    workload_heads(owner: &Name, names: &[Name]) -> Result<Vec<WorkloadHead>, StoreError>;
+    workload_name(owner: &Name, uuid: Uuid) -> Result<Option<Name>, StoreError>;
     connection(id: Uuid, now: Time) -> Result<Option<Connection>, StoreError>;
     take_request(connection: Uuid, now: Time) -> Result<bool, StoreError>;
     first_answers(connection: Uuid, wanted: &[Wanted]) -> Result<Vec<Option<FirstAnswer>>, StoreError>;

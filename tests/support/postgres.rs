@@ -312,11 +312,6 @@ impl Cluster {
         self.folder.join("cluster")
     }
 
-    /// Its port, which names the socket and, with TLS, is listened on at 127.0.0.1.
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
     fn data(&self) -> PathBuf {
         self.socket().join("data")
     }
@@ -387,14 +382,18 @@ impl Database<'_> {
         )
     }
 
-    /// Its name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Runs SQL in it; what was printed, unaligned and without headers.
     pub(crate) fn sql(&self, sql: &str) -> String {
         self.cluster.sql(&self.name, sql)
+    }
+}
+
+impl Database<'_> {
+    /// Why SQL is refused in it.
+    pub(crate) fn fails(&self, sql: &str) -> String {
+        let ran = self.cluster.psql(&self.name, sql).output().unwrap();
+        assert!(!ran.status.success(), "{sql} was done");
+        String::from_utf8_lossy(&ran.stderr).into_owned()
     }
 }
 

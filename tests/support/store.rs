@@ -55,21 +55,6 @@ impl Place {
             }
         }
     }
-
-    /// SQLite itself, for what a test asks of it alone; none, said aloud, where that is not under test.
-    pub(crate) fn sqlite(&self, folder: &Path) -> Option<rusqlite::Connection> {
-        match self {
-            Self::Folder => {
-                let connection = rusqlite::Connection::open(folder.join(FILE)).unwrap();
-                connection.busy_timeout(Duration::from_secs(10)).unwrap();
-                Some(connection)
-            }
-            Self::Postgres(_) => {
-                eprintln!("NOT TESTED on PostgreSQL: it looks into SQLite's file");
-                None
-            }
-        }
-    }
 }
 
 /// A store on a PostgreSQL database.

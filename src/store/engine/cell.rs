@@ -2,7 +2,7 @@
 
 use tokio_postgres::types::Type;
 
-use super::RowError;
+use super::{Param, RowError};
 
 /// What a column of a row holds.
 #[derive(Clone)]
@@ -26,6 +26,16 @@ impl Cell {
         match self {
             Self::Blob(bytes) => Ok(bytes),
             other => Err(other.is_no("bytes")),
+        }
+    }
+
+    /// The same, as a parameter.
+    pub(in crate::store) fn param(&self) -> Param<'_> {
+        match self {
+            Self::Null => Param::Null,
+            Self::Int(number) => Param::Int(*number),
+            Self::Text(text) => Param::Text(text),
+            Self::Blob(bytes) => Param::Blob(bytes),
         }
     }
 
@@ -100,6 +110,11 @@ impl Row {
             what: "a row",
             why: format!("it has no column {column}"),
         })
+    }
+
+    /// Everything in it, in order.
+    pub(in crate::store) fn cells(&self) -> &[Cell] {
+        &self.0
     }
 
     /// What a column holds, as a type that fits.

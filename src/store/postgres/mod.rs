@@ -125,6 +125,18 @@ impl Postgres {
         done
     }
 
+    /// Runs a change that no other runs beside, once: where it failed, nothing is left of it.
+    pub(super) fn alone<T, E>(&self, change: impl Fn(&Connection) -> Result<T, E>) -> Result<T, E>
+    where
+        E: From<StoreError>,
+    {
+        let work = |connection: &Connection| {
+            lock(connection, &Scope::Alone).map_err(StoreError::from)?;
+            change(connection)
+        };
+        self.shared.once(&work, End::Commit).map_err(|(error, _)| error)
+    }
+
     /// Gives every record that is committed its place in the audit log.
     pub(super) fn sequence(&self) -> Result<(), StoreError> {
         sequencer::sequence(&self.shared)

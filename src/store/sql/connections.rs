@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{ReleaseCommit, RowError, Scope, SqlStore, StoreError, keys, launches, rows};
 use crate::domain::connection::{Connection, FirstAnswer, Wanted};
 use crate::domain::{Name, Time};
-use crate::store::{Connections, Link};
+use crate::store::{Connections, Link, WorkloadHead};
 
 /// Connections that one sweep forgets.
 const SWEEP: i64 = 100;
@@ -14,14 +14,28 @@ const SWEEP: i64 = 100;
 const SWEPT_ANSWERS: i64 = 1000;
 
 impl Connections for SqlStore {
-    fn workload_uuid(&self, owner: &Name, name: &Name) -> Result<Option<Uuid>, StoreError> {
+    fn workload_heads(&self, owner: &Name, names: &[Name]) -> Result<Vec<WorkloadHead>, StoreError> {
         self.read(|c| {
-            c.prepare_cached("SELECT uuid FROM workloads WHERE owner = ?1 AND name = ?2")?
-                .query_row([owner.as_str(), name.as_str()], |row| {
-                    Ok(rows::uuid("a workload's UUID", row, 0))
+            let mut statement =
+                c.prepare_cached("SELECT document FROM workloads WHERE owner = ?1 AND name = ?2")?;
+            let mut heads = Vec::with_capacity(names.len());
+            for name in names {
+                let mut found = statement.query([owner.as_str(), name.as_str()])?;
+                if let Some(row) = found.next()? {
+                    heads.push(rows::json("a workload", row, 0)?);
+                }
+            }
+            Ok(heads)
+        })
+    }
+
+    fn workload_name(&self, owner: &Name, uuid: Uuid) -> Result<Option<Name>, StoreError> {
+        self.read(|c| {
+            c.prepare_cached("SELECT name FROM workloads WHERE owner = ?1 AND uuid = ?2")?
+                .query_row(params![owner.as_str(), uuid.as_bytes().as_slice()], |row| {
+                    rows::name("a workload's name", row, 0)
                 })
-                .optional()?
-                .transpose()
+                .optional()
         })
     }
 

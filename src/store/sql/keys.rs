@@ -173,7 +173,8 @@ fn activate(c: &Connection, key: KeyId, location: &KeyLocation, act: &Act) -> Re
     )?;
     let active = c.execute(
         "INSERT INTO sealing_keys (id, state, location, created) VALUES (?1, 'active', ?2, ?3)
-         ON CONFLICT (id) DO UPDATE SET state = 'active', location = ?2 WHERE state <> 'retired'",
+         ON CONFLICT (id) DO UPDATE SET state = 'active', location = ?2
+         WHERE sealing_keys.state <> 'retired'",
         params![id, location, act.time.millis()],
     )?;
     if active != 1 {

@@ -114,6 +114,15 @@ fn place_all(c: &Connection, places: &[(i64, i64)]) -> Result<(), RowError> {
     }
 }
 
+/// The head, given that its parts agree.
+pub(in crate::store) fn head(c: &Connection) -> Result<Head, RowError> {
+    let tree = frontier(c)?;
+    Ok(Head {
+        size: tree.size(),
+        root: tree.root(),
+    })
+}
+
 /// What the head says, given that its parts agree.
 fn frontier(c: &Connection) -> Result<Frontier, RowError> {
     let what = "the audit log's head";
@@ -258,11 +267,7 @@ impl AuditLog for SqlStore {
 
     fn log_head(&self) -> Result<Head, StoreError> {
         self.sequence()?;
-        let tree = self.read(frontier)?;
-        Ok(Head {
-            size: tree.size(),
-            root: tree.root(),
-        })
+        self.read(head)
     }
 
     fn log_root(&self, size: u64) -> Result<HexDigest, StoreError> {
