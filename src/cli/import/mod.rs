@@ -1,8 +1,10 @@
 //! `import`: what another key broker has, as manifests that are reviewed and then applied.
 
+mod database;
 mod files;
 mod policies;
 mod simple_kbs;
+mod sqlite;
 
 use clap::Subcommand;
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::store::sqlite::PolicyRow;
+use super::database::PolicyRow;
 
 /// The package of what was deleted, or no longer counted: it denies.
 pub(super) const WITHDRAWN: &str = "simple_kbs.withdrawn";

@@ -17,14 +17,15 @@ use serde_yaml::Mapping;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::database::{SecretRow, SimpleKbs};
 use super::files::{Folder, read_within};
 use super::policies::{Policies, Written};
+use super::sqlite;
 use crate::cli::{Ended, output};
 use crate::domain::Name;
 use crate::domain::object::SecretKind;
 use crate::release::register::unfit;
 use crate::sev::secret_table;
-use crate::store::sqlite::{SecretRow, SimpleKbs};
 
 /// Secrets that one workload may have.
 const MOST: usize = 64;
@@ -63,7 +64,7 @@ impl Import {
         if !path.is_file() {
             bail!("there is no file {}", path.display());
         }
-        let kbs = SimpleKbs::read(path).with_context(|| path.display().to_string())?;
+        let kbs = sqlite::read(path).with_context(|| path.display().to_string())?;
         let default = self.default_policy.as_deref().map(default_policy).transpose()?;
         let folder = Folder::new(&self.out)?;
         let taken = Taken::from(&kbs, default.as_ref(), self.resources.as_deref(), &self.workload);

@@ -29,7 +29,6 @@ mod releases;
 mod retention;
 mod revisions;
 mod rows;
-mod simple_kbs;
 mod tokens;
 mod versions;
 mod wal;
@@ -58,7 +57,6 @@ use writer::Writer;
 
 pub use copy::{CopyError, snapshot};
 pub use open_error::OpenError;
-pub use simple_kbs::{KeySetRow, PolicyRow, ResourceRow, SecretRow, SimpleKbs, SimpleKbsError};
 
 /// The database's file in the data folder.
 pub const FILE: &str = "keyward.db";

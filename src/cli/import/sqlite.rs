@@ -1,4 +1,4 @@
-//! A simple-kbs database, read as it is. It is opened read-only, and nothing in it is believed to make sense.
+//! A simple-kbs database in a SQLite file. It is opened read-only.
 
 use std::path::Path;
 
@@ -6,75 +6,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 use zeroize::Zeroizing;
 
-/// What is in it.
-#[derive(Default)]
-pub struct SimpleKbs {
-    /// Rows of `policy`.
-    pub policies: Vec<PolicyRow>,
-    /// Rows of `secrets`.
-    pub secrets: Vec<SecretRow>,
-    /// Rows of `keysets`.
-    pub keysets: Vec<KeySetRow>,
-    /// Rows of `report_keypair`.
-    pub report_keys: Vec<SecretRow>,
-    /// Rows of `resources`.
-    pub resources: Vec<ResourceRow>,
-    /// How many rows `conn_bundle` has.
-    pub connections: u64,
-}
-
-/// A policy.
-pub struct PolicyRow {
-    /// Its number.
-    pub id: i64,
-    /// Base64 of launch digests, as a JSON list.
-    pub allowed_digests: Option<String>,
-    /// SEV policies, as a JSON list.
-    pub allowed_policies: Option<String>,
-    /// The least major API version.
-    pub min_fw_api_major: Option<i64>,
-    /// The least minor API version, of that major one.
-    pub min_fw_api_minor: Option<i64>,
-    /// Builds, as a JSON list.
-    pub allowed_build_ids: Option<String>,
-    /// Whether it counts.
-    pub valid: bool,
-}
-
-/// A secret or a report's key pair.
-pub struct SecretRow {
-    /// What clients call it.
-    pub id: Option<String>,
-    /// Its value, base64.
-    pub value: Option<Zeroizing<String>>,
-    /// Its policy's number.
-    pub policy: Option<i64>,
-}
-
-/// A key set.
-pub struct KeySetRow {
-    /// What clients call it.
-    pub id: Option<String>,
-    /// Ids of secrets, as a JSON list.
-    pub keys: Option<String>,
-    /// Its policy's number.
-    pub policy: Option<i64>,
-}
-
-/// A file.
-pub struct ResourceRow {
-    /// What clients call it.
-    pub id: Option<String>,
-    /// Where it is.
-    pub path: Option<String>,
-    /// Its policy's number.
-    pub policy: Option<i64>,
-}
-
-/// A database that can't be read as one of simple-kbs.
-#[derive(Debug, thiserror::Error)]
-#[error("is no simple-kbs database that can be read: {0}")]
-pub struct SimpleKbsError(String);
+use super::database::{KeySetRow, PolicyRow, ResourceRow, SecretRow, SimpleKbs, SimpleKbsError};
 
 impl From<rusqlite::Error> for SimpleKbsError {
     fn from(error: rusqlite::Error) -> Self {
@@ -82,12 +14,11 @@ impl From<rusqlite::Error> for SimpleKbsError {
     }
 }
 
-impl SimpleKbs {
-    /// Reads all of it, in one moment.
-    ///
-    /// # Errors
-    /// When the file is no database, or has other tables. Those that later versions added may be missing.
-    pub fn read(path: &Path) -> Result<Self, SimpleKbsError> {
+/// Reads all of it, in one moment.
+///
+/// # Errors
+/// When the file is no database, or has other tables. Those that later versions added may be missing.
+pub(super) fn read(path: &Path) -> Result<SimpleKbs, SimpleKbsError> {
         let c = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         c.execute_batch("PRAGMA trusted_schema = OFF; BEGIN")?;
         let policies = all(
@@ -113,7 +44,7 @@ impl SimpleKbs {
                 policy: row.get(2)?,
             })
         };
-        Ok(Self {
+        Ok(SimpleKbs {
             policies,
             secrets: all(
                 &c,
@@ -149,7 +80,6 @@ impl SimpleKbs {
                 .query_row("SELECT count(*) FROM conn_bundle", [], |row| row.get::<_, i64>(0))
                 .map_or(0, i64::unsigned_abs),
         })
-    }
 }
 
 fn if_there<T>(
