@@ -33,6 +33,7 @@ mod cli_host_end;
 mod cli_host_run;
 mod cli_host_server;
 mod cli_import;
+mod cli_import_postgres;
 mod cli_incident;
 mod cli_init;
 mod cli_owner;

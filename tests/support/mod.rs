@@ -12,6 +12,7 @@ pub(crate) mod kbs;
 pub(crate) mod kds;
 pub(crate) mod other;
 pub(crate) mod people;
+pub(crate) mod postgres;
 pub(crate) mod qemu;
 pub(crate) mod receiver;
 pub(crate) mod server;

@@ -19,9 +19,9 @@ impl From<rusqlite::Error> for SimpleKbsError {
 /// # Errors
 /// When the file is no database, or has other tables. Those that later versions added may be missing.
 pub(super) fn read(path: &Path) -> Result<SimpleKbs, SimpleKbsError> {
-        let c = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        c.execute_batch("PRAGMA trusted_schema = OFF; BEGIN")?;
-        let policies = all(
+    let c = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    c.execute_batch("PRAGMA trusted_schema = OFF; BEGIN")?;
+    let policies = all(
             &c,
             "SELECT id, allowed_digests, allowed_policies, min_fw_api_major, min_fw_api_minor, allowed_build_ids, valid
              FROM policy ORDER BY id",
@@ -37,49 +37,49 @@ pub(super) fn read(path: &Path) -> Result<SimpleKbs, SimpleKbsError> {
                 })
             },
         )?;
-        let secret = |row: &Row<'_>| {
-            Ok(SecretRow {
-                id: text(row, 0)?,
-                value: text(row, 1)?.map(Zeroizing::new),
-                policy: row.get(2)?,
-            })
-        };
-        Ok(SimpleKbs {
-            policies,
-            secrets: all(
-                &c,
-                "SELECT secret_id, secret, polid FROM secrets ORDER BY id",
-                secret,
-            )?,
-            keysets: all(
-                &c,
-                "SELECT keysetid, kskeys, polid FROM keysets ORDER BY id",
-                |row| {
-                    Ok(KeySetRow {
-                        id: text(row, 0)?,
-                        keys: text(row, 1)?,
-                        policy: row.get(2)?,
-                    })
-                },
-            )?,
-            report_keys: if_there(&c, "report_keypair", || {
-                let sql = "SELECT key_id, keypair, polid FROM report_keypair ORDER BY id";
-                all(&c, sql, secret)
-            })?,
-            resources: if_there(&c, "resources", || {
-                let sql = "SELECT resource_id, resource_path, polid FROM resources ORDER BY id";
-                all(&c, sql, |row| {
-                    Ok(ResourceRow {
-                        id: text(row, 0)?,
-                        path: text(row, 1)?,
-                        policy: row.get(2)?,
-                    })
-                })
-            })?,
-            connections: c
-                .query_row("SELECT count(*) FROM conn_bundle", [], |row| row.get::<_, i64>(0))
-                .map_or(0, i64::unsigned_abs),
+    let secret = |row: &Row<'_>| {
+        Ok(SecretRow {
+            id: text(row, 0)?,
+            value: text(row, 1)?.map(Zeroizing::new),
+            policy: row.get(2)?,
         })
+    };
+    Ok(SimpleKbs {
+        policies,
+        secrets: all(
+            &c,
+            "SELECT secret_id, secret, polid FROM secrets ORDER BY id",
+            secret,
+        )?,
+        keysets: all(
+            &c,
+            "SELECT keysetid, kskeys, polid FROM keysets ORDER BY id",
+            |row| {
+                Ok(KeySetRow {
+                    id: text(row, 0)?,
+                    keys: text(row, 1)?,
+                    policy: row.get(2)?,
+                })
+            },
+        )?,
+        report_keys: if_there(&c, "report_keypair", || {
+            let sql = "SELECT key_id, keypair, polid FROM report_keypair ORDER BY id";
+            all(&c, sql, secret)
+        })?,
+        resources: if_there(&c, "resources", || {
+            let sql = "SELECT resource_id, resource_path, polid FROM resources ORDER BY id";
+            all(&c, sql, |row| {
+                Ok(ResourceRow {
+                    id: text(row, 0)?,
+                    path: text(row, 1)?,
+                    policy: row.get(2)?,
+                })
+            })
+        })?,
+        connections: c
+            .query_row("SELECT count(*) FROM conn_bundle", [], |row| row.get::<_, i64>(0))
+            .map_or(0, i64::unsigned_abs),
+    })
 }
 
 fn if_there<T>(
