@@ -42,6 +42,7 @@ mod cli_policy_diff;
 mod cli_policy_push;
 mod cli_psp;
 mod cli_sev;
+mod cli_sev_edges;
 mod cli_sev_session;
 mod cli_sev_validate;
 mod cli_sev_vmsa;
