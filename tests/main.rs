@@ -89,6 +89,7 @@ mod kbs_release;
 mod kbs_schema;
 mod kbs_secrecy;
 mod kbs_serve;
+mod kbs_unreadable;
 mod kds_answers;
 mod kds_completion;
 mod kds_import;
