@@ -61,6 +61,7 @@ mod evaluate;
 mod example;
 mod example_libvirt;
 mod freezes;
+mod fuzz_targets;
 mod holds;
 mod holds_two;
 mod host_digest;
