@@ -7,6 +7,10 @@
     reason = "a test fails by panicking; clippy.toml exempts the tests themselves but not their helpers"
 )]
 
+mod abuse_clock;
+mod abuse_connections;
+mod abuse_disk;
+mod abuse_sweep;
 mod architecture;
 mod audit_checkpoint;
 mod audit_log;
@@ -156,6 +160,7 @@ mod store_changes;
 mod store_counts;
 mod store_database;
 mod store_faults;
+mod store_slow;
 mod support;
 mod tokens;
 mod trust;
