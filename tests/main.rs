@@ -89,6 +89,7 @@ mod isolation;
 mod kbs_attacks;
 mod kbs_bounds;
 mod kbs_crash;
+mod kbs_faults;
 mod kbs_online;
 mod kbs_release;
 mod kbs_schema;
