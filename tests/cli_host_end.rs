@@ -156,13 +156,82 @@ fn a_qemu_that_appears_later_but_runs_already_is_never_told_to_quit() {
         let guest = std::thread::spawn(move || machine.guest(&socket, &files, 3));
         until(
             &mut lines,
-            "QEMU is left as it is: it is not the one that this launch is for",
+            "QEMU is left as it is: it runs, or is not the one that this launch is for",
         );
         until(&mut lines, expected);
         assert_eq!(child.wait().unwrap().code(), Some(1));
         guest.join().unwrap();
         let seen = house.machine.seen.lock().unwrap();
         assert!(!seen.commands.contains(&"quit".to_owned()), "{:?}", seen.commands);
+        house.nothing_left();
+    }
+}
+
+/// Starts a QEMU of somebody else's, once `host run` has written its files.
+fn appears(house: &House, lines: &mut std::io::Lines<BufReader<ChildStderr>>) -> std::thread::JoinHandle<()> {
+    until(lines, "wrote run/dh-cert.b64");
+    let (machine, socket) = (house.machine.clone(), house.shell.path("vm.qmp"));
+    let files = ["dh-cert.b64", "session.b64"].map(|name| house.shell.path(&format!("run/{name}")));
+    std::thread::spawn(move || machine.guest(&socket, &files, 3))
+}
+
+#[test]
+fn a_guest_that_another_resumed_during_a_hold_is_not_told_to_quit() {
+    let house = House::with(Script::default(), "release_limit := 0");
+    let mut child = follow(&house, "vm.qmp").stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let guest = appears(&house, &mut lines);
+    until(&mut lines, "the release is held");
+    house.machine.resumed();
+    until(
+        &mut lines,
+        "QEMU is left as it is: it runs, or is not the one that this launch is for",
+    );
+    until(
+        &mut lines,
+        "error: somebody resumed the guest while its secrets were waited for",
+    );
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    guest.join().unwrap();
+    let seen = house.machine.seen.lock().unwrap();
+    assert!(
+        seen.running && !seen.commands.contains(&"quit".to_owned()),
+        "{:?}",
+        seen.commands
+    );
+    assert!(seen.injected.is_none());
+    house.nothing_left();
+}
+
+#[test]
+fn a_guest_that_is_denied_is_told_to_quit_only_while_it_still_waits() {
+    for (script, quits, expected) in [
+        (Script::default(), true, "QEMU was told to quit"),
+        // Paused when it was measured; later it runs.
+        (
+            Script::with(
+                "query-status",
+                Fault::Later(serde_json::json!({"status": "running"})),
+            ),
+            false,
+            "QEMU is left as it is: it is not known to be paused: the guest is running",
+        ),
+    ] {
+        let house = House::with(script, "deny contains \"no\"");
+        let mut child = follow(&house, "vm.qmp").stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let guest = appears(&house, &mut lines);
+        until(&mut lines, expected);
+        assert_eq!(child.wait().unwrap().code(), Some(2));
+        guest.join().unwrap();
+        let seen = house.machine.seen.lock().unwrap();
+        assert_eq!(
+            seen.commands.contains(&"quit".to_owned()),
+            quits,
+            "{:?}",
+            seen.commands
+        );
+        assert!(seen.injected.is_none());
         house.nothing_left();
     }
 }

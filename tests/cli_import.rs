@@ -14,7 +14,7 @@ use crate::support::cli::transcript;
 use crate::support::host::IMAGE;
 
 /// The tables as simple-kbs makes them on SQLite.
-const TABLES: &str = "
+pub(crate) const TABLES: &str = "
 CREATE TABLE conn_bundle (id varchar(512) NOT NULL PRIMARY KEY, policy int, symkey varchar(512));
 CREATE TABLE keysets (id INTEGER PRIMARY KEY, keysetid varchar(50) NOT NULL UNIQUE, kskeys longtext, polid int);
 CREATE TABLE policy (id INTEGER PRIMARY KEY, allowed_digests longtext, allowed_policies longtext,
@@ -22,7 +22,7 @@ CREATE TABLE policy (id INTEGER PRIMARY KEY, allowed_digests longtext, allowed_p
   valid tinyint(1));
 CREATE TABLE secrets (id INTEGER PRIMARY KEY, secret_id varchar(1024) UNIQUE, secret varchar(1024), polid int);
 ";
-const LATER_TABLES: &str = "
+pub(crate) const LATER_TABLES: &str = "
 CREATE TABLE report_keypair (id INTEGER PRIMARY KEY, key_id varchar(1024) UNIQUE, keypair varchar(1024), polid int);
 CREATE TABLE resources (id INTEGER PRIMARY KEY, resource_id varchar(1024) UNIQUE, resource_type varchar(1024),
   resource_path varchar(1024), polid int);
@@ -33,7 +33,7 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-fn database(path: &Path, rows: &str) {
+pub(crate) fn database(path: &Path, rows: &str) {
     let database = rusqlite::Connection::open(path).unwrap();
     database.execute_batch(TABLES).unwrap();
     database.execute_batch(LATER_TABLES).unwrap();
@@ -41,7 +41,7 @@ fn database(path: &Path, rows: &str) {
 }
 
 /// A database with one of everything, and of everything that is wrong.
-fn rows() -> String {
+pub(crate) fn rows() -> String {
     let digest = base64(&sha256(IMAGE));
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let key = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
@@ -245,7 +245,7 @@ fn mistakes_are_told_before_anything_is_written() {
             ])
             .failed()
     };
-    assert!(import("mysql://kbs:word@host/db", "taken").contains("this keyward reads SQLite files"));
+    assert!(import("mysql://kbs:word@host/db", "taken").contains("expected a SQLite file or postgres://"));
     assert!(
         !import("mysql://kbs:word@host/db", "taken").contains("word"),
         "a URL may hold a password"

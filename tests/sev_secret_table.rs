@@ -134,11 +134,27 @@ fn lengths_that_do_not_add_up_are_refused() {
             "{value} at {offset}"
         );
     }
-    let padded = [&table[..], &[0; 16]].concat();
+    // 68 bytes are padded to 80: twelve, and four more.
+    let longer = |bytes: usize| [&table[..], &vec![0; bytes]].concat();
+    assert!(parse(&longer(4)).is_ok());
     assert!(
-        matches!(parse(&padded), Err(SecretTableError::Malformed)),
+        matches!(parse(&longer(5)), Err(SecretTableError::Malformed)),
         "a block of padding too many"
     );
+}
+
+#[test]
+fn an_aligned_table_with_libvirt_s_sixteen_bytes_is_read() {
+    let table = build(&[entry(numbered(1), 8)]).unwrap();
+    assert_eq!(table.len(), 48, "20 + 20 + 8, aligned already");
+    let surplus = |byte: u8| [&table[..], &[byte; 16]].concat();
+    let read = parse(&surplus(0)).unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!((read.len(), read[0].data.len()), (1, 8));
+    assert!(matches!(parse(&surplus(1)), Err(SecretTableError::Malformed)));
+    assert!(matches!(
+        parse(&[&surplus(0)[..], &[0]].concat()),
+        Err(SecretTableError::Malformed)
+    ));
 }
 
 proptest! {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use base64::Engine as _;
@@ -19,7 +20,7 @@ use super::messages::{
 use super::slots::Slots;
 use super::{refusal, request};
 use crate::release::simple_kbs::Face;
-use crate::release::{Host, Service};
+use crate::release::{Host, Refusal, Service};
 
 /// The longest message, in bytes, as the host API's longest body.
 const MESSAGE: usize = 64 << 10;
@@ -89,7 +90,7 @@ impl KeyBroker {
 }
 
 fn get_bundle(call: Call<BundleRequest>) -> Result<BundleResponse, Status> {
-    let asked = request::bundle(&call.message).map_err(|e| malformed(&e))?;
+    let asked = request::bundle(&call.message).map_err(|e| call.malformed(&e))?;
     let answer = call.service.bundle(&call.face, &call.host, &asked);
     let answer = answer.map_err(|e| refusal::unproved(&e))?;
     Ok(BundleResponse {
@@ -101,7 +102,7 @@ fn get_bundle(call: Call<BundleRequest>) -> Result<BundleResponse, Status> {
 
 fn get_secret(call: Call<SecretRequest>) -> Result<SecretResponse, Status> {
     let (launch, asked) =
-        request::secret(&call.message, &call.host, call.face.connections).map_err(|e| malformed(&e))?;
+        request::secret(&call.message, &call.host, call.face.connections).map_err(|e| call.malformed(&e))?;
     let answer = call.service.secret(&call.face, &call.host, launch, &asked);
     let answer = answer.map_err(|e| refusal::proved(&e))?;
     Ok(SecretResponse {
@@ -111,7 +112,7 @@ fn get_secret(call: Call<SecretRequest>) -> Result<SecretResponse, Status> {
 }
 
 fn get_online_secret(call: Call<OnlineSecretRequest>) -> Result<OnlineSecretResponse, Status> {
-    let asked = request::online(&call.message).map_err(|e| malformed(&e))?;
+    let asked = request::online(&call.message).map_err(|e| call.malformed(&e))?;
     let answer = call.service.online(&call.face, &call.host, &asked);
     let answer = answer.map_err(|e| refusal::proved(&e))?;
     Ok(OnlineSecretResponse {
@@ -120,9 +121,12 @@ fn get_online_secret(call: Call<OnlineSecretRequest>) -> Result<OnlineSecretResp
     })
 }
 
-fn malformed(error: &request::Malformed) -> Status {
-    log::info!("simple-kbs: `{}` is malformed", error.0);
-    refusal::denied()
+impl<M> Call<M> {
+    /// Counted to its address, which has to wait when that was too often.
+    fn malformed(&self, error: &request::Malformed) -> Status {
+        log::info!("simple-kbs: `{}` is malformed", error.0);
+        refusal::unproved(&self.service.unreadable(&self.host))
+    }
 }
 
 /// One call as tonic takes it.
@@ -130,6 +134,8 @@ struct Unary<M, R> {
     broker: KeyBroker,
     name: &'static str,
     work: fn(Call<M>) -> Result<R, Status>,
+    /// Whether there is a message, whole and readable.
+    read: Arc<AtomicBool>,
 }
 
 impl<M: Send + 'static, R: Send + 'static> TowerService<Request<M>> for Unary<M, R> {
@@ -142,11 +148,13 @@ impl<M: Send + 'static, R: Send + 'static> TowerService<Request<M>> for Unary<M,
     }
 
     fn call(&mut self, request: Request<M>) -> Self::Future {
+        self.read.store(true, Ordering::Relaxed);
         Box::pin(self.broker.clone().work(self.name, request, self.work))
     }
 }
 
-/// One call, whose message is bounded.
+/// One call, whose message is bounded. One that can't be read is counted to its address, and answered by tonic until that
+/// was too often.
 async fn unary<M, R>(
     broker: KeyBroker,
     name: &'static str,
@@ -159,7 +167,30 @@ where
 {
     let codec: ProstCodec<R, M> = ProstCodec::default();
     let mut grpc = Grpc::new(codec).max_decoding_message_size(MESSAGE);
-    grpc.unary(Unary { broker, name, work }, request).await
+    let (service, peer) = (
+        broker.service.clone(),
+        request.extensions().get::<Peer>().copied(),
+    );
+    let read = Arc::new(AtomicBool::new(false));
+    let unary = Unary {
+        broker,
+        name,
+        work,
+        read: read.clone(),
+    };
+    let answer = grpc.unary(unary, request).await;
+    let (false, Some(Peer(address))) = (read.load(Ordering::Relaxed), peer) else {
+        return answer;
+    };
+    log::info!("simple-kbs {name}: the message can't be read");
+    let refused = service.unreadable(&Host {
+        address,
+        identity: None,
+    });
+    match refused {
+        Refusal::TooMany { .. } => refusal::unproved(&refused).into_http(),
+        _ => answer,
+    }
 }
 
 impl TowerService<http::Request<Body>> for KeyBroker {

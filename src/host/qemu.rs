@@ -78,7 +78,8 @@ pub enum QemuError {
 }
 
 impl QemuError {
-    /// Whether this QEMU is not the one that the launch was for: it runs, or was started with something else.
+    /// Whether this QEMU is not, or no longer, the one that the launch was for: it runs, or was started with something
+    /// else.
     #[must_use]
     pub fn is_of_another(&self) -> bool {
         matches!(
@@ -88,6 +89,7 @@ impl QemuError {
                 | Self::NotPaused { .. }
                 | Self::WrongState { .. }
                 | Self::Policy { .. }
+                | Self::Resumed
         )
     }
 
@@ -275,6 +277,15 @@ impl Qemu {
             Ok(_) | Err(QemuError::Qmp(QmpError::Gone { .. })) => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Whether the guest still waits, paused, as it did when it was measured.
+    ///
+    /// # Errors
+    /// [`QemuError`]: it does not, or does not say so.
+    pub fn waits(&mut self) -> Result<(), QemuError> {
+        self.pause(Duration::ZERO)?;
+        self.paused()
     }
 
     fn info(&mut self) -> Result<GuestInfo, QemuError> {

@@ -120,6 +120,14 @@ impl Qmp {
                 Err(error) => return Err(nobody(socket, error).into()),
             }
         };
+        Ok(Self::over(stream, answer_within)?)
+    }
+
+    /// Negotiates over a connection that is there.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub fn over(stream: UnixStream, answer_within: Duration) -> Result<Self, QmpError> {
         let mut qmp = Self {
             stream,
             buffer: Vec::new(),

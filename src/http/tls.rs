@@ -69,6 +69,8 @@ pub(super) fn acceptor(tls: &Tls) -> Result<SslAcceptorBuilder, TlsError> {
 pub fn tls_acceptor(certificate: &PathBuf, key: &PathBuf) -> Result<SslAcceptorBuilder, TlsError> {
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
+    // Also where OpenSSL is older than 3.0, which refuses clients' renegotiation by itself.
+    builder.set_options(SslOptions::NO_RENEGOTIATION);
     // The library's own words for a missing file are a page of its innards.
     let readable = |what, path: &PathBuf| match std::fs::read(path).map(zeroize::Zeroizing::new) {
         Ok(_) => Ok(path.clone()),

@@ -104,6 +104,12 @@ impl Service {
         self.answer_online(&connection, host, &request.asked)
     }
 
+    /// What becomes of a request that can't be read: it counts as one that names nothing.
+    pub fn unreadable(&self, host: &Host) -> Refusal {
+        let counted = self.counted(host, |_| Ok(None::<std::convert::Infallible>));
+        counted.err().unwrap_or(Refusal::NotFound)
+    }
+
     fn take(&self, connection: &Uuid, now: Time) -> Result<bool, Refusal> {
         Ok(self.store().take_request(*connection, now)?)
     }

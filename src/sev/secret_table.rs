@@ -2,8 +2,8 @@
 //!
 //! GUID `1e74f542-…` ‖ u32 length, then entries of GUID ‖ u32 length ‖ data. Each length includes its own header
 //! of 20 bytes; GUIDs are in their little-endian form. Zeros pad the table to a multiple of 16 and are not
-//! counted; a table that is aligned already gets none (libvirt's tool adds sixteen, and a table that just fits
-//! then does not).
+//! counted; a table that is aligned already gets none. libvirt's tool adds sixteen then, which are read but not
+//! written: a table that just fits would not.
 
 use uuid::{Uuid, uuid};
 use zeroize::Zeroizing;
@@ -75,8 +75,8 @@ pub fn build_for_area(entries: &[Entry], area: usize) -> Result<Zeroizing<Vec<u8
     Ok(table)
 }
 
-/// Reads a table as a guest does, with or without padding behind it. Refused are lengths that do not add up,
-/// padding that is not zero, and whatever [`build`] refuses.
+/// Reads a table as a guest does, with or without padding behind it, of up to 16 bytes as libvirt's tool writes it. Refused
+/// are lengths that do not add up, padding that is not zero, and whatever [`build`] refuses.
 pub fn parse(table: &[u8]) -> Result<Vec<Entry>, SecretTableError> {
     if table.len() > MAX {
         return Err(SecretTableError::TooLong {
@@ -88,7 +88,7 @@ pub fn parse(table: &[u8]) -> Result<Vec<Entry>, SecretTableError> {
     let (counted, padding) = table
         .split_at_checked(length)
         .ok_or(SecretTableError::Malformed)?;
-    if guid != TABLE || padding.len() >= ALIGNMENT || padding.iter().any(|byte| *byte != 0) {
+    if guid != TABLE || padding.len() > ALIGNMENT || padding.iter().any(|byte| *byte != 0) {
         return Err(SecretTableError::Malformed);
     }
 

@@ -40,6 +40,14 @@ impl TestClock {
     }
 }
 
+impl TestClock {
+    /// As when somebody sets it, or a machine's battery is empty.
+    pub(crate) fn set_back(&self, by: Duration) {
+        self.0
+            .fetch_sub(i64::try_from(by.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+}
+
 impl Clock for TestClock {
     fn now(&self) -> Time {
         Time::from_millis(self.0.load(Ordering::SeqCst))

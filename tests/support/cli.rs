@@ -114,8 +114,11 @@ impl Shell {
 
     /// Starts `keyward serve --data-dir data` and waits until it serves.
     pub(crate) fn serve(&self, arguments: &[&str]) -> Server {
+        self.serve_by(self.command(KEYWARD), arguments)
+    }
+
+    fn serve_by(&self, mut command: Command, arguments: &[&str]) -> Server {
         let log = self.path("serve.log");
-        let mut command = self.command(KEYWARD);
         command.args(["serve", "--data-dir", "data"]).args(arguments);
         let mut child = command
             .stdout(Stdio::piped())
@@ -144,6 +147,18 @@ impl Shell {
     /// Serves, and points the verbs that talk to a server there, with the owner's token.
     pub(crate) fn served(&mut self) -> Server {
         let server = self.serve(&[]);
+        self.towards(server)
+    }
+
+    /// The same for a server that is not ended by a write beyond a limit on the size of files, but told of it.
+    pub(crate) fn served_ignoring_file_sizes(&mut self) -> Server {
+        let mut command = self.command("sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", KEYWARD]);
+        let server = self.serve_by(command, &[]);
+        self.towards(server)
+    }
+
+    fn towards(&mut self, server: Server) -> Server {
         self.set("KEYWARD_SERVER", &server.url);
         self.set("KEYWARD_TOKEN_FILE", "token");
         server
@@ -172,6 +187,11 @@ pub(crate) struct Server {
 }
 
 impl Server {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// A host's POST: status and body.
     pub(crate) fn post(&self, path: &str, body: &[u8]) -> (u16, String) {
         self.send("POST", path, &[("content-type", "application/json")], body)

@@ -106,6 +106,25 @@ impl Kbs {
         })
     }
 
+    /// A call that may take this long, at both ends.
+    pub(crate) fn call_within<M, R>(&self, name: &str, message: M, within: Duration) -> Answer<R>
+    where
+        M: prost::Message + Send + Sync + 'static,
+        R: prost::Message + Default + Send + Sync + 'static,
+    {
+        let path = format!("/keybroker.KeyBrokerService/{name}").parse().unwrap();
+        let mut request = Request::new(message);
+        request.set_timeout(within);
+        self.runtime.block_on(async {
+            let mut grpc = Grpc::new(self.channel.clone());
+            grpc.ready()
+                .await
+                .map_err(|error| Status::unavailable(error.to_string()))?;
+            let codec: ProstCodec<M, R> = ProstCodec::default();
+            Ok(grpc.unary(request, path, codec).await?.into_inner())
+        })
+    }
+
     pub(crate) fn bundle(&self, chain: &[u8], policy: u32) -> Answer<BundleResponse> {
         let certificate_chain = STANDARD.encode(chain);
         self.call(

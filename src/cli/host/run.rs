@@ -19,7 +19,7 @@ use super::validate::{Claims, inject, resume};
 use super::{HostConnection, duration, print, say};
 use crate::cli::Ended;
 use crate::cli::output::{Format, Misused};
-use crate::host::{Capabilities, LaunchFiles, Qemu, QemuError, Qmp, ready};
+use crate::host::{Capabilities, LaunchFiles, Qemu, QemuError, Qmp, QmpError, ready};
 use crate::http::LaunchReply;
 
 #[derive(Args)]
@@ -236,6 +236,22 @@ impl Run {
         })
     }
 
+    /// Ends somebody else's QEMU, given that its guest still waits: one that was resumed meanwhile is needed by whoever
+    /// did that.
+    fn end_paused(&self, qemu: Option<Qemu>) {
+        let Some(mut qemu) = qemu else {
+            return say("QEMU could not be told to quit: nobody answers");
+        };
+        match qemu.waits().map(|()| qemu.quit()) {
+            Ok(Ok(())) => say("QEMU was told to quit"),
+            Ok(Err(error)) => say(&format!("QEMU could not be told to quit: {error}")),
+            Err(QemuError::Qmp(QmpError::Gone { .. })) => say("QEMU has ended"),
+            Err(error) => say(&format!(
+                "QEMU is left as it is: it is not known to be paused: {error}"
+            )),
+        }
+    }
+
     /// Ends a guest that gets no secrets, or leaves it.
     fn gave_up(&self, child: Option<Child>, qemu: Option<Qemu>, socket: &Path, error: &anyhow::Error) {
         let error = error.downcast_ref::<QemuError>();
@@ -245,9 +261,12 @@ impl Run {
         };
         match (self.on_failure.unwrap_or(usual), child) {
             (OnFailure::Leave, None) => {}
-            // Whoever started that one needs it.
+            // Whoever started that one, or let it run, needs it.
             (OnFailure::Quit, None) if error.is_some_and(QemuError::is_of_another) => {
-                say("QEMU is left as it is: it is not the one that this launch is for");
+                say("QEMU is left as it is: it runs, or is not the one that this launch is for");
+            }
+            (OnFailure::Quit, None) if !error.is_some_and(|error| matches!(error, QemuError::ShutDown)) => {
+                self.end_paused(qemu.filter(|_| !error.is_some_and(QemuError::is_mute)));
             }
             (OnFailure::Leave, Some(child)) => {
                 say(&format!("QEMU (process {}) is left as it is", child.id()));

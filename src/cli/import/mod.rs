@@ -3,6 +3,7 @@
 mod database;
 mod files;
 mod policies;
+mod postgres;
 mod simple_kbs;
 mod sqlite;
 

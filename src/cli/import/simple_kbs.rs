@@ -20,7 +20,7 @@ use zeroize::Zeroizing;
 use super::database::{SecretRow, SimpleKbs};
 use super::files::{Folder, read_within};
 use super::policies::{Policies, Written};
-use super::sqlite;
+use super::{postgres, sqlite};
 use crate::cli::{Ended, output};
 use crate::domain::Name;
 use crate::domain::object::SecretKind;
@@ -33,9 +33,16 @@ const MOST: usize = 64;
 #[derive(Args)]
 #[command(group(clap::ArgGroup::new("default").required(true)))]
 pub(in crate::cli) struct Import {
-    /// The database: a SQLite file
-    #[arg(long, value_name = "FILE")]
+    /// The database: a SQLite file, or the URL of a PostgreSQL database, as in
+    /// postgres://kbs@host/simple_kbs?sslmode=verify-full
+    #[arg(long, value_name = "FILE|URL")]
     db: String,
+    /// The file that the PostgreSQL user's password is in
+    #[arg(long, value_name = "FILE")]
+    db_password_file: Option<PathBuf>,
+    /// The authority that signed PostgreSQL's certificate, PEM, if it is none that this machine trusts
+    #[arg(long, value_name = "FILE")]
+    db_ca: Option<PathBuf>,
     /// Folder to make. It holds secrets in clear, for your eyes only; destroy it once it is applied
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -55,22 +62,39 @@ pub(in crate::cli) struct Import {
 
 impl Import {
     pub(super) fn run(self) -> anyhow::Result<Ended> {
-        if self.db.contains("://") {
-            bail!(
-                "this keyward reads SQLite files: dump the database into one (tables policy, secrets, keysets, report_keypair, resources as in simple-kbs's db-sqlite.sql), and name that with --db"
-            );
-        }
-        let path = Path::new(&self.db);
-        if !path.is_file() {
-            bail!("there is no file {}", path.display());
-        }
-        let kbs = sqlite::read(path).with_context(|| path.display().to_string())?;
+        let kbs = self.database()?;
         let default = self.default_policy.as_deref().map(default_policy).transpose()?;
         let folder = Folder::new(&self.out)?;
         let taken = Taken::from(&kbs, default.as_ref(), self.resources.as_deref(), &self.workload);
         taken.write(&folder)?;
         taken.tell(&self.out, &self.workload)?;
         Ok(Ended::Done)
+    }
+
+    fn database(&self) -> anyhow::Result<SimpleKbs> {
+        if postgres::is_url(&self.db) {
+            let place = postgres::Place {
+                url: &self.db,
+                password: self.db_password_file.as_deref(),
+                ca: self.db_ca.as_deref(),
+            };
+            return place.read();
+        }
+        // What else is a URL may have a password, and is not repeated.
+        if self.db.contains("://") {
+            bail!(
+                "--db: expected a SQLite file or postgres://…; of MySQL make a SQLite file first, as with `mysql2sqlite` (PyPI's mysql-to-sqlite3)"
+            );
+        }
+        if self.db_password_file.is_some() || self.db_ca.is_some() {
+            let why = "--db-password-file and --db-ca are for postgres://… in --db";
+            return Err(output::Misused(why.to_owned()).into());
+        }
+        let path = Path::new(&self.db);
+        if !path.is_file() {
+            bail!("there is no file {}", path.display());
+        }
+        sqlite::read(path).with_context(|| path.display().to_string())
     }
 }
 

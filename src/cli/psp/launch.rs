@@ -120,10 +120,12 @@ impl Secret {
             Ok(table) => table,
             Err(status) => bail!("LAUNCH_SECRET: {status}"),
         };
+        // What no guest could read is not left behind as if it were one's secrets.
+        let entries = secret_table::parse(&table).context("what the PSP unwrapped")?;
         if let Some(path) = &self.out {
             write_private(path, &table, true)?;
         }
-        for entry in secret_table::parse(&table)? {
+        for entry in entries {
             let shown = if self.show {
                 format!("  {}", Base64Bytes(entry.data.to_vec()))
             } else {

@@ -1,13 +1,12 @@
 //! A measurement, held against what is expected to run.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use openssl::sha::sha256;
 
-use super::files::decoded;
+use super::files::{decoded, small};
 use super::image::{self, Boot, Vmsa};
 use super::keys::KeyFiles;
 use super::number;
@@ -49,7 +48,7 @@ pub(super) struct Check {
     #[command(flatten)]
     boot: Boot,
     /// Form of the vCPUs' first state (SEV-ES): init2 for kernels from 6.10 on, legacy before
-    #[arg(long, value_enum, default_value = "both")]
+    #[arg(long, value_enum, default_value = "both", conflicts_with_all = ["launch_digest", "vmsa_files"])]
     vmsa: Vmsa,
     /// Instead of a CPU model: dumped VMSAs, the boot vCPU's first. With --vcpus the last one is every further vCPU's
     #[arg(long = "vmsa-file", value_name = "FILE", num_args = 1.., conflicts_with_all = ["vcpu_type", "vcpu_signature"])]
@@ -196,7 +195,7 @@ impl Check {
         let mut areas = Vec::new();
         for path in &self.vmsa_files {
             let what = || path.display().to_string();
-            areas.push(SaveArea::parse(&fs::read(path).with_context(what)?).with_context(what)?);
+            areas.push(SaveArea::parse(&small(path)?).with_context(what)?);
         }
         let given = areas.len();
         let wanted = match self.boot.vcpus {
@@ -253,17 +252,12 @@ fn measurement_of(given: &str) -> anyhow::Result<Measurement> {
     if let Some(bytes) = of_text {
         return Ok(Measurement::parse(&bytes)?);
     }
-    let bytes = match fs::read(Path::new(given)) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            return Err(error).with_context(|| {
-                format!("--measurement {given}: neither 64 characters of base64, which are 48 bytes, nor a file that can be read")
-            });
-        }
-    };
+    let bytes = small(Path::new(given)).with_context(|| {
+        format!("--measurement {given}: neither 64 characters of base64, which are 48 bytes, nor a file that can be read")
+    })?;
     let bytes = match bytes.len() {
         Measurement::SIZE => bytes,
-        _ => decoded(&bytes).map_or(bytes, |decoded| decoded.to_vec()),
+        _ => decoded(&bytes).unwrap_or(bytes),
     };
     Measurement::parse(&bytes).with_context(|| given.to_owned())
 }

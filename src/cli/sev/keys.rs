@@ -43,9 +43,7 @@ impl KeyFiles {
 /// A key of `N` bytes: the file's own, or those that its base64 stands for.
 fn key<const N: usize>(path: &Path, what: &str) -> anyhow::Result<Zeroizing<[u8; N]>> {
     let read = |bytes: &[u8]| <[u8; N]>::try_from(bytes).ok().map(Zeroizing::new);
-    let bytes = Zeroizing::new(
-        std::fs::read(path).map_err(|e| anyhow::Error::new(e).context(path.display().to_string()))?,
-    );
+    let bytes = files::small(path)?;
     // A key's bytes may happen to be base64 text, so the length decides first.
     let key = read(&bytes).or_else(|| files::decoded(&bytes).and_then(|bytes| read(&bytes)));
     match key {

@@ -1,12 +1,13 @@
 //! `sev measure`: launch digests.
 
+use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
 
 use super::image::{Image, Vmsa};
 use crate::cli::Ended;
 use crate::cli::output::{self, Format};
-use crate::sev::launch_digest::{Measurer, VmsaVariant};
+use crate::sev::launch_digest::{MAX_VCPUS, Measurer, VmsaVariant};
 use crate::sev::policy::Scheme;
 
 #[derive(Args)]
@@ -39,6 +40,14 @@ impl Measure {
         let measurer = Measurer::new(&firmware, kernel.as_ref())?;
         let mut digests = Vec::new();
         if self.image.scheme == Scheme::AmdSev {
+            // Not measured, but printed: a number that no guest has is a slip.
+            if let Some(vcpus) = self
+                .image
+                .vcpus()
+                .filter(|vcpus| !(1..=MAX_VCPUS).contains(vcpus))
+            {
+                bail!("a guest has 1 to {MAX_VCPUS} vCPUs, not {vcpus}");
+            }
             let launch_digest = hex::encode(measurer.sev());
             digests.push(MeasuredDigest {
                 vmsa: None,

@@ -6,6 +6,10 @@ use crate::sev::policy::Scheme;
 
 /// Decimal, or hexadecimal with 0x.
 fn number(text: &str) -> Option<u64> {
+    // The parser would take a sign.
+    if text.contains('+') {
+        return None;
+    }
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) => u64::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),

@@ -1,13 +1,12 @@
 //! A platform's chain in any of the forms that tools leave it in, and its verification.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde::Deserialize;
 
-use super::files::decoded;
+use super::files::{decoded, read_text_or_bytes};
 use crate::sev::chain::{ChainError, PresentedChain, verify_cek};
 use crate::sev::{CaCertificate, Certificate, TrustedRoots, Usage, VerifiedPlatform};
 
@@ -59,7 +58,11 @@ impl Presented {
     pub(super) fn verify(&self) -> anyhow::Result<Result<VerifiedPlatform, ChainError>> {
         let mut parts = self.parts()?;
         if let Some(path) = &self.pdh {
-            parts.pdh = Some(bytes(path)?);
+            let said = bytes(path)?;
+            if parts.pdh.as_ref().is_some_and(|other| *other != said) {
+                bail!("--pdh {}: is another PDH than the chain's", path.display());
+            }
+            parts.pdh = Some(said);
         }
         let mut chain = match PresentedChain::parse(parts.pdh.as_deref(), &parts.chain) {
             Ok(chain) => chain,
@@ -109,13 +112,12 @@ impl Presented {
 
 /// A file's bytes, or those that its base64 stands for.
 fn bytes(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
-    Ok(decoded(&bytes).map_or(bytes, |decoded| decoded.to_vec()))
+    Ok(read_text_or_bytes(path)?.to_vec())
 }
 
 fn from_file(path: &Path) -> anyhow::Result<Parts> {
     let bytes = bytes(path)?;
-    if bytes.first() != Some(&b'{') {
+    if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Ok(Parts {
             chain: bytes,
             ..Parts::default()
@@ -204,8 +206,11 @@ fn from_certificates(files: &[PathBuf]) -> anyhow::Result<Parts> {
         })?;
         chain.extend_from_slice(bytes);
     }
-    if let (Some(ask), Some(ark)) = (take(Usage::Ask), take(Usage::Ark)) {
-        chain.extend(ask.iter().chain(ark));
+    match (take(Usage::Ask), take(Usage::Ark)) {
+        (Some(ask), Some(ark)) => chain.extend(ask.iter().chain(ark)),
+        (None, None) => {}
+        (Some(_), None) => bail!("an ASK without its ARK: give both, or none to have AMD's own"),
+        (None, Some(_)) => bail!("an ARK without its ASK: give both, or none to have AMD's own"),
     }
     Ok(Parts {
         chain,

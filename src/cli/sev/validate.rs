@@ -63,6 +63,7 @@ impl Validate {
 pub(super) fn check_and_wrap(check: &Check, wrapping: &Wrapping, format: Format) -> anyhow::Result<Ended> {
     if wrapping.is_wanted() {
         check.policy.check()?;
+        wrapping.check()?;
     }
     let held = match check.run()? {
         Checked::Holds(held) => held,

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 
+use super::files::small;
 use super::image;
 use super::number;
 use crate::cli::Ended;
@@ -100,7 +101,7 @@ pub(in crate::cli) struct Show {
 impl Show {
     fn run(&self) -> anyhow::Result<Ended> {
         let what = || self.file.display().to_string();
-        let area = SaveArea::parse(&fs::read(&self.file).with_context(what)?).with_context(what)?;
+        let area = SaveArea::parse(&small(&self.file)?).with_context(what)?;
         if output::structured(self.output, &Registers(&area))? {
             return Ok(Ended::Done);
         }

@@ -1,9 +1,8 @@
 //! Secrets from files into a table, and the table into a packet for one guest.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -36,6 +35,15 @@ impl Wrapping {
         !self.secrets.is_empty()
     }
 
+    /// Whether what was asked for can be written as asked.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        if self.secret_header.is_some() && self.secret_header == self.secret_payload {
+            let why = "--secret-header and --secret-payload name one file, and the packet is two";
+            return Err(Misused(why.to_owned()).into());
+        }
+        Ok(())
+    }
+
     /// The table of all secrets, for the firmware of the guest.
     pub(super) fn table(&self, of_firmware: Option<usize>) -> anyhow::Result<Zeroizing<Vec<u8>>> {
         let area = self.secret_area.or(of_firmware).unwrap_or(DEFAULT_AREA);
@@ -48,9 +56,8 @@ impl Wrapping {
             return Err(Misused("--secret needs --secret-header and --secret-payload".to_owned()).into());
         };
         let packet = packet::seal(&held.keys, &held.attested, table, &SystemRandom)?;
-        for (path, bytes) in [(header, packet.header.as_slice()), (payload, &packet.payload)] {
-            fs::write(path, files::encoded(bytes)).with_context(|| path.display().to_string())?;
-        }
+        let [of_header, of_payload] = [&packet.header[..], &packet.payload].map(files::encoded);
+        files::replace_together(&[(header, of_header.as_bytes()), (payload, of_payload.as_bytes())])?;
         Ok(packet)
     }
 
@@ -74,7 +81,7 @@ pub(super) fn table(secrets: &[(Uuid, PathBuf)], area: usize) -> anyhow::Result<
 }
 
 fn entry(guid: Uuid, path: &Path) -> anyhow::Result<Entry> {
-    let data = Zeroizing::new(fs::read(path).with_context(|| path.display().to_string())?);
+    let data = files::small(path)?;
     if data.is_empty() {
         bail!("{}: is empty, and no secret", path.display());
     }

@@ -90,10 +90,10 @@ impl Digests {
     }
 
     /// One digest for each number of vCPUs; the said number is no change.
-    fn put_counts(&mut self, digests: Vec<Digest>, said: Option<u32>, changes: &[Change]) {
+    fn put_counts(&mut self, digests: Vec<Digest>, said: u32, changes: &[Change]) {
         for (count, digest) in (1..).zip(digests) {
             let mut changes = changes.to_vec();
-            if said != Some(count) {
+            if said != count {
                 changes.push(Change::Vcpus(count));
             }
             self.put(true, digest, changes);
@@ -109,8 +109,12 @@ impl Digests {
         let turned = [changes, &[Change::AreasReversed]].concat();
         self.put(true, measurer.with_areas(&reversed), turned);
         if let [boot, rest @ ..] = areas {
-            let counts = measurer.counts(boot, rest.first());
-            self.put_counts(counts, u32::try_from(areas.len()).ok(), changes);
+            // The said number is above; with one state for all others it may be another digest, and no change that is named.
+            let counts = (1..).zip(measurer.counts(boot, rest.first()));
+            let said = u32::try_from(areas.len()).unwrap_or_default();
+            for (count, digest) in counts.filter(|(count, _)| *count != said) {
+                self.put(true, digest, [changes, &[Change::Vcpus(count)]].concat());
+            }
         }
     }
 
@@ -142,7 +146,7 @@ impl Digests {
                 let further = measurer.further(*cpu, variant);
                 let further = further.map(|area| area.with_sev_features(features));
                 if changes.len() < MOST {
-                    self.put_counts(measurer.counts(&boot, further.as_ref()), Some(count), &changes);
+                    self.put_counts(measurer.counts(&boot, further.as_ref()), count, &changes);
                 } else {
                     let areas = std::iter::once(boot).chain(further.into_iter().cycle());
                     let areas: Vec<_> = areas.take(usize::try_from(count).unwrap_or_default()).collect();
