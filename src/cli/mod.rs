@@ -28,7 +28,9 @@ mod kds;
 mod keys;
 mod kinds;
 mod limits;
+mod logging;
 mod man;
+mod notify;
 mod output;
 mod owner;
 mod paint;
@@ -36,9 +38,11 @@ mod people;
 mod platform;
 mod policy;
 mod psp;
+mod reload;
 mod secret;
 mod serve;
 mod sev;
+mod signals;
 mod simple_kbs;
 mod token;
 mod webhook;
@@ -172,6 +176,12 @@ pub fn run() -> ExitCode {
             };
         }
     };
+    if matches!(
+        keyward.verb,
+        Verb::Keys(_) | Verb::Backup(_) | Verb::Restore(_) | Verb::Owner(_) | Verb::Token(_) | Verb::Audit(_)
+    ) {
+        logging::warnings();
+    }
     let ended = match keyward.verb {
         Verb::Demo(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
