@@ -115,6 +115,7 @@ pub(crate) const VERBS: &[&str] = &[
     "import",
     "import simple-kbs",
     "health",
+    "doctor",
     "completions",
     "man",
 ];

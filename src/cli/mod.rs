@@ -16,6 +16,7 @@ mod decision_text;
 mod delete;
 mod demo;
 mod diff;
+mod doctor;
 mod freeze;
 mod get;
 mod health;
@@ -136,6 +137,8 @@ enum Verb {
     Import(import::ImportVerb),
     /// Whether the server of a data folder on this machine is alive
     Health(health::Health),
+    /// Check a deployment, and say what is wrong with it and what to do
+    Doctor(doctor::Doctor),
     /// Print what a shell needs to complete these commands
     Completions(completions::Completions),
     /// Write a manual page for each command
@@ -212,6 +215,7 @@ pub fn run() -> ExitCode {
         Verb::Kds(verb) => verb.run(),
         Verb::Import(verb) => verb.run(),
         Verb::Health(verb) => verb.run(),
+        Verb::Doctor(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
     };

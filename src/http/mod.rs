@@ -67,7 +67,7 @@ pub use platforms::{AcceptedBody, AcceptedReply, PlatformReply, PlatformsReply};
 pub use roles::{ENDPOINTS, Endpoint, Who};
 pub use secret_versions::{SecretRollback, SecretVersionList};
 pub use signing_keys::{SigningKeyBody, SigningKeyList};
-pub use tls::{LiveTls, TlsError, TlsFiles};
+pub use tls::{LiveTls, TlsError, TlsFacts, TlsFiles};
 pub use tokens::{OwnerBody, OwnerEntry, OwnerList, OwnerReply, TokenBody, TokenList, TokenReply};
 
 /// How long a client may take over a request's head, and over its body.

@@ -17,6 +17,7 @@ use super::{Ended, serve};
 use crate::config::Config;
 use crate::domain::sealed::KeyLocation;
 
+pub(super) use check::opened;
 pub(super) use folder::{recorded, sealer};
 pub(super) use rotate::make_key;
 

@@ -116,6 +116,11 @@ impl TlsFiles {
         &self.certificate
     }
 
+    /// The authorities of clients, and their revocation lists.
+    pub(super) fn clients(&self) -> (Option<&Path>, Option<&Path>) {
+        (self.client_ca.as_deref(), self.client_crl.as_deref())
+    }
+
     /// How the files are now: a new content, or another file in the place of one, is another stamp.
     pub(super) fn stamps(&self) -> Vec<Stamp> {
         let asked = [&self.client_ca, &self.client_crl];
@@ -177,7 +182,9 @@ pub(super) fn bare() -> Result<SslAcceptorBuilder, ErrorStack> {
         "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:\
          ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305",
     )?;
-    builder.set_groups_list("X25519:P-256:P-384")?;
+    // The hybrid with ML-KEM where the library knows it.
+    let hybrid = builder.set_groups_list("X25519MLKEM768:X25519:P-256:P-384");
+    hybrid.or_else(|_| builder.set_groups_list("X25519:P-256:P-384"))?;
     builder.set_options(SslOptions::NO_RENEGOTIATION | SslOptions::NO_TICKET | SslOptions::NO_COMPRESSION);
     // A session that is taken up again brings along, unverified, what was trusted when it began.
     builder.set_session_cache_mode(SslSessionCacheMode::OFF);
@@ -185,7 +192,7 @@ pub(super) fn bare() -> Result<SslAcceptorBuilder, ErrorStack> {
     Ok(builder)
 }
 
-fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
+pub(super) fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
     let read = std::fs::read(path).map(Zeroizing::new);
     read.map_err(|source| TlsError::Unreadable {
         what,
@@ -276,7 +283,7 @@ fn store(trusted: &[X509], revoked: Option<&Path>) -> Result<X509StoreBuilder, E
 }
 
 /// The revocation lists of a file; none where one of them is not understood.
-fn crls(pem: &[u8]) -> Option<Vec<X509Crl>> {
+pub(super) fn crls(pem: &[u8]) -> Option<Vec<X509Crl>> {
     const END: &str = "-----END X509 CRL-----";
     let text = std::str::from_utf8(pem).ok()?;
     let parts = text.split_inclusive(END).filter(|part| part.contains(END));
@@ -285,7 +292,7 @@ fn crls(pem: &[u8]) -> Option<Vec<X509Crl>> {
         .collect()
 }
 
-fn time(time: &Asn1TimeRef) -> Result<Time, ErrorStack> {
+pub(super) fn time(time: &Asn1TimeRef) -> Result<Time, ErrorStack> {
     let since = Asn1Time::from_unix(0)?.diff(time)?;
     let seconds = i64::from(since.days) * 86_400 + i64::from(since.secs);
     Ok(Time::from_millis(seconds.saturating_mul(1000)))

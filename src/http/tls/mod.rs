@@ -4,12 +4,14 @@
 //! TLS 1.2 and later, ECDHE and AEAD alone, no renegotiation, and no session that outlives its connection: whoever
 //! comes back is looked at again, by what is trusted then.
 
+mod facts;
 mod files;
 mod live;
 mod shown;
 
 use std::time::Duration;
 
+pub use facts::TlsFacts;
 pub use files::{TlsError, TlsFiles};
 pub use live::LiveTls;
 pub(super) use shown::{ended, remember, shown};
