@@ -120,3 +120,14 @@ fn the_other_listener_s_certificate_and_owner_are_looked_at() {
         &["no owner stranger", "keyward owner list"],
     );
 }
+
+#[test]
+fn a_server_with_tls_is_asked_whether_it_is_ready_whatever_its_certificate_is() {
+    let shell = shell(&says(), "");
+    let server = shell.serve(&[]);
+    let config = shell
+        .read("data/keyward.yaml")
+        .replace("127.0.0.1:0", server.address());
+    shell.write("data/keyward.yaml", config);
+    doctor(&shell, &[]).expect("port", "ok", &["https://127.0.0.1", "/readyz: ready"]);
+}

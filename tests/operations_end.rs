@@ -136,3 +136,18 @@ fn how_long_it_drains_is_bounded() {
         "error: configuration key `shutdown_seconds`: must be 0 to 600\n"
     );
 }
+
+#[test]
+fn a_store_that_nobody_can_write_to_does_not_hold_up_the_end_for_ever() {
+    let (shell, manager) = shell(0);
+    let server = shell.serve(&[]);
+    let other = rusqlite::Connection::open(shell.path("data/keyward.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    server.signal("TERM");
+    manager.until("STOPPING=1");
+    let (code, text) = server.ended();
+    assert_eq!(code, 1, "{text}");
+    other.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(shell.serve(&[]).stop().0, 0);
+    signed(&shell);
+}

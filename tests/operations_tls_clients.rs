@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::identity_certificates::crl;
 use crate::support::Shell;
 use crate::support::certificates::{Pair, Says, TlsClient};
 use crate::support::cli::{Server, ran};
@@ -22,6 +23,11 @@ struct House {
 
 impl House {
     fn new(first: &Pair) -> Self {
+        Self::with(first, json!({}))
+    }
+
+    /// With these keys of `tls`, besides.
+    fn with(first: &Pair, more: Value) -> Self {
         let mut shell = Shell::initialised();
         let manager = Manager::of(&mut shell);
         let roots = Pair::authority("servers");
@@ -34,7 +40,7 @@ impl House {
         own.write(&shell.path("data"), "server");
         let authority = shell.path("data/clients.pem");
         std::fs::write(&authority, first.certificate.to_pem().unwrap()).unwrap();
-        let config = json!({
+        let mut config = json!({
             "listen": "127.0.0.1:0",
             "kds": {"url": ""},
             "tls": {
@@ -42,6 +48,8 @@ impl House {
                 "clients": [{"common_name": "auditor", "role": "auditor", "owner": "acme"}],
             },
         });
+        let tls = config["tls"].as_object_mut().unwrap();
+        tls.extend(more.as_object().unwrap().clone());
         shell.write("data/keyward.yaml", serde_yaml::to_string(&config).unwrap());
         let server = shell.serve(&[]);
         manager.until("READY=1");
@@ -61,6 +69,10 @@ impl House {
             .flat_map(|pair| pair.certificate.to_pem().unwrap())
             .collect();
         std::fs::write(&self.authority, pem).unwrap();
+        self.reload()
+    }
+
+    fn reload(&self) -> String {
         self.server.signal("HUP");
         self.manager.until("RELOADING=1");
         self.manager.next()
@@ -169,4 +181,31 @@ fn authorities_that_can_not_be_used_leave_the_old_ones_in_place() {
         house.get(&Pair::authority("x").issue(&Says::client("auditor"))),
         None
     );
+}
+
+#[test]
+fn a_list_that_revokes_a_certificate_ends_what_it_let_in() {
+    let authority = Pair::authority("nodes");
+    let [own, other, left] = [(); 3].map(|()| authority.issue(&Says::client("auditor")));
+    let lists = tempfile::tempdir().unwrap();
+    let list = crl(lists.path(), &authority, &left);
+    let house = House::with(&authority, json!({"client_crl": list}));
+    assert_eq!(house.get(&left), None);
+    let address = house.server.address();
+    let (mut held, mut stays) = (Held::new(address, Some(&own)), Held::new(address, Some(&other)));
+    assert_eq!(held.get("/v1/secrets", None), Some((200, true)));
+
+    crl(lists.path(), &authority, &own);
+    assert!(house.reload().ends_with("; reloaded"));
+    assert_eq!((house.get(&own), house.get(&other)), (None, Some(200)));
+    assert_eq!(held.get("/v1/secrets", None), Some((401, false)));
+    assert_eq!(stays.get("/v1/secrets", None), Some((200, true)));
+
+    std::fs::write(&list, "junk").unwrap();
+    let status = house.reload();
+    assert!(
+        status.contains("TLS client CRL ") && status.contains("holds no client CRL"),
+        "{status}"
+    );
+    assert_eq!((house.get(&own), house.get(&other)), (None, Some(200)));
 }

@@ -115,7 +115,7 @@ impl Serve {
             service: service.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
         };
-        actix_web::rt::System::new().block_on(async {
+        let ended = actix_web::rt::System::new().block_on(async {
             // Before anybody is told that it serves: a signal that came first would end it unswept.
             let signals = Signals::listen()?;
             let drain = Duration::from_secs(config.shutdown_seconds.into());
@@ -142,15 +142,19 @@ impl Serve {
                 simple_kbs.stop();
             }
             stopped
-        })?;
+        });
         drop(stop);
         let _ = tidy.join();
-        service.tidy_for_good()?;
-        service.forget(kept(&config))?;
+        let tidied = service.tidy_for_good();
+        let tidied = tidied.and_then(|()| service.forget(kept(&config)));
         drop(timer);
-        checkpoints.end()?;
+        // Whatever else went wrong: what is in the log by now is signed.
+        let signed = checkpoints.end();
         drop(webhooks);
         drop(watchdog);
+        ended?;
+        tidied?;
+        signed?;
         Ok(Ended::Done)
     }
 }

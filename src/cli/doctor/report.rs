@@ -94,7 +94,7 @@ impl Report {
             };
             let mut line = format!("{word} {:<20} {}", check.check, plain(&check.detail));
             if let Some(advice) = &check.advice {
-                line.push_str(&format!(": {}", plain(advice)));
+                line.push_str(&format!(" → {}", plain(advice)));
             }
             output::line(&line)?;
         }
