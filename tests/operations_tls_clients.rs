@@ -189,13 +189,15 @@ fn a_list_that_revokes_a_certificate_ends_what_it_let_in() {
     let [own, other, left] = [(); 3].map(|()| authority.issue(&Says::client("auditor")));
     let lists = tempfile::tempdir().unwrap();
     let list = crl(lists.path(), &authority, &left);
+    let newer = tempfile::tempdir().unwrap();
+    let newer = (crl(newer.path(), &authority, &own), newer);
     let house = House::with(&authority, json!({"client_crl": list}));
     assert_eq!(house.get(&left), None);
     let address = house.server.address();
     let (mut held, mut stays) = (Held::new(address, Some(&own)), Held::new(address, Some(&other)));
     assert_eq!(held.get("/v1/secrets", None), Some((200, true)));
 
-    crl(lists.path(), &authority, &own);
+    std::fs::copy(&newer.0, &list).unwrap();
     assert!(house.reload().ends_with("; reloaded"));
     assert_eq!((house.get(&own), house.get(&other)), (None, Some(200)));
     assert_eq!(held.get("/v1/secrets", None), Some((401, false)));

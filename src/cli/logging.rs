@@ -9,7 +9,7 @@ use std::io::Write as _;
 use anyhow::Context as _;
 use log::kv::{Error, Key, Value, VisitSource};
 use log::{LevelFilter, Record};
-use serde_json::{Map, json};
+use serde_json::json;
 
 use crate::config::{Config, LogFormat};
 use crate::domain::{Clock as _, SystemClock};
@@ -73,20 +73,24 @@ fn text(record: &Record<'_>) -> String {
 }
 
 fn as_json(record: &Record<'_>) -> String {
-    let mut members = Map::new();
-    members.insert("time".to_owned(), json!(SystemClock.now().to_string()));
-    members.insert(
-        "level".to_owned(),
-        json!(record.level().as_str().to_ascii_lowercase()),
-    );
-    members.insert("target".to_owned(), json!(record.target()));
-    members.insert("message".to_owned(), json!(record.args().to_string()));
-    for (key, value) in pairs(record) {
-        members.entry(key).or_insert(value);
-    }
+    let own = [
+        ("time", SystemClock.now().to_string()),
+        ("level", record.level().as_str().to_ascii_lowercase()),
+        ("target", record.target().to_owned()),
+        ("message", record.args().to_string()),
+    ];
+    let own = own.map(|(key, value)| (key.to_owned(), json!(value)));
+    let more = pairs(record)
+        .into_iter()
+        .filter(|(key, _)| own.iter().all(|(other, _)| other != key));
+    // In this order, as people read it too.
+    let members = own.iter().cloned().chain(more);
+    let members: Vec<_> = members
+        .map(|(key, value)| format!("{}:{value}", json!(key)))
+        .collect();
     // JSON leaves some control characters as they are (RFC 8259, section 7); all of them stand inside of strings.
     let mut line = String::new();
-    for c in serde_json::Value::Object(members).to_string().chars() {
+    for c in format!("{{{}}}", members.join(",")).chars() {
         match unprintable(c) {
             true => {
                 let _ = write!(line, "\\u{:04x}", u32::from(c));
