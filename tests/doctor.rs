@@ -223,6 +223,29 @@ fn a_folder_or_a_key_that_is_open_to_others_is_found() {
 }
 
 #[test]
+fn a_key_that_was_moved_is_found_and_the_configuration_is_to_say_so() {
+    let shell = Shell::initialised();
+    let config = "listen: 127.0.0.1:0\nkds: {url: ''}\nkey_file: keyward.key\n";
+    shell.write("data/keyward.yaml", config);
+    let to = "{file: moved.key}";
+    shell
+        .run(&["keys", "rotate", "--data-dir", "data", "--to", to])
+        .done();
+    let found = doctor(&shell, &[]);
+    assert_eq!(found.code, 0, "a server starts on it");
+    found.expect(
+        "keys",
+        "warning",
+        &[
+            "moved.key, and the configuration names data/keyward.key",
+            "say so",
+        ],
+    );
+    found.expect("sealed values", "ok", &["all 1 open"]);
+    found.expect("start", "ok", &[]);
+}
+
+#[test]
 fn what_is_missing_leads_to_init() {
     let shell = Shell::new();
     doctor(&shell, &[]).expect("data folder", "failed", &["data: No such file", "keyward init"]);

@@ -125,37 +125,39 @@ fn open(
     config: Option<&Config>,
 ) -> Option<(Sealer, KeyLocation)> {
     let configured = config.and_then(|config| keys::configured(config, None));
-    let place = || {
+    let made = || {
         let all = store.sealing_keys()?;
         let active = all.iter().find(|key| key.state == KeyState::Active);
         let active = active.context("the database names no key that values are sealed under")?;
-        anyhow::Ok(
-            configured
-                .clone()
-                .unwrap_or_else(|| keys::recorded(folder, active)),
-        )
-    };
-    let made = place().and_then(|place| {
-        let held = keys_at(&place)?;
+        let now = keys::recorded(folder, active);
+        let named = configured.clone().unwrap_or_else(|| now.clone());
         let sealer = keys::sealer(store, folder, configured.as_ref())?;
-        Ok((sealer, place, held.len()))
-    });
-    let (sealer, place, held) = match made {
-        Ok(made) => made,
+        let held = keys_at(&named).is_ok_and(|held| held.iter().any(|key| key.id() == active.id));
+        anyhow::Ok((sealer, named, (!held).then_some(now)))
+    };
+    let (sealer, place) = match made() {
+        Ok((sealer, named, None)) => {
+            match beside(&named, folder) {
+                Some(owners) => report.fail(
+                    "keys",
+                    format!("{named}: {owners}"),
+                    "run `chown` on the key file",
+                ),
+                None => report.ok("keys", format!("the active one is in {named}")),
+            }
+            (sealer, named)
+        }
+        Ok((sealer, named, Some(now))) => {
+            let detail = format!("the active one is in {now}, and the configuration names {named}");
+            report.warn("keys", detail, "say so in the configuration");
+            (sealer, now)
+        }
         Err(error) => {
             report.error("keys", &error);
             report.skip("sealed values", "there is no key to open them with");
             return None;
         }
     };
-    match beside(&place, folder) {
-        Some(owners) => report.fail(
-            "keys",
-            format!("{place}: {owners}"),
-            "run `chown` on the key file",
-        ),
-        None => report.ok("keys", format!("{held} in {place}")),
-    }
     let mut count = 0_u64;
     match keys::opened(store, &sealer, |_| count += 1) {
         Err(error) => report.error("sealed values", &error),
