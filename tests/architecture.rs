@@ -32,7 +32,7 @@ const DOORS: [(&str, &[&str]); 20] = [
             "audit", "config", "domain", "identity", "policy", "release", "sev", "store",
         ],
     ),
-    ("grpc", &["config", "domain", "http", "release", "sev"]),
+    ("grpc", &["domain", "http", "release", "sev"]),
     (
         "cli",
         &[

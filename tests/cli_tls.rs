@@ -16,7 +16,7 @@ fn shell() -> Shell {
             "ec_paramgen_curve:P-256",
             "-nodes",
             "-days",
-            "2",
+            "30",
             "-subj",
             "/CN=keyward test",
             "-addext",

@@ -117,6 +117,7 @@ pub(crate) const VERBS: &[&str] = &[
     "import",
     "import simple-kbs",
     "health",
+    "doctor",
     "completions",
     "man",
 ];

@@ -69,6 +69,10 @@ fn the_unit_starts_what_the_program_understands_and_is_locked_down() {
     assert_eq!(words[0], "/usr/bin/keyward");
     understood(&words[1..]);
     assert_eq!(service("User"), ["keyward"]);
+    // It says itself when it serves, that it is alive, and when a reload is done.
+    assert_eq!(service("Type"), ["notify"]);
+    assert_eq!(service("ExecReload"), ["/bin/kill -HUP $MAINPID"]);
+    assert!(service("WatchdogSec")[0].parse::<u32>().unwrap() >= 30);
     let state = format!("/var/lib/{}", service("StateDirectory")[0]);
     assert!(words.contains(&state));
     assert_eq!(

@@ -283,7 +283,7 @@ fn a_host_is_known_by_its_certificate_where_the_workload_requires_it() {
 }
 
 /// An authority's revocation list with this certificate on it, made by the command that authorities use.
-fn crl(folder: &Path, authority: &Pair, revoked: &Pair) -> std::path::PathBuf {
+pub(crate) fn crl(folder: &Path, authority: &Pair, revoked: &Pair) -> std::path::PathBuf {
     let shell = Shell::new();
     authority.write(&shell.path(""), "ca");
     revoked.write(&shell.path(""), "revoked");

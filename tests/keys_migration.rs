@@ -150,7 +150,13 @@ fn a_key_that_was_moved_is_found_though_the_configuration_names_the_file_that_is
     let (code, said) = shell.serve(&[]).stop();
     assert_eq!(code, 0, "{said}");
     assert!(said.contains("say so in the configuration"), "{said}");
-    shell.run(&["keys", "check", "--data-dir", "data"]).done();
+    let checked = shell.run(&["keys", "check", "--data-dir", "data"]);
+    assert_eq!(checked.code, 0, "{}", checked.err);
+    assert!(
+        checked.err.contains("say so in the configuration"),
+        "{}",
+        checked.err
+    );
     // A file that is missing and was never the key's is a mistake, as before.
     shell.write(
         "data/keyward.yaml",

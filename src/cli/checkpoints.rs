@@ -226,7 +226,7 @@ fn outside(file: &Path) -> anyhow::Result<Vec<String>> {
 
 /// The notes that were written whole: of the server's own, each ends with an empty line. A note that somebody put
 /// there alone needs none.
-fn whole(text: &str) -> &str {
+pub(super) fn whole(text: &str) -> &str {
     const END: &str = "\n\n";
     let ends: Vec<usize> = text.match_indices(END).map(|(at, _)| at + END.len()).collect();
     // An empty line ends the body, another the signatures.

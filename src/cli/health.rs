@@ -36,19 +36,7 @@ impl Health {
         let config = serve::configuration(&self.data_dir, self.config.as_deref())?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}/livez", here(self.listen.unwrap_or(config.listen)));
-        let tls = TlsConfig::builder()
-            .provider(TlsProvider::NativeTls)
-            .disable_verification(true)
-            .build();
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(WAIT))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .build()
-            .new_agent();
-        let answer = agent.get(&url).call().with_context(|| url.clone())?;
+        let answer = agent().get(&url).call().with_context(|| url.clone())?;
         let status = answer.status().as_u16();
         if status != 200 {
             bail!("{url}: expected status 200, came {status}");
@@ -58,8 +46,23 @@ impl Health {
     }
 }
 
+/// Asks a server on this machine, whatever its certificate is.
+pub(super) fn agent() -> Agent {
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::NativeTls)
+        .disable_verification(true)
+        .build();
+    let config = Agent::config_builder()
+        .tls_config(tls)
+        .timeout_global(Some(WAIT))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None);
+    config.build().new_agent()
+}
+
 /// Where a server that listens there is reached from the same machine.
-fn here(listen: SocketAddr) -> SocketAddr {
+pub(super) fn here(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),

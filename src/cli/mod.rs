@@ -17,6 +17,7 @@ mod decision_text;
 mod delete;
 mod demo;
 mod diff;
+mod doctor;
 mod freeze;
 mod get;
 mod health;
@@ -29,7 +30,9 @@ mod kds;
 mod keys;
 mod kinds;
 mod limits;
+mod logging;
 mod man;
+mod notify;
 mod output;
 mod owner;
 mod paint;
@@ -37,9 +40,11 @@ mod people;
 mod platform;
 mod policy;
 mod psp;
+mod reload;
 mod secret;
 mod serve;
 mod sev;
+mod signals;
 mod simple_kbs;
 mod store;
 mod token;
@@ -137,6 +142,8 @@ enum Verb {
     Import(import::ImportVerb),
     /// Whether the server of a data folder on this machine is alive
     Health(health::Health),
+    /// Check a deployment, and say what is wrong with it and what to do
+    Doctor(doctor::Doctor),
     /// Print what a shell needs to complete these commands
     Completions(completions::Completions),
     /// Write a manual page for each command
@@ -177,6 +184,12 @@ pub fn run() -> ExitCode {
             };
         }
     };
+    if matches!(
+        keyward.verb,
+        Verb::Keys(_) | Verb::Backup(_) | Verb::Restore(_) | Verb::Owner(_) | Verb::Token(_) | Verb::Audit(_)
+    ) {
+        logging::warnings();
+    }
     let ended = match keyward.verb {
         Verb::Demo(verb) => verb.run(),
         Verb::Init(verb) => verb.run(),
@@ -208,6 +221,7 @@ pub fn run() -> ExitCode {
         Verb::Kds(verb) => verb.run(),
         Verb::Import(verb) => verb.run(),
         Verb::Health(verb) => verb.run(),
+        Verb::Doctor(verb) => verb.run(),
         Verb::Completions(verb) => verb.run(),
         Verb::Man(verb) => verb.run(),
     };

@@ -7,18 +7,20 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use actix_web::dev::ServerHandle;
-use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
 use super::audit::log_key;
 use super::checkpoints::Checkpoints;
+use super::notify::Notify;
+use super::reload::{Listener, Reloads};
+use super::signals::{Heed, Signals};
 use super::webhook::{self, Webhooks};
-use super::{Ended, database, keys, output, simple_kbs};
+use super::{Ended, database, keys, logging, output, simple_kbs};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
-use crate::http;
+use crate::grpc;
+use crate::http::{self, LiveTls, TlsFiles};
 use crate::identity::Identities;
 use crate::isolation::{Launcher, Workers};
 use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
@@ -27,6 +29,8 @@ use crate::release::{Kept, Parts, Service, Settings};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
 use crate::store::Recovery as _;
 
+/// How long it may take after that to write down what is left, and to sign the last checkpoint.
+const FINISH: Duration = Duration::from_secs(10);
 /// How often what has had its time is forgotten.
 const TIDY: Duration = Duration::from_secs(5);
 
@@ -67,16 +71,15 @@ impl Serve {
         if self.key_file.is_some() {
             (config.key_file, config.key_provider) = (self.key_file, None);
         }
-        env_logger::Builder::new()
-            .parse_filters(&config.log)
-            .try_init()
-            .context("logging")?;
+        logging::serving(&config)?;
         if config.tls.is_none() && !config.listen.ip().is_loopback() && !config.danger_plaintext_http {
             bail!(
                 "{} is not a loopback address and there is no TLS: configure `tls`, or say `danger_plaintext_http: true` if a proxy in front provides it",
                 config.listen
             );
         }
+        let tls = config.tls.as_ref().map(|tls| LiveTls::read(TlsFiles::from(tls)));
+        let tls = tls.transpose()?;
         let simple_kbs = config.simple_kbs.as_ref();
         let service = Arc::new(service(&self.data_dir, &config)?);
         let simple_kbs = simple_kbs.map(|wanted| simple_kbs::Prepared::new(wanted, &config, &service));
@@ -84,6 +87,15 @@ impl Serve {
         let listener =
             TcpListener::bind(config.listen).map_err(|error| cannot_listen(config.listen, &error))?;
         let address = listener.local_addr()?;
+        let notify = Notify::from_environment();
+        let named = [("tls", tls.as_ref())].into_iter();
+        let named = named.chain([(
+            "simple_kbs.tls",
+            simple_kbs.as_ref().and_then(|prepared| prepared.tls()),
+        )]);
+        let listeners: Vec<_> = named
+            .filter_map(|(name, tls)| tls.cloned().map(|tls| Listener { name, tls }))
+            .collect();
         let scheme = if config.tls.is_some() { "https" } else { "http" };
 
         // Before the first checkpoint, which they are told of.
@@ -93,30 +105,53 @@ impl Serve {
         let webhooks = Webhooks::start(&service, webhooks)?;
         let timer = checkpoints.timer()?;
         let tidy = tidier(service.clone(), kept(&config), stopped)?;
+        let served = format!("serving on {scheme}://{address}");
+        let reloads = Reloads::start(listeners, notify.clone(), served.clone())?;
+        let watchdog = notify.watchdog(service.clone())?;
         let state = http::State {
             service: service.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
         };
-        actix_web::rt::System::new().block_on(async {
+        let ended = actix_web::rt::System::new().block_on(async {
             // Before anybody is told that it serves: a signal that came first would end it unswept.
-            let told = signals()?;
-            let server = http::serve(listener, config.tls.as_ref(), state)?;
-            actix_web::rt::spawn(stop_when(told, server.handle()));
-            let simple_kbs = simple_kbs.map(|prepared| prepared.start(&service)).transpose()?;
+            let signals = Signals::listen()?;
+            let drain = Duration::from_secs(config.shutdown_seconds.into());
+            let server = http::serve(listener, tls.as_ref(), drain, state)?;
+            let mut simple_kbs = simple_kbs.map(|prepared| prepared.start(&service)).transpose()?;
+            let (handle, telling) = (server.handle(), notify.clone());
+            let end_simple_kbs = simple_kbs.as_mut().map(grpc::Server::ending);
+            signals.heed(Heed {
+                reload: Box::new(reloads.now()),
+                stop: Box::new(move || {
+                    log::info!("stopping");
+                    telling.stopping("requests under way are waited for");
+                    if let Some(end) = end_simple_kbs {
+                        end(drain);
+                    }
+                    drop(handle.stop(true));
+                }),
+                bound: drain + FINISH,
+            });
             output::line(&format!("keyward is serving on {scheme}://{address}"))?;
+            notify.ready(&served);
             let stopped = server.await.context("the server stopped");
             if let Some(simple_kbs) = simple_kbs {
                 simple_kbs.stop();
             }
             stopped
-        })?;
+        });
         drop(stop);
         let _ = tidy.join();
-        service.tidy_for_good()?;
-        service.forget(kept(&config))?;
+        let tidied = service.tidy_for_good();
+        let tidied = tidied.and_then(|()| service.forget(kept(&config)));
         drop(timer);
-        checkpoints.end()?;
+        // Whatever else went wrong: what is in the log by now is signed.
+        let signed = checkpoints.end();
         drop(webhooks);
+        drop(watchdog);
+        ended?;
+        tidied?;
+        signed?;
         Ok(Ended::Done)
     }
 }
@@ -132,28 +167,6 @@ pub(super) fn configuration(folder: &Path, named: Option<&Path>) -> anyhow::Resu
         .map(Path::to_owned)
         .or_else(|| default.exists().then_some(default));
     Ok(Config::load(file.as_deref(), std::env::vars())?)
-}
-
-/// The signals by which a terminal and a service manager end a program.
-fn signals() -> std::io::Result<[Signal; 2]> {
-    Ok([signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?])
-}
-
-/// Ends the server at a signal: requests under way are answered, new ones are not taken.
-async fn stop_when(mut told: [Signal; 2], server: ServerHandle) {
-    let [terminated, interrupted] = &mut told;
-    let first = std::future::poll_fn(|context| {
-        let terminated = terminated.poll_recv(context).is_ready();
-        let interrupted = interrupted.poll_recv(context).is_ready();
-        if terminated || interrupted {
-            std::task::Poll::Ready(())
-        } else {
-            std::task::Poll::Pending
-        }
-    });
-    first.await;
-    log::info!("stopping");
-    server.stop(true).await;
 }
 
 fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
@@ -198,6 +211,9 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         log::warn!(
             "this data folder was restored from a backup of {taken}, and checkpoints outside (audit.checkpoint_file) tell only of what they were written for: if secrets may have been released since, start once with --accept-rollback"
         );
+    }
+    for setting in store.unsafe_settings()? {
+        log::warn!("the database has {setting}: what is answered may be lost with its machine's power");
     }
     let sealer = keys::sealer(&store, folder, keys::configured(config, None).as_ref())?;
     let Some(log_key) = log_key::load(&store, &sealer)? else {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use super::output;
 use crate::config::{Config, SimpleKbsConfig};
 use crate::grpc::Server;
+use crate::http::{LiveTls, TlsFiles};
 use crate::release::Service;
 use crate::release::simple_kbs::Face;
 
@@ -15,6 +16,7 @@ use crate::release::simple_kbs::Face;
 pub(super) struct Prepared<'a> {
     config: &'a SimpleKbsConfig,
     listener: TcpListener,
+    tls: Option<Arc<LiveTls>>,
 }
 
 impl<'a> Prepared<'a> {
@@ -49,9 +51,20 @@ impl<'a> Prepared<'a> {
                 );
             }
         }
+        let tls = config.tls.as_ref().map(|tls| LiveTls::read(TlsFiles::from(tls)));
+        let tls = tls.transpose().context("simple_kbs")?;
         let listener =
             TcpListener::bind(address).with_context(|| format!("simple_kbs: can't listen on {address}"))?;
-        Ok(Self { config, listener })
+        Ok(Self {
+            config,
+            listener,
+            tls,
+        })
+    }
+
+    /// What its connections are made with; none: plaintext.
+    pub(super) fn tls(&self) -> Option<&Arc<LiveTls>> {
+        self.tls.as_ref()
     }
 
     pub(super) fn start(self, service: &Arc<Service>) -> anyhow::Result<Server> {
@@ -63,8 +76,7 @@ impl<'a> Prepared<'a> {
             workloads: config.workloads.clone(),
             connections: config.connections(),
         };
-        let server =
-            Server::start(self.listener, config.tls.as_ref(), service.clone(), face).context("simple_kbs")?;
+        let server = Server::start(self.listener, self.tls, service.clone(), face).context("simple_kbs")?;
         output::line(&format!(
             "simple-kbs clients of {owner} are served on {scheme}://{address}"
         ))?;

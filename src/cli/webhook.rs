@@ -154,7 +154,7 @@ fn told(webhook: &WebhookConfig) -> anyhow::Result<Told> {
     })
 }
 
-fn made(webhook: &WebhookConfig) -> anyhow::Result<Webhook> {
+pub(super) fn made(webhook: &WebhookConfig) -> anyhow::Result<Webhook> {
     let of = |what: &str, path: &Path| format!("{what} of the webhook {}: {}", webhook.name, path.display());
     let secrets = secrets(&webhook.secret_file).with_context(|| of("secret", &webhook.secret_file))?;
     let authorities = webhook

@@ -58,6 +58,7 @@ impl Config {
                 36_500,
             ),
             ("policy.worker_memory_mib", policy.worker_memory_mib, 192, 65_536),
+            ("shutdown_seconds", self.shutdown_seconds, 0, 600),
         ];
         for (key, value, least, most) in within {
             if !(least..=most).contains(&value) {

@@ -70,9 +70,24 @@ pub struct Config {
     pub simple_kbs: Option<SimpleKbsConfig>,
     /// What is logged, in `env_logger`'s syntax: `info`, `keyward=debug`, …
     pub log: String,
+    /// How: a line of text, or a line of JSON, for each event.
+    pub log_format: LogFormat,
+    /// How long requests that are under way may take to end once the server is told to.
+    pub shutdown_seconds: u32,
 }
 
-/// Certificate and key for HTTPS, and whose client certificates count; all files PEM.
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text for people: `[time level target] message key=value …`.
+    Text,
+    /// One object a line: `time`, `level`, `target`, `message`, and what else is known, such as `request_id`.
+    Json,
+}
+
+/// Certificate and key for HTTPS, and whose client certificates count; all files PEM. They are read again at SIGHUP, and
+/// once they have changed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tls {
@@ -83,8 +98,8 @@ pub struct Tls {
     /// The authorities of client certificates. With it clients are asked for one; who has none comes in without.
     #[serde(default)]
     pub client_ca: Option<PathBuf>,
-    /// The authorities' revocation lists, which are read at the start and must be there for each. Once a list has
-    /// expired, no certificate is accepted.
+    /// The authorities' revocation lists, which must be there for each. Once a list has expired, no certificate is
+    /// accepted.
     #[serde(default)]
     pub client_crl: Option<PathBuf>,
     /// Which certificate has which role. The first that fits counts; who fits none is refused.
@@ -222,6 +237,8 @@ impl Default for Config {
             webhooks: Vec::new(),
             simple_kbs: None,
             log: "warn,keyward=info".to_owned(),
+            log_format: LogFormat::Text,
+            shutdown_seconds: 10,
         }
     }
 }

@@ -33,7 +33,7 @@ pub struct SimpleKbsConfig {
     pub connection_requests: u32,
 }
 
-/// Certificate and key of the listener, both PEM.
+/// Certificate and key of the listener, both PEM. They are read again at SIGHUP, and once they have changed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SimpleKbsTls {

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use openssl::ssl::{Ssl, SslAcceptor};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -18,6 +17,7 @@ use tonic::transport::server::Connected;
 
 use super::slots::{Slot, Slots};
 use super::{AGE, CALL};
+use crate::http::LiveTls;
 
 /// Connections at once.
 const CONNECTIONS: usize = 512;
@@ -144,11 +144,10 @@ impl AsyncWrite for Accepted {
 /// nobody else.
 pub(super) async fn accept(
     listener: TcpListener,
-    tls: Option<SslAcceptor>,
+    tls: Option<Arc<LiveTls>>,
     accepted: mpsc::Sender<Accepted>,
 ) {
     let slots = Slots::new(CONNECTIONS, PER_ADDRESS);
-    let tls = tls.map(Arc::new);
     loop {
         let next = tokio::select! {
             next = listener.accept() => next,
@@ -182,9 +181,8 @@ pub(super) async fn accept(
     }
 }
 
-async fn handshake(tls: &SslAcceptor, stream: TcpStream) -> Option<Box<SslStream<TcpStream>>> {
-    let ssl = Ssl::new(tls.context()).ok()?;
-    let mut stream = Box::new(SslStream::new(ssl, stream).ok()?);
+async fn handshake(tls: &LiveTls, stream: TcpStream) -> Option<Box<SslStream<TcpStream>>> {
+    let mut stream = Box::new(SslStream::new(tls.connection().ok()?, stream).ok()?);
     let shaken = tokio::time::timeout(HANDSHAKE, Pin::new(stream.as_mut()).accept()).await;
     matches!(shaken, Ok(Ok(()))).then_some(stream)
 }

@@ -15,13 +15,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use openssl::ssl::{AlpnError, SslAcceptor, select_next_proto};
 use tokio::sync::{mpsc, oneshot};
 use tonic::codegen::tokio_stream::wrappers::ReceiverStream;
 use tonic::transport;
 
-use crate::config::SimpleKbsTls;
-use crate::http::{TlsError, tls_acceptor};
+use crate::http::LiveTls;
 use crate::release::Service;
 use crate::release::simple_kbs::Face;
 use rpc::KeyBroker;
@@ -30,7 +28,7 @@ use rpc::KeyBroker;
 const CALL: Duration = Duration::from_secs(30);
 /// How long a connection lasts; who wants more makes another. Calls under way then may end.
 const AGE: Duration = Duration::from_secs(300);
-/// How long calls under way are waited for when the service ends.
+/// How long calls under way are waited for when the service ends and nobody says how long.
 const GRACE: Duration = Duration::from_secs(10);
 /// Calls at once on one connection.
 const STREAMS: u32 = 8;
@@ -43,16 +41,13 @@ const THREADS: usize = 64;
 
 /// The service, serving.
 pub struct Server {
-    stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<Duration>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Why it can't be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The TLS files can't be used.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
     /// The listener can't be, or there are no threads.
     #[error("the listener can't be used: {0}")]
     Io(#[from] std::io::Error),
@@ -62,14 +57,13 @@ impl Server {
     /// Serves on a bound listener until it is stopped or dropped.
     ///
     /// # Errors
-    /// When the TLS files can't be used, or the listener can't be.
+    /// When the listener can't be used.
     pub fn start(
         listener: TcpListener,
-        tls: Option<&SimpleKbsTls>,
+        tls: Option<Arc<LiveTls>>,
         service: Arc<Service>,
         face: Face,
     ) -> Result<Self, ServeError> {
-        let tls = tls.map(acceptor).transpose()?;
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -86,13 +80,23 @@ impl Server {
         let thread = std::thread::Builder::new()
             .name("simple-kbs".to_owned())
             .spawn(move || {
-                runtime.block_on(serve(listener, tls, broker, stopped));
-                runtime.shutdown_timeout(GRACE);
+                let left = runtime.block_on(serve(listener, tls, broker, stopped));
+                runtime.shutdown_timeout(left);
             })?;
         Ok(Self {
             stop: Some(stop),
             thread: Some(thread),
         })
+    }
+
+    /// What tells it from any thread to take no more calls, and how long those under way have to end. It does not wait.
+    pub fn ending(&mut self) -> impl FnOnce(Duration) + Send + use<> {
+        let stop = self.stop.take();
+        move |grace| {
+            if let Some(stop) = stop {
+                let _ = stop.send(grace);
+            }
+        }
     }
 
     /// Takes no more calls, and waits a bounded time for those under way.
@@ -101,9 +105,7 @@ impl Server {
     }
 
     fn end(&mut self) {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
+        self.ending()(GRACE);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -118,12 +120,13 @@ impl Drop for Server {
     }
 }
 
+/// Serves until it is told to stop; how long its threads have to end then.
 async fn serve(
     listener: tokio::net::TcpListener,
-    tls: Option<SslAcceptor>,
+    tls: Option<Arc<LiveTls>>,
     broker: KeyBroker,
-    stopped: oneshot::Receiver<()>,
-) {
+    stopped: oneshot::Receiver<Duration>,
+) -> Duration {
     let (sender, accepted) = mpsc::channel(16);
     let accepting = tokio::spawn(accept::accept(listener, tls, sender));
     let incoming =
@@ -143,24 +146,19 @@ async fn serve(
             let _ = ended.await;
         });
     let mut serving = std::pin::pin!(serving);
-    let result = tokio::select! {
-        result = &mut serving => result,
-        _ = stopped => {
+    let (result, left) = tokio::select! {
+        result = &mut serving => (result, GRACE),
+        grace = stopped => {
             accepting.abort();
             drop(ending);
+            let end = tokio::time::Instant::now() + grace.unwrap_or(GRACE);
             // What is not done by then is cut off: it was not answered, and is asked again.
-            tokio::time::timeout(GRACE, serving).await.unwrap_or(Ok(()))
+            let result = tokio::time::timeout_at(end, serving).await.unwrap_or(Ok(()));
+            (result, end.saturating_duration_since(tokio::time::Instant::now()))
         }
     };
     if let Err(error) = result {
         log::error!("simple-kbs: the service ended: {error}");
     }
-}
-
-/// TLS as the host API's, for HTTP/2 alone.
-fn acceptor(tls: &SimpleKbsTls) -> Result<SslAcceptor, TlsError> {
-    const H2: &[u8] = b"\x02h2";
-    let mut builder = tls_acceptor(&tls.certificate, &tls.key)?;
-    builder.set_alpn_select_callback(|_, offered| select_next_proto(H2, offered).ok_or(AlpnError::NOACK));
-    Ok(builder.build())
+    left
 }

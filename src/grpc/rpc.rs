@@ -12,6 +12,7 @@ use tonic::codegen::{BoxFuture, Service as TowerService, http};
 use tonic::server::Grpc;
 use tonic::{Code, Request, Response, Status};
 use tonic_prost::ProstCodec;
+use uuid::Uuid;
 
 use super::accept::Peer;
 use super::messages::{
@@ -19,6 +20,7 @@ use super::messages::{
 };
 use super::slots::Slots;
 use super::{refusal, request};
+use crate::http::request_id;
 use crate::release::simple_kbs::Face;
 use crate::release::{Host, Refusal, Service};
 
@@ -75,16 +77,17 @@ impl KeyBroker {
                 },
                 message: request.into_inner(),
             };
-            let worked = tokio::task::spawn_blocking(move || {
+            let worked = tokio::task::spawn_blocking(request_id::carried(move || {
                 let result = work(call);
                 drop(slot);
                 result
-            });
+            }));
             worked.await.map_err(|_| busy())?
         };
-        let result = result.await;
+        let id = Uuid::new_v4();
+        let result = request_id::within(id, result).await;
         let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        log::info!("simple-kbs {name}: {code:?}");
+        log::info!(request_id:% = id; "simple-kbs {name}: {code:?}");
         result.map(Response::new)
     }
 }

@@ -18,7 +18,7 @@ mod qemu;
 mod qmp;
 
 pub use files::{FileSet, LaunchFiles, Written};
-pub use notify::ready;
+pub use notify::{ready, send as notify};
 pub use patience::Patience;
 pub use qemu::{Capabilities, GuestInfo, Qemu, QemuError};
 pub use qmp::{Qmp, QmpError};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actix_web::{HttpRequest, HttpResponse, web};
 use uuid::Uuid;
 
-use super::State;
 use super::problem::Problem;
+use super::{State, request_id};
 use crate::release::Service;
 
 pub(super) fn answer(request: &HttpRequest, result: Result<HttpResponse, Problem>) -> HttpResponse {
@@ -19,7 +19,7 @@ pub(super) async fn on_thread<T: Send + 'static>(
     work: impl FnOnce(&Service) -> Result<T, Problem> + Send + 'static,
 ) -> Result<T, Problem> {
     let service: Arc<Service> = state.service.clone();
-    web::block(move || work(&service)).await?
+    web::block(request_id::carried(move || work(&service))).await?
 }
 
 /// A path that holds no UUID names nothing.

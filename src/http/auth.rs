@@ -2,6 +2,7 @@
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::ConnectionType;
 use actix_web::http::header::AUTHORIZATION;
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage as _, HttpRequest, web};
@@ -10,7 +11,7 @@ use zeroize::Zeroizing;
 
 use super::problem::{Kind, Problem};
 use super::roles::{self, Who};
-use super::{RequestId, State, tls};
+use super::{State, request_id, tls};
 use crate::domain::Role;
 use crate::domain::token::{Caller, Identity, Token};
 use crate::identity::{ClientCertificate, Identities, Unproved};
@@ -28,7 +29,10 @@ pub(super) async fn gate(
             next.call(request).await
         }
         Err(problem) => {
-            let response = problem.response(request.request());
+            let mut response = problem.response(request.request());
+            if tls::ended(request.request()) {
+                response.head_mut().set_connection_type(ConnectionType::Close);
+            }
             Ok(request.into_response(response))
         }
     }
@@ -114,18 +118,17 @@ async fn proved(request: &HttpRequest, shown: Credential) -> Result<Identity, Pr
     let state = request.app_data::<web::Data<State>>();
     let state = state.ok_or_else(|| Problem::new(Kind::Unavailable, "the server is starting"))?;
     let service = state.service.clone();
-    let found = web::block(move || match shown {
+    let found = web::block(request_id::carried(move || match shown {
         Credential::Token(token) => {
             let unknown = || Unproved("no valid token has this text".to_owned());
             service.identify(&token).map(|found| found.ok_or_else(unknown))
         }
         Credential::Jwt(text) => service.identify_jwt(&text),
         Credential::Certificate(certificate) => service.identify_certificate(&certificate),
-    });
+    }));
     found.await??.map_err(|why| {
         // The caller is not told: who tries tokens would learn how near they are.
-        let id = request.extensions().get::<RequestId>().map(|id| id.0);
-        log::info!(request_id:% = id.unwrap_or_default(); "the caller is unknown: {why}");
+        log::info!("the caller is unknown: {why}");
         unauthorized()
     })
 }

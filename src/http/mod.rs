@@ -25,6 +25,7 @@ mod platforms;
 mod problem;
 mod problem_kind;
 mod read;
+pub mod request_id;
 mod roles;
 mod secret_versions;
 mod signing_keys;
@@ -44,7 +45,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::config::Tls;
 use crate::release::Service;
 use problem::{Kind, Problem};
 
@@ -67,7 +67,7 @@ pub use platforms::{AcceptedBody, AcceptedReply, PlatformReply, PlatformsReply};
 pub use roles::{ENDPOINTS, Endpoint, Who};
 pub use secret_versions::{SecretRollback, SecretVersionList};
 pub use signing_keys::{SigningKeyBody, SigningKeyList};
-pub use tls::{TlsError, tls_acceptor};
+pub use tls::{LiveTls, TlsError, TlsFacts, TlsFiles};
 pub use tokens::{OwnerBody, OwnerEntry, OwnerList, OwnerReply, TokenBody, TokenList, TokenReply};
 
 /// How long a client may take over a request's head, and over its body.
@@ -85,11 +85,16 @@ pub struct State {
 #[derive(Clone, Copy, Debug)]
 struct RequestId(Uuid);
 
-/// Serves on a bound listener until it is told to stop.
+/// Serves on a bound listener until it is told to stop; requests that are under way then have `drain` to end.
 ///
 /// # Errors
 /// When the TLS files can't be used, or the listener can't be.
-pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<Server, ServeError> {
+pub fn serve(
+    listener: TcpListener,
+    tls: Option<&Arc<LiveTls>>,
+    drain: Duration,
+    state: State,
+) -> Result<Server, ServeError> {
     let state = web::Data::new(state);
     let server = HttpServer::new(move || {
         App::new()
@@ -100,7 +105,7 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
                 let id = RequestId(Uuid::new_v4());
                 request.extensions_mut().insert(id);
                 let line = format!("{} {}", request.method(), request.path());
-                let answer = service.call(request);
+                let answer = request_id::within(id.0, service.call(request));
                 async move {
                     let mut answer = answer.await?;
                     if let Ok(value) = HeaderValue::from_str(&id.0.to_string()) {
@@ -128,13 +133,14 @@ pub fn serve(listener: TcpListener, tls: Option<&Tls>, state: State) -> Result<S
             .clamp(2, 16),
     )
     .max_connections(4096)
-    .on_connect(tls::remember)
+    .on_connect(tls::remember(tls.cloned()))
+    .tls_handshake_timeout(tls::HANDSHAKE)
     .client_request_timeout(REQUEST_TIMEOUT)
     // Whoever starts it decides what ends it.
     .disable_signals()
-    .shutdown_timeout(10);
+    .shutdown_timeout(drain.as_secs());
     let server = match tls {
-        Some(tls) => server.listen_openssl(listener, tls::acceptor(tls)?)?,
+        Some(tls) => server.listen_openssl(listener, tls.acceptor()?)?,
         None => server.listen(listener)?,
     };
     Ok(server.run())
@@ -184,7 +190,7 @@ async fn livez() -> HttpResponse {
 async fn readyz(state: web::Data<State>, request: HttpRequest) -> HttpResponse {
     let service = state.service.clone();
     let roots = service.extra_roots();
-    match web::block(move || service.store().ping()).await {
+    match web::block(request_id::carried(move || service.store().ping())).await {
         Ok(Ok(())) if state.service.log_fault().is_some() => {
             Problem::new(Kind::Unavailable, "the audit log can't be signed").response(&request)
         }

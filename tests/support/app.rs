@@ -425,7 +425,9 @@ fn serve(service: Arc<Service>, tls: Option<Tls>) -> (actix_web::dev::ServerHand
                 service,
                 trusted_proxies: vec![loopback],
             };
-            let server = http::serve(listener, tls.as_ref(), state).unwrap();
+            let tls = tls.map(|tls| http::LiveTls::read(http::TlsFiles::from(&tls)).unwrap());
+            let drain = Duration::from_secs(10);
+            let server = http::serve(listener, tls.as_ref(), drain, state).unwrap();
             sender.send(server.handle()).unwrap();
             server.await.unwrap();
         });

@@ -10,6 +10,7 @@ pub(crate) mod host;
 pub(crate) mod idp;
 pub(crate) mod kbs;
 pub(crate) mod kds;
+pub(crate) mod manager;
 pub(crate) mod other;
 pub(crate) mod people;
 pub(crate) mod postgres;
@@ -18,6 +19,7 @@ pub(crate) mod receiver;
 pub(crate) mod server;
 pub(crate) mod softhsm;
 pub(crate) mod store;
+pub(crate) mod tls;
 pub(crate) mod tokens;
 pub(crate) mod vectors;
 

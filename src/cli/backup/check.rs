@@ -59,7 +59,7 @@ pub(super) fn copy(
 
 /// Computes the tree anew from the records, and holds it against the head and every checkpoint; how many records are
 /// there as their hashes only, and how many checkpoints there are.
-fn log_of(store: &SqlStore, log: &Log) -> anyhow::Result<(u64, u64)> {
+pub(in crate::cli) fn log_of(store: &SqlStore, log: &Log) -> anyhow::Result<(u64, u64)> {
     let (mut tree, mut bare) = (Frontier::default(), 0);
     let mut checkpoints = Checkpoints::new(store)?;
     checkpoints.compare(&tree)?;

@@ -11,17 +11,17 @@ use openssl::sha::Sha256;
 use crate::domain::{Hex, HexDigest};
 
 /// A new folder of ours, removed with all that is in it when it is dropped.
-pub(super) struct Scratch(PathBuf);
+pub(in crate::cli) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes one in `parent`.
-    pub(super) fn within(parent: &Path) -> anyhow::Result<Self> {
+    pub(in crate::cli) fn within(parent: &Path) -> anyhow::Result<Self> {
         let path = parent.join(format!(".keyward-{}", uuid::Uuid::new_v4().simple()));
         private_folder(&path).with_context(|| format!("folder {}", path.display()))?;
         Ok(Self(path))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(in crate::cli) fn path(&self) -> &Path {
         &self.0
     }
 }

@@ -38,13 +38,13 @@ pub(super) struct Manifest {
 /// The audit log of a backup.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Log {
+pub(in crate::cli) struct Log {
     /// How many records its tree has.
-    pub(super) size: u64,
+    pub(in crate::cli) size: u64,
     /// The tree's root.
     pub(super) root: HexDigest,
     /// The newest checkpoint, a signed note; null: none was signed yet.
-    pub(super) checkpoint: Option<String>,
+    pub(in crate::cli) checkpoint: Option<String>,
 }
 
 /// One file in a backup.
@@ -85,7 +85,7 @@ impl Manifest {
 
 impl Log {
     /// That of a store.
-    pub(super) fn of(store: &SqlStore) -> Result<Self, StoreError> {
+    pub(in crate::cli) fn of(store: &SqlStore) -> Result<Self, StoreError> {
         let Head { size, root } = store.log_head()?;
         Ok(Self {
             size,

@@ -2,9 +2,9 @@
 //!
 //! The file is a tar archive of [`manifest`] and the database. The key file is never in it.
 
-mod check;
+pub(super) mod check;
 pub(super) mod files;
-mod manifest;
+pub(super) mod manifest;
 pub(super) mod restore;
 
 use std::fs::File;

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use serde_json::{Value, json};
@@ -143,7 +144,7 @@ impl Story {
                         service,
                         trusted_proxies: Vec::new(),
                     };
-                    match http::serve(listener, None, state) {
+                    match http::serve(listener, None, Duration::from_secs(10), state) {
                         Ok(server) => {
                             let _ = sender.send(Ok(server.handle()));
                             let _ = server.await;

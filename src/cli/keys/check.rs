@@ -77,32 +77,14 @@ impl Check {
             connection_keys: 0,
             audit_log_keys: 0,
         });
-        let mut checked = Checked {
-            keys: keys.collect(),
-            damaged: Vec::new(),
-        };
-        let mut after: Cursor = (0, 0);
-        loop {
-            let values = store.sealed_values(after, None, PAGE)?;
-            let Some(last) = values.last() else { break };
-            after = last.cursor;
-            for value in &values {
-                let key = sealed_under(&value.sealed);
-                let key = key.and_then(|id| checked.keys.iter_mut().find(|key| key.id == id));
-                if let Some(key) = key {
-                    key.count(&value.at);
-                }
-                if let Err(error) = opens(&store, &sealer, value) {
-                    if !error.is_of_the_value() {
-                        return Err(error.into());
-                    }
-                    checked.damaged.push(Damaged {
-                        value: value.at.to_string(),
-                        why: error.to_string(),
-                    });
-                }
+        let mut keys: Vec<CheckedKey> = keys.collect();
+        let damaged = opened(&store, &sealer, |value| {
+            let key = sealed_under(&value.sealed);
+            if let Some(key) = key.and_then(|id| keys.iter_mut().find(|key| key.id == id)) {
+                key.count(&value.at);
             }
-        }
+        })?;
+        let checked = Checked { keys, damaged };
         self.tell(&checked)?;
         Ok(if checked.damaged.is_empty() {
             Ended::Done
@@ -142,6 +124,37 @@ impl Check {
             output::line(&format!("Damaged: {value}: {why}"))?;
         }
         Ok(())
+    }
+}
+
+/// Opens everything that is sealed, each value after it was shown to `each`; what does not open.
+///
+/// # Errors
+/// When the store or a key is not to be had, whatever the values are like.
+pub(in crate::cli) fn opened(
+    store: &SqlStore,
+    sealer: &Sealer,
+    mut each: impl FnMut(&SealedValue),
+) -> anyhow::Result<Vec<Damaged>> {
+    let (mut damaged, mut after): (Vec<Damaged>, Cursor) = (Vec::new(), (0, 0));
+    loop {
+        let values = store.sealed_values(after, None, PAGE)?;
+        let Some(last) = values.last() else {
+            return Ok(damaged);
+        };
+        after = last.cursor;
+        for value in &values {
+            each(value);
+            if let Err(error) = opens(store, sealer, value) {
+                if !error.is_of_the_value() {
+                    return Err(error.into());
+                }
+                damaged.push(Damaged {
+                    value: value.at.to_string(),
+                    why: error.to_string(),
+                });
+            }
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::domain::sealed::KeyLocation;
 use crate::store::SqlStore;
 
+pub(super) use check::opened;
 pub(super) use folder::{recorded, sealer};
 pub(super) use rotate::make_key;
 

@@ -60,9 +60,9 @@ struct Rotated {
 }
 
 #[derive(Serialize)]
-pub(super) struct Damaged {
-    pub(super) value: String,
-    pub(super) why: String,
+pub(in crate::cli) struct Damaged {
+    pub(in crate::cli) value: String,
+    pub(in crate::cli) why: String,
 }
 
 impl Rotate {

@@ -132,6 +132,26 @@ impl SqlStore {
         }
     }
 
+    /// Settings of the database under which what is committed may be lost; SQLite's are set by this program.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn unsafe_settings(&self) -> Result<Vec<String>, StoreError> {
+        if self.sqlite().is_some() {
+            return Ok(Vec::new());
+        }
+        self.read(|c| {
+            let mut off = Vec::new();
+            for setting in ["fsync", "full_page_writes"] {
+                let value: String = c.query_row("SELECT current_setting(?1)", [setting], |row| row.get(0))?;
+                if value != "on" {
+                    off.push(format!("{setting} = {value}"));
+                }
+            }
+            Ok(off)
+        })
+    }
+
     /// A fact about the whole database, by its key.
     ///
     /// # Errors
