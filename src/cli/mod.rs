@@ -28,6 +28,7 @@ mod kds;
 mod keys;
 mod kinds;
 mod limits;
+mod listeners;
 mod man;
 mod output;
 mod owner;

@@ -1,7 +1,6 @@
 //! `serve`: the server on a data folder.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -9,24 +8,25 @@ use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::audit::log_key;
 use super::checkpoints::Checkpoints;
 use super::webhook::{self, Webhooks};
-use super::{Ended, keys, output, simple_kbs};
+use super::{Ended, keys, listeners, output, simple_kbs};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
 use crate::http;
 use crate::identity::Identities;
 use crate::isolation::{Launcher, Workers};
-use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
-use crate::policy::Limits;
+use crate::kds::{self, Bounds, CekSource, HttpService, NoService, Queue};
+use crate::metrics::Metrics;
+use crate::policy::{Evaluator, Limits};
 use crate::release::{Kept, Parts, Service, Settings};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
-use crate::store::Recovery as _;
 use crate::store::sqlite::{self, OpenError, SqliteStore};
+use crate::store::{Recovery as _, Store};
 
 /// The configuration in the data folder, where none is named.
 const CONFIG: &str = "keyward.yaml";
@@ -74,19 +74,15 @@ impl Serve {
             .parse_filters(&config.log)
             .try_init()
             .context("logging")?;
-        if config.tls.is_none() && !config.listen.ip().is_loopback() && !config.danger_plaintext_http {
-            bail!(
-                "{} is not a loopback address and there is no TLS: configure `tls`, or say `danger_plaintext_http: true` if a proxy in front provides it",
-                config.listen
-            );
-        }
+        listeners::check(&config)?;
         let simple_kbs = config.simple_kbs.as_ref();
-        let service = Arc::new(service(&self.data_dir, &config)?);
+        let metrics = listeners::metrics(&config);
+        let service = Arc::new(service(&self.data_dir, &config, metrics.as_deref())?);
+        listeners::watch(metrics.as_ref(), &config, &service);
         let simple_kbs = simple_kbs.map(|wanted| simple_kbs::Prepared::new(wanted, &config, &service));
         let simple_kbs = simple_kbs.transpose()?;
-        let listener =
-            TcpListener::bind(config.listen).map_err(|error| cannot_listen(config.listen, &error))?;
-        let address = listener.local_addr()?;
+        let bound = listeners::Bound::new(&config)?;
+        let address = bound.address()?;
         let scheme = if config.tls.is_some() { "https" } else { "http" };
 
         // Before the first checkpoint, which they are told of.
@@ -99,13 +95,19 @@ impl Serve {
         let state = http::State {
             service: service.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            observer: match &metrics {
+                Some(metrics) => metrics.http(),
+                None => Arc::new(http::NoObserver),
+            },
         };
         actix_web::rt::System::new().block_on(async {
             // Before anybody is told that it serves: a signal that came first would end it unswept.
             let told = signals()?;
-            let server = http::serve(listener, config.tls.as_ref(), state)?;
+            let (bound, _metrics) = bound.start(scheme, metrics.as_ref())?;
+            let server = http::serve(bound, config.tls.as_ref(), state)?;
             actix_web::rt::spawn(stop_when(told, server.handle()));
-            let simple_kbs = simple_kbs.map(|prepared| prepared.start(&service)).transpose()?;
+            let simple_kbs = simple_kbs.map(|prepared| prepared.start(&service, metrics.as_deref()));
+            let simple_kbs = simple_kbs.transpose()?;
             output::line(&format!("keyward is serving on {scheme}://{address}"))?;
             let stopped = server.await.context("the server stopped");
             if let Some(simple_kbs) = simple_kbs {
@@ -159,15 +161,6 @@ async fn stop_when(mut told: [Signal; 2], server: ServerHandle) {
     server.stop(true).await;
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::AddrInUse => anyhow!(
-            "{address} is taken: stop the server that runs there, or choose another with --listen HOST:PORT"
-        ),
-        _ => anyhow!("can't listen on {address}: {error}; choose another with --listen HOST:PORT"),
-    }
-}
-
 /// What is kept, and for how long.
 fn kept(config: &Config) -> Kept {
     let days = |days: u32| (days > 0).then_some(days);
@@ -202,8 +195,8 @@ pub(super) fn open_store(folder: &Path) -> anyhow::Result<SqliteStore> {
     })
 }
 
-/// The use cases on a data folder, as the configuration says.
-pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
+/// The use cases on a data folder, as the configuration says; measured where somebody asks for that.
+pub(super) fn service(folder: &Path, config: &Config, metrics: Option<&Metrics>) -> anyhow::Result<Service> {
     let store = Arc::new(open_store(folder)?);
     if let Some(taken) = store.restored_copy()? {
         log::warn!(
@@ -224,15 +217,23 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         let seconds = |n: u32| Duration::from_secs(n.into());
         let remote = HttpService::new(&config.kds.url, seconds(config.kds.timeout_seconds));
         let bound = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).min(4096);
-        Arc::new(Queue::start(
-            Box::new(remote),
+        let remote: Box<dyn kds::Service> = Box::new(remote);
+        let queue = Arc::new(Queue::start(
+            match metrics {
+                Some(metrics) => metrics.around_kds(remote),
+                None => remote,
+            },
             Bounds {
                 wait: seconds(config.kds.wait_seconds),
                 total: bound(config.kds.queue),
                 per_address: bound(config.kds.queue_per_address),
                 chips_per_address: config.kds.chips_per_address,
             },
-        )?)
+        )?);
+        if let Some(metrics) = metrics {
+            metrics.watch_queue(&queue);
+        }
+        queue
     };
     let workers = match config.policy.workers {
         0 => Workers::usual_count(),
@@ -245,9 +246,15 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
     let launcher = Launcher::this_program(config.policy.worker_memory_mib);
     let clients = config.tls.as_ref().map_or(&[][..], |tls| &tls.clients);
     let identities = Identities::start(&config.identity_providers, clients, SystemClock.now())?;
+    let workers = Arc::new(Workers::new(launcher, workers, limits));
+    let (mut store, mut evaluator): (Arc<dyn Store>, Arc<dyn Evaluator>) = (store, workers.clone());
+    if let Some(metrics) = metrics {
+        metrics.watch_workers(&workers);
+        (store, evaluator) = (metrics.around_store(store), metrics.around_evaluator(evaluator));
+    }
     let parts = Parts {
         store,
-        evaluator: Arc::new(Workers::new(launcher, workers, limits)),
+        evaluator,
         sealer,
         roots,
         ceks,
@@ -255,7 +262,10 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
     };
-    let service = Service::new(parts, settings(config, root_owners))?.signing_log(log_key);
+    let mut service = Service::new(parts, settings(config, root_owners))?.signing_log(log_key);
+    if let Some(metrics) = metrics {
+        service = service.metered(metrics.meter());
+    }
     if let Some(root) = service.ownerless_roots()?.first() {
         bail!(
             "the extra root {root} names no owners, and the data folder has several: say for whom it counts with `owners: [NAME, …]` in danger_extra_roots"

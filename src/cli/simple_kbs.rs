@@ -7,7 +7,8 @@ use anyhow::{Context as _, bail};
 
 use super::output;
 use crate::config::{Config, SimpleKbsConfig};
-use crate::grpc::Server;
+use crate::grpc::{NoObserver, Server};
+use crate::metrics::Metrics;
 use crate::release::Service;
 use crate::release::simple_kbs::Face;
 
@@ -50,7 +51,7 @@ impl<'a> Prepared<'a> {
         Ok(Self { config, listener })
     }
 
-    pub(super) fn start(self, service: &Arc<Service>) -> anyhow::Result<Server> {
+    pub(super) fn start(self, service: &Arc<Service>, metrics: Option<&Metrics>) -> anyhow::Result<Server> {
         let config = self.config;
         let (address, owner) = (self.listener.local_addr()?, &config.owner);
         let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -59,8 +60,13 @@ impl<'a> Prepared<'a> {
             workloads: config.workloads.clone(),
             connections: config.connections(),
         };
+        let observer = match metrics {
+            Some(metrics) => metrics.grpc(),
+            None => Arc::new(NoObserver),
+        };
+        let tls = config.tls.as_ref();
         let server =
-            Server::start(self.listener, config.tls.as_ref(), service.clone(), face).context("simple_kbs")?;
+            Server::start(self.listener, tls, service.clone(), face, observer).context("simple_kbs")?;
         output::line(&format!(
             "simple-kbs clients of {owner} are served on {scheme}://{address}"
         ))?;

@@ -5,6 +5,7 @@
 
 mod accept;
 pub mod messages;
+mod observer;
 mod refusal;
 mod request;
 mod rpc;
@@ -25,6 +26,8 @@ use crate::http::{TlsError, tls_acceptor};
 use crate::release::Service;
 use crate::release::simple_kbs::Face;
 use rpc::KeyBroker;
+
+pub use observer::{Arrival, NoObserver, Observer};
 
 /// How long one call may take, its message included.
 const CALL: Duration = Duration::from_secs(30);
@@ -68,6 +71,7 @@ impl Server {
         tls: Option<&SimpleKbsTls>,
         service: Arc<Service>,
         face: Face,
+        observer: Arc<dyn Observer>,
     ) -> Result<Self, ServeError> {
         let tls = tls.map(acceptor).transpose()?;
         listener.set_nonblocking(true)?;
@@ -82,11 +86,11 @@ impl Server {
             tokio::net::TcpListener::from_std(listener)?
         };
         let (stop, stopped) = oneshot::channel();
-        let broker = KeyBroker::new(service, face);
+        let broker = KeyBroker::new(service, face, observer.clone());
         let thread = std::thread::Builder::new()
             .name("simple-kbs".to_owned())
             .spawn(move || {
-                runtime.block_on(serve(listener, tls, broker, stopped));
+                runtime.block_on(serve(listener, tls, broker, observer, stopped));
                 runtime.shutdown_timeout(GRACE);
             })?;
         Ok(Self {
@@ -122,10 +126,11 @@ async fn serve(
     listener: tokio::net::TcpListener,
     tls: Option<SslAcceptor>,
     broker: KeyBroker,
+    observer: Arc<dyn Observer>,
     stopped: oneshot::Receiver<()>,
 ) {
     let (sender, accepted) = mpsc::channel(16);
-    let accepting = tokio::spawn(accept::accept(listener, tls, sender));
+    let accepting = tokio::spawn(accept::accept(listener, tls, sender, observer));
     let incoming =
         tonic::codegen::tokio_stream::StreamExt::map(ReceiverStream::new(accepted), Ok::<_, std::io::Error>);
     let (ending, ended) = oneshot::channel::<()>();

@@ -11,6 +11,7 @@
 
 mod ceks;
 mod connections;
+mod figures;
 mod holds;
 mod incidents;
 pub mod keys;
@@ -22,6 +23,7 @@ mod recovery;
 mod retention;
 pub mod sqlite;
 mod tokens;
+mod upkeep;
 
 use uuid::Uuid;
 
@@ -35,6 +37,7 @@ use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
 pub use connections::{Connections, Link};
+pub use figures::{Figures, FiguresStore};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Guarded, Recorded};
@@ -43,6 +46,7 @@ pub use pages::{DecisionPage, DecisionQuery};
 pub use recovery::Recovery;
 pub use retention::Retention;
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
+pub use upkeep::Upkeep;
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +180,7 @@ pub struct StoredRevision {
 
 /// See the module.
 pub trait Store:
-    Tokens + HoldStore + IncidentStore + AuditLog + Recovery + Retention + Outbox + once::OnceStore + Connections
+    Tokens + HoldStore + IncidentStore + AuditLog + Upkeep + once::OnceStore + Connections
 {
     /// All that an owner registered, read in one moment.
     ///

@@ -9,6 +9,7 @@ mod connections;
 mod copy;
 mod crowd;
 mod decisions;
+mod figures;
 mod freezes;
 mod holds;
 mod impact;
