@@ -299,7 +299,7 @@ fn requests_calls_and_figures_are_those_of_what_happened() {
         &[("certificate", "server")],
     );
     let end = Asn1Time::from_unix(end as i64).unwrap();
-    assert!(*X509::from_pem(&pem).unwrap().not_after() == end, "{end}");
+    assert!(*X509::from_pem(&pem).unwrap().not_after() == end, "{end:?}");
 }
 
 #[test]

@@ -43,11 +43,11 @@ impl Decisions {
             (Outcome::Held, Reason::Limit),
             (Outcome::Denied, Reason::Policy),
         ] {
-            own.decisions
-                .get_or_create(&decision(Phase::Release, outcome, reason));
+            let decision = decision(Phase::Release, outcome, reason);
+            drop(own.decisions.get_or_create(&decision));
         }
         for step in Step::ALL {
-            own.steps.get_or_create(&Of { step: step.as_str() });
+            drop(own.steps.get_or_create(&Of { step: step.as_str() }));
         }
         registry.register(
             "launches_begun",

@@ -29,7 +29,7 @@ impl Requests {
             duration: Histogram::new(BUCKETS),
         };
         for result in ["found", "unknown-chip", "wait", "failed"] {
-            own.requests.get_or_create(&Said { result });
+            drop(own.requests.get_or_create(&Said { result }));
         }
         registry.register(
             "kds_requests",

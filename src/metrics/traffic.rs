@@ -164,7 +164,7 @@ impl Grpc {
             connections: Family::default(),
         };
         for arrival in [Arrival::Accepted, Arrival::Refused, Arrival::HandshakeFailed] {
-            own.connections.get_or_create(&came(arrival));
+            drop(own.connections.get_or_create(&came(arrival)));
         }
         registry.register(
             "grpc_calls",
