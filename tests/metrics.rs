@@ -74,7 +74,7 @@ fn each_decision_is_counted_once_under_its_class_whatever_came_of_it() {
     let platform = platform();
     let run = |image: &[u8]| watched.run(&platform, image);
     watched.registers(&policy(&format!("{ANY}\n\nrelease_limit := 2")));
-    let freeze = json!({"scope": "workload", "workload": WORKLOAD, "reason": "a drill"});
+    let freeze = json!({"target": {"type": "workload", "name": "web"}, "reason": "a drill"});
     // Values that share their parts take all the time there is.
     let mut endless = "deny contains \"never\" if {\n\tinput.owner == \"acme\"\n".to_owned();
     for name in ["x", "y"] {
@@ -298,8 +298,8 @@ fn requests_calls_and_figures_are_those_of_what_happened() {
         "keyward_certificate_expiry_timestamp_seconds",
         &[("certificate", "server")],
     );
-    let end = Asn1Time::from_unix(end as i64).unwrap();
-    assert!(*X509::from_pem(&pem).unwrap().not_after() == end, "{end:?}");
+    let expected = Asn1Time::from_unix(end as i64).unwrap();
+    assert!(*X509::from_pem(&pem).unwrap().not_after() == expected, "{end}");
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub(crate) struct Watched {
 
 /// A policy of the owner that has this rule `allow` and these lines.
 pub(crate) fn policy(body: &str) -> String {
-    format!("package release.any\n\nimport rego.v1\n\ndefault allow := false\n\n{body}\n")
+    format!("package release.any\n\ndefault allow := false\n\n{body}\n")
 }
 
 /// What allows every guest that was measured.
