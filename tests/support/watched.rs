@@ -51,7 +51,7 @@ impl Watched {
             "kds: {url: ''}\n"
         };
         let configuration = format!(
-            "listen: 127.0.0.1:0\ntls: {{certificate: server.pem, key: server.key, client_ca: ca.pem}}\n\
+            "listen: 127.0.0.1:0\ntls: {{certificate: server.pem, key: server.key, client_ca: ca.pem, clients: [{{common_name: a, role: admin}}]}}\n\
              metrics: {{listen: '127.0.0.1:0'}}\n{kds}danger_extra_roots: [{{name: test, file: ark.cert}}]\n{lines}"
         );
         shell.write("data/keyward.yaml", configuration);
