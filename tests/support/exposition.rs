@@ -91,9 +91,10 @@ impl Exposition {
         found[0].value
     }
 
-    /// How many series there are.
-    pub(crate) fn series(&self) -> usize {
-        self.samples().count()
+    /// How many series there are whose name begins so.
+    pub(crate) fn series(&self, beginning: &str) -> usize {
+        let own = |sample: &&Sample| sample.name.starts_with(beginning);
+        self.samples().filter(own).count()
     }
 
     /// Names of series, with the names of their labels.
