@@ -89,6 +89,9 @@ fn asked(expression: &str) -> Asked {
     asked
 }
 
+/// Labels that Prometheus itself adds, whose values are its configuration's.
+const ADDED: [&str; 2] = ["job", "instance"];
+
 /// What there is: labels of each series' name, and the values of each label of it.
 struct There {
     labels: BTreeMap<String, BTreeSet<String>>,
@@ -98,10 +101,10 @@ struct There {
 fn there() -> There {
     let exposition = busy().scrape();
     let mut labels = exposition.labels();
-    // What Prometheus itself adds.
+    // Whether it could be scraped.
     labels.insert("up".to_owned(), BTreeSet::new());
     for own in labels.values_mut() {
-        own.extend(["job".to_owned(), "instance".to_owned()]);
+        own.extend(ADDED.map(str::to_owned));
     }
     let samples = exposition.families.values().flat_map(|family| &family.samples);
     let values = samples.flat_map(|sample| {
@@ -131,7 +134,10 @@ fn wrong(expression: &str, there: &There) -> Vec<String> {
         for (label, operator, value) in matchers {
             if !labels.contains(label) {
                 wrong.push(format!("{metric} has no label {label}"));
-            } else if !value.contains('$') && ["=", "=~"].contains(&operator.as_str()) {
+            } else if !ADDED.contains(&label.as_str())
+                && !value.contains('$')
+                && ["=", "=~"].contains(&operator.as_str())
+            {
                 let known = |value: &str| {
                     let of = (metric.clone(), label.clone(), value.to_owned());
                     there.values.contains(&of)
