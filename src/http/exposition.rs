@@ -75,7 +75,7 @@ fn server(listener: TcpListener, exposition: Exposition) -> std::io::Result<acti
     let server = HttpServer::new(move || {
         App::new()
             .app_data(exposition.clone())
-            .route("/metrics", head_or_get().to(metrics))
+            .service(web::resource("/metrics").route(head_or_get().to(metrics)))
     })
     .workers(1)
     .max_connections(CONNECTIONS)
