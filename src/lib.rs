@@ -22,6 +22,8 @@
 //!
 //! What happened is a leaf of [`audit`]'s Merkle tree; its export proves itself on another machine.
 //!
+//! What is measured of all that is [`metrics`], for Prometheus.
+//!
 //! On the hypervisor [`host`] talks to QEMU: it gets a launch's session there, and the packet into the guest.
 //!
 //! [`domain`] has the words as types, [`config`] every key of the configuration, [`webhook`] tells others of holds and
@@ -38,6 +40,7 @@ pub mod identity;
 pub mod isolation;
 pub mod kds;
 pub mod manifest;
+pub mod metrics;
 pub mod outward;
 pub mod policy;
 pub mod psp;

@@ -121,7 +121,7 @@ fn a_configuration_that_is_not_understood_wholly_is_refused_with_its_place() {
     for (text, expected) in [
         (
             "listen: 127.0.0.1:0\nlogg: info\n",
-            "2:1: unknown key `logg`, expected one of `listen`, `key_file`",
+            "2:1: unknown key `logg`, expected one of `listen`, `hosts`",
         ),
         (
             "launch:\n  lifetime: 9\n",

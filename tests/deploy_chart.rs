@@ -18,13 +18,21 @@ pub(crate) fn values() -> Value {
     yaml(&chart("values.yaml"))
 }
 
-const TEMPLATES: [&str; 3] = ["configmap.yaml", "service.yaml", "statefulset.yaml"];
+const TEMPLATES: [&str; 5] = [
+    "configmap.yaml",
+    "metrics.yaml",
+    "service.yaml",
+    "servicemonitor.yaml",
+    "statefulset.yaml",
+];
 
 /// The objects that the chart makes of these values.
 pub(crate) fn rendered(values: &Value) -> Vec<Value> {
     TEMPLATES
         .iter()
         .map(|name| yaml(&render(&chart(&format!("templates/{name}")), values)))
+        // One that is left out is an empty text.
+        .filter(|object| !object.is_null())
         .collect()
 }
 
@@ -147,6 +155,70 @@ fn the_chart_s_notes_name_commands_that_exist() {
         .unwrap();
     for option in command.split_whitespace().filter(|word| word.starts_with("--")) {
         assert!(help.contains(option), "{option}");
+    }
+}
+
+#[test]
+fn with_metrics_the_chart_has_a_port_and_a_service_for_them_that_the_server_understands() {
+    let mut values = values();
+    let plain = rendered(&values);
+    assert!(
+        plain.iter().all(|object| !object.to_string().contains("metrics")),
+        "{plain:?}"
+    );
+    for monitored in [false, true] {
+        values["metrics"] = json!({"enabled": true, "port": 9500, "serviceMonitor": monitored});
+        let objects = rendered(&values);
+        let find = |kind: &str, name: &str| {
+            let mut found = objects.iter().filter(|object| object["kind"] == kind);
+            found.find(|object| object["metadata"]["name"] == name)
+        };
+        let template = &find("StatefulSet", "kw").unwrap()["spec"]["template"];
+        let container = &template["spec"]["containers"][0];
+        assert_eq!(
+            container["ports"][1],
+            json!({"name": "metrics", "containerPort": 9500})
+        );
+        let mut shell = Shell::initialised();
+        for variable in container["env"].as_array().unwrap() {
+            let text = |name: &str| variable[name].as_str().unwrap().to_owned();
+            shell.set(&text("name"), &text("value").replace(":9500", ":0"));
+        }
+        let server = shell.serve(&[]);
+        assert!(
+            server.before.starts_with("metrics are served on http://0.0.0.0:"),
+            "{}",
+            server.before
+        );
+        let annotated = &template["metadata"]["annotations"]["prometheus.io/port"];
+        assert_eq!(*annotated, if monitored { Value::Null } else { json!("9500") });
+
+        let service = find("Service", "kw-metrics").unwrap();
+        assert_eq!(service["spec"]["type"], "ClusterIP");
+        assert_eq!(
+            service["spec"]["ports"][0]["targetPort"],
+            container["ports"][1]["name"]
+        );
+        let monitor = find("ServiceMonitor", "kw");
+        assert_eq!(monitor.is_some(), monitored);
+        for (name, value) in monitor
+            .iter()
+            .flat_map(|m| m["spec"]["selector"]["matchLabels"].as_object().unwrap())
+        {
+            assert_eq!(&service["metadata"]["labels"][name], value, "{name}");
+        }
+        let main = find("Service", "kw").unwrap();
+        assert_eq!(main["spec"]["ports"].as_array().unwrap().len(), 1);
+        let selects = |labels: &Value| {
+            labels
+                .as_object()
+                .unwrap()
+                .contains_key("app.kubernetes.io/component")
+        };
+        assert!(
+            !selects(&main["metadata"]["labels"]),
+            "the monitor finds one service"
+        );
     }
 }
 

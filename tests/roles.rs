@@ -487,7 +487,9 @@ fn routes() -> BTreeSet<String> {
     let entries = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());
-    for path in entries.filter(|path| path.is_file()) {
+    // Metrics are on a listener of their own, which has nothing else: tests/metrics.rs.
+    let of_apis = |path: &std::path::PathBuf| path.is_file() && !path.ends_with("exposition.rs");
+    for path in entries.filter(of_apis) {
         let text = std::fs::read_to_string(&path).unwrap();
         let code: String = text
             .lines()

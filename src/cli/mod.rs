@@ -30,6 +30,7 @@ mod kds;
 mod keys;
 mod kinds;
 mod limits;
+mod listeners;
 mod logging;
 mod man;
 mod notify;

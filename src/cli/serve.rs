@@ -1,13 +1,12 @@
 //! `serve`: the server on a data folder.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use super::audit::log_key;
@@ -16,18 +15,19 @@ use super::notify::Notify;
 use super::reload::{Listener, Reloads};
 use super::signals::{Heed, Signals};
 use super::webhook::{self, Webhooks};
-use super::{Ended, database, keys, logging, output, simple_kbs};
+use super::{Ended, database, keys, listeners, logging, output, simple_kbs};
 use crate::config::{Config, ExtraRoot};
 use crate::domain::{Clock as _, SystemClock};
 use crate::grpc;
 use crate::http::{self, LiveTls, TlsFiles};
 use crate::identity::Identities;
 use crate::isolation::{Launcher, Workers};
-use crate::kds::{Bounds, CekSource, HttpService, NoService, Queue};
-use crate::policy::Limits;
+use crate::kds::{self, Bounds, CekSource, HttpService, NoService, Queue};
+use crate::metrics::Metrics;
+use crate::policy::{Evaluator, Limits};
 use crate::release::{Kept, Parts, Service, Settings};
 use crate::sev::{CaCertificate, SystemRandom, TrustedRoots};
-use crate::store::Recovery as _;
+use crate::store::{Recovery as _, Store};
 
 /// How long it may take after that to write down what is left, and to sign the last checkpoint.
 const FINISH: Duration = Duration::from_secs(10);
@@ -72,21 +72,17 @@ impl Serve {
             (config.key_file, config.key_provider) = (self.key_file, None);
         }
         logging::serving(&config)?;
-        if config.tls.is_none() && !config.listen.ip().is_loopback() && !config.danger_plaintext_http {
-            bail!(
-                "{} is not a loopback address and there is no TLS: configure `tls`, or say `danger_plaintext_http: true` if a proxy in front provides it",
-                config.listen
-            );
-        }
+        listeners::check(&config)?;
         let tls = config.tls.as_ref().map(|tls| LiveTls::read(TlsFiles::from(tls)));
         let tls = tls.transpose()?;
         let simple_kbs = config.simple_kbs.as_ref();
-        let service = Arc::new(service(&self.data_dir, &config)?);
+        let metrics = listeners::metrics(&config);
+        let service = Arc::new(service(&self.data_dir, &config, metrics.as_deref())?);
+        listeners::watch(metrics.as_ref(), &config, &service);
         let simple_kbs = simple_kbs.map(|wanted| simple_kbs::Prepared::new(wanted, &config, &service));
         let simple_kbs = simple_kbs.transpose()?;
-        let listener =
-            TcpListener::bind(config.listen).map_err(|error| cannot_listen(config.listen, &error))?;
-        let address = listener.local_addr()?;
+        let bound = listeners::Bound::new(&config)?;
+        let address = bound.address()?;
         let notify = Notify::from_environment();
         let named = [("tls", tls.as_ref())].into_iter();
         let named = named.chain([(
@@ -111,13 +107,19 @@ impl Serve {
         let state = http::State {
             service: service.clone(),
             trusted_proxies: config.trusted_proxies.clone(),
+            observer: match &metrics {
+                Some(metrics) => metrics.http(),
+                None => Arc::new(http::NoObserver),
+            },
         };
         let ended = actix_web::rt::System::new().block_on(async {
             // Before anybody is told that it serves: a signal that came first would end it unswept.
             let signals = Signals::listen()?;
             let drain = Duration::from_secs(config.shutdown_seconds.into());
-            let server = http::serve(listener, tls.as_ref(), drain, state)?;
-            let mut simple_kbs = simple_kbs.map(|prepared| prepared.start(&service)).transpose()?;
+            let (bound, _metrics) = bound.start(scheme, metrics.as_ref())?;
+            let server = http::serve(bound, tls.as_ref(), drain, state)?;
+            let simple_kbs = simple_kbs.map(|prepared| prepared.start(&service, metrics.as_deref()));
+            let mut simple_kbs = simple_kbs.transpose()?;
             let (handle, telling) = (server.handle(), notify.clone());
             let end_simple_kbs = simple_kbs.as_mut().map(grpc::Server::ending);
             signals.heed(Heed {
@@ -169,15 +171,6 @@ pub(super) fn configuration(folder: &Path, named: Option<&Path>) -> anyhow::Resu
     Ok(Config::load(file.as_deref(), std::env::vars())?)
 }
 
-fn cannot_listen(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::AddrInUse => anyhow!(
-            "{address} is taken: stop the server that runs there, or choose another with --listen HOST:PORT"
-        ),
-        _ => anyhow!("can't listen on {address}: {error}; choose another with --listen HOST:PORT"),
-    }
-}
-
 /// What is kept, and for how long.
 fn kept(config: &Config) -> Kept {
     let days = |days: u32| (days > 0).then_some(days);
@@ -204,8 +197,8 @@ fn tidier(
         })
 }
 
-/// The use cases on a data folder, as the configuration says.
-pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service> {
+/// The use cases on a data folder, as the configuration says; measured where somebody asks for that.
+pub(super) fn service(folder: &Path, config: &Config, metrics: Option<&Metrics>) -> anyhow::Result<Service> {
     let store = Arc::new(database::open_configured(folder, config)?);
     if let Some(taken) = store.restored_copy()? {
         log::warn!(
@@ -229,15 +222,23 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         let seconds = |n: u32| Duration::from_secs(n.into());
         let remote = HttpService::new(&config.kds.url, seconds(config.kds.timeout_seconds));
         let bound = |n: u32| usize::try_from(n).unwrap_or(usize::MAX).min(4096);
-        Arc::new(Queue::start(
-            Box::new(remote),
+        let remote: Box<dyn kds::Service> = Box::new(remote);
+        let queue = Arc::new(Queue::start(
+            match metrics {
+                Some(metrics) => metrics.around_kds(remote),
+                None => remote,
+            },
             Bounds {
                 wait: seconds(config.kds.wait_seconds),
                 total: bound(config.kds.queue),
                 per_address: bound(config.kds.queue_per_address),
                 chips_per_address: config.kds.chips_per_address,
             },
-        )?)
+        )?);
+        if let Some(metrics) = metrics {
+            metrics.watch_queue(&queue);
+        }
+        queue
     };
     let workers = match config.policy.workers {
         0 => Workers::usual_count(),
@@ -250,9 +251,15 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
     let launcher = Launcher::this_program(config.policy.worker_memory_mib);
     let clients = config.tls.as_ref().map_or(&[][..], |tls| &tls.clients);
     let identities = Identities::start(&config.identity_providers, clients, SystemClock.now())?;
+    let workers = Arc::new(Workers::new(launcher, workers, limits));
+    let (mut store, mut evaluator): (Arc<dyn Store>, Arc<dyn Evaluator>) = (store, workers.clone());
+    if let Some(metrics) = metrics {
+        metrics.watch_workers(&workers);
+        (store, evaluator) = (metrics.around_store(store), metrics.around_evaluator(evaluator));
+    }
     let parts = Parts {
         store,
-        evaluator: Arc::new(Workers::new(launcher, workers, limits)),
+        evaluator,
         sealer,
         roots,
         ceks,
@@ -260,7 +267,10 @@ pub(super) fn service(folder: &Path, config: &Config) -> anyhow::Result<Service>
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),
     };
-    let service = Service::new(parts, settings(config, root_owners))?.signing_log(log_key);
+    let mut service = Service::new(parts, settings(config, root_owners))?.signing_log(log_key);
+    if let Some(metrics) = metrics {
+        service = service.metered(metrics.meter());
+    }
     if let Some(root) = service.ownerless_roots()?.first() {
         bail!(
             "the extra root {root} names no owners, and the data folder has several: say for whom it counts with `owners: [NAME, …]` in danger_extra_roots"

@@ -7,8 +7,9 @@ use anyhow::{Context as _, bail};
 
 use super::output;
 use crate::config::{Config, SimpleKbsConfig};
-use crate::grpc::Server;
+use crate::grpc::{NoObserver, Server};
 use crate::http::{LiveTls, TlsFiles};
+use crate::metrics::Metrics;
 use crate::release::Service;
 use crate::release::simple_kbs::Face;
 
@@ -67,7 +68,7 @@ impl<'a> Prepared<'a> {
         self.tls.as_ref()
     }
 
-    pub(super) fn start(self, service: &Arc<Service>) -> anyhow::Result<Server> {
+    pub(super) fn start(self, service: &Arc<Service>, metrics: Option<&Metrics>) -> anyhow::Result<Server> {
         let config = self.config;
         let (address, owner) = (self.listener.local_addr()?, &config.owner);
         let scheme = if config.tls.is_some() { "https" } else { "http" };
@@ -76,7 +77,12 @@ impl<'a> Prepared<'a> {
             workloads: config.workloads.clone(),
             connections: config.connections(),
         };
-        let server = Server::start(self.listener, self.tls, service.clone(), face).context("simple_kbs")?;
+        let observer = match metrics {
+            Some(metrics) => metrics.grpc(),
+            None => Arc::new(NoObserver),
+        };
+        let server =
+            Server::start(self.listener, self.tls, service.clone(), face, observer).context("simple_kbs")?;
         output::line(&format!(
             "simple-kbs clients of {owner} are served on {scheme}://{address}"
         ))?;

@@ -7,6 +7,7 @@
 
 mod check;
 mod identity;
+mod listeners;
 mod load;
 mod simple_kbs;
 mod store;
@@ -23,6 +24,7 @@ use crate::domain::launch::LaunchBounds;
 use crate::domain::sealed::KeyLocation;
 
 pub use identity::{ClaimRule, ClientRule, IdentityProvider, Jwks, JwtAlgorithm};
+pub use listeners::{ListenerConfig, MetricsConfig};
 pub use load::ConfigError;
 pub use simple_kbs::{SimpleKbsConfig, SimpleKbsTls};
 pub use store::{PostgresConfig, PostgresTls, StoreConfig};
@@ -34,6 +36,12 @@ pub use webhooks::{WebhookConfig, WebhookEvent};
 pub struct Config {
     /// Address and port to listen on. Without `tls` a loopback address only.
     pub listen: SocketAddr,
+    /// The host API (`/vm/{uuid}/launch`, `/validate`) on a listener of its own.
+    pub hosts: ListenerConfig,
+    /// The owner API (`/v1`, and registering at `/vm/{uuid}`) on a listener of its own.
+    pub owners: ListenerConfig,
+    /// Metrics, for Prometheus.
+    pub metrics: MetricsConfig,
     /// The key-encryption key's file, where it is not the one that `init` was told.
     pub key_file: Option<PathBuf>,
     /// Where key-encryption keys are, in place of `key_file`: `file: PATH`, or `pkcs11:` for a token that they never
@@ -220,6 +228,9 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8443)),
+            hosts: ListenerConfig::default(),
+            owners: ListenerConfig::default(),
+            metrics: MetricsConfig::default(),
             key_file: None,
             key_provider: None,
             tls: None,

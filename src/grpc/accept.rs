@@ -16,7 +16,7 @@ use tokio_openssl::SslStream;
 use tonic::transport::server::Connected;
 
 use super::slots::{Slot, Slots};
-use super::{AGE, CALL};
+use super::{AGE, Arrival, CALL, Observer};
 use crate::http::LiveTls;
 
 /// Connections at once.
@@ -146,6 +146,7 @@ pub(super) async fn accept(
     listener: TcpListener,
     tls: Option<Arc<LiveTls>>,
     accepted: mpsc::Sender<Accepted>,
+    observer: Arc<dyn Observer>,
 ) {
     let slots = Slots::new(CONNECTIONS, PER_ADDRESS);
     loop {
@@ -164,15 +165,20 @@ pub(super) async fn accept(
         };
         let peer = Peer(peer.ip().to_canonical());
         let Some(slot) = slots.take(peer.0) else {
+            observer.arrived(Arrival::Refused);
             continue;
         };
         let _ = stream.set_nodelay(true);
-        let (tls, accepted) = (tls.clone(), accepted.clone());
+        let (tls, accepted, observer) = (tls.clone(), accepted.clone(), observer.clone());
         tokio::spawn(async move {
             let io = match tls {
                 None => Some(Io::Plain(stream)),
                 Some(tls) => handshake(&tls, stream).await.map(Io::Tls),
             };
+            let arrival = io
+                .as_ref()
+                .map_or(Arrival::HandshakeFailed, |_| Arrival::Accepted);
+            observer.arrived(arrival);
             if let Some(io) = io {
                 let connection = Accepted::new(io, peer, slot, HANDSHAKE, AGE + CALL);
                 let _ = accepted.send(connection).await;

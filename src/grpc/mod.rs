@@ -5,6 +5,7 @@
 
 mod accept;
 pub mod messages;
+mod observer;
 mod refusal;
 mod request;
 mod rpc;
@@ -23,6 +24,8 @@ use crate::http::LiveTls;
 use crate::release::Service;
 use crate::release::simple_kbs::Face;
 use rpc::KeyBroker;
+
+pub use observer::{Arrival, NoObserver, Observer};
 
 /// How long one call may take, its message included.
 const CALL: Duration = Duration::from_secs(30);
@@ -63,6 +66,7 @@ impl Server {
         tls: Option<Arc<LiveTls>>,
         service: Arc<Service>,
         face: Face,
+        observer: Arc<dyn Observer>,
     ) -> Result<Self, ServeError> {
         listener.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -76,11 +80,11 @@ impl Server {
             tokio::net::TcpListener::from_std(listener)?
         };
         let (stop, stopped) = oneshot::channel();
-        let broker = KeyBroker::new(service, face);
+        let broker = KeyBroker::new(service, face, observer.clone());
         let thread = std::thread::Builder::new()
             .name("simple-kbs".to_owned())
             .spawn(move || {
-                let left = runtime.block_on(serve(listener, tls, broker, stopped));
+                let left = runtime.block_on(serve(listener, tls, broker, observer, stopped));
                 runtime.shutdown_timeout(left);
             })?;
         Ok(Self {
@@ -125,10 +129,11 @@ async fn serve(
     listener: tokio::net::TcpListener,
     tls: Option<Arc<LiveTls>>,
     broker: KeyBroker,
+    observer: Arc<dyn Observer>,
     stopped: oneshot::Receiver<Duration>,
 ) -> Duration {
     let (sender, accepted) = mpsc::channel(16);
-    let accepting = tokio::spawn(accept::accept(listener, tls, sender));
+    let accepting = tokio::spawn(accept::accept(listener, tls, sender, observer));
     let incoming =
         tonic::codegen::tokio_stream::StreamExt::map(ReceiverStream::new(accepted), Ok::<_, std::io::Error>);
     let (ending, ended) = oneshot::channel::<()>();

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -19,7 +20,7 @@ use super::messages::{
     BundleRequest, BundleResponse, OnlineSecretRequest, OnlineSecretResponse, SecretRequest, SecretResponse,
 };
 use super::slots::Slots;
-use super::{refusal, request};
+use super::{Observer, observer, refusal, request};
 use crate::http::request_id;
 use crate::release::simple_kbs::Face;
 use crate::release::{Host, Refusal, Service};
@@ -37,6 +38,16 @@ pub(super) struct KeyBroker {
     service: Arc<Service>,
     face: Arc<Face>,
     calls: Slots,
+    observer: Arc<dyn Observer>,
+}
+
+/// A call while it is worked on.
+struct InFlight(Arc<dyn Observer>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
 }
 
 /// A call that came in.
@@ -48,11 +59,12 @@ struct Call<M> {
 }
 
 impl KeyBroker {
-    pub(super) fn new(service: Arc<Service>, face: Face) -> Self {
+    pub(super) fn new(service: Arc<Service>, face: Face, observer: Arc<dyn Observer>) -> Self {
         Self {
             service,
             face: Arc::new(face),
             calls: Slots::new(CALLS, PER_ADDRESS),
+            observer,
         }
     }
 
@@ -64,6 +76,9 @@ impl KeyBroker {
         work: fn(Call<M>) -> Result<R, Status>,
     ) -> Result<Response<R>, Status> {
         let busy = || Status::new(Code::Unavailable, "not now: come back later");
+        let (start, observer) = (Instant::now(), self.observer.clone());
+        observer.began();
+        let in_flight = InFlight(observer.clone());
         let result = async {
             let address = request.extensions().get::<Peer>().map(|peer| peer.0);
             let address: IpAddr = address.ok_or_else(refusal::denied)?;
@@ -88,6 +103,8 @@ impl KeyBroker {
         let result = request_id::within(id, result).await;
         let code = result.as_ref().map_or_else(Status::code, |_| Code::Ok);
         log::info!(request_id:% = id; "simple-kbs {name}: {code:?}");
+        drop(in_flight);
+        observer.answered(name, observer::name(code), start.elapsed());
         result.map(Response::new)
     }
 }
@@ -218,7 +235,12 @@ impl TowerService<http::Request<Body>> for KeyBroker {
                 "/keybroker.KeyBrokerService/GetOnlineSecret" => {
                     unary(broker, "GetOnlineSecret", get_online_secret, request).await
                 }
-                _ => Status::new(Code::Unimplemented, "there is no such call").into_http(),
+                _ => {
+                    let code = Code::Unimplemented;
+                    let observer = &broker.observer;
+                    observer.answered("other", observer::name(code), Duration::ZERO);
+                    Status::new(code, "there is no such call").into_http()
+                }
             };
             Ok(answer)
         })

@@ -9,6 +9,7 @@ use actix_web::{HttpMessage as _, HttpRequest, web};
 
 use zeroize::Zeroizing;
 
+use super::listeners::Served;
 use super::problem::{Kind, Problem};
 use super::roles::{self, Who};
 use super::{State, request_id, tls};
@@ -44,7 +45,13 @@ async fn admitted(request: &HttpRequest) -> Result<Option<Identity>, Problem> {
     let path = request
         .resource_map()
         .match_pattern(request.match_info().as_str());
-    let path = path.ok_or_else(|| Problem::new(Kind::NotFound, "there is nothing at this path"))?;
+    let nothing = || Problem::new(Kind::NotFound, "there is nothing at this path");
+    let path = path.ok_or_else(nothing)?;
+    let served = request.app_data::<web::Data<Served>>();
+    let here = request.app_config().local_addr();
+    if !served.is_some_and(|served| served.has(here, &path)) {
+        return Err(nothing());
+    }
     let allowed = match roles::who(request.method().as_str(), &path) {
         None => return Err(Problem::not_allowed(&roles::methods(&path))),
         Some(Who::Anybody) => return Ok(None),

@@ -11,11 +11,14 @@ mod auth;
 mod body;
 mod bundles;
 mod evaluation;
+mod exposition;
 mod freezes;
 mod holds;
 mod host;
 mod impact;
+mod listeners;
 mod objects;
+mod observer;
 mod once;
 mod openapi;
 mod owner;
@@ -33,7 +36,7 @@ mod tls;
 mod tokens;
 mod trust;
 
-use std::net::{IpAddr, TcpListener};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,13 +56,16 @@ pub use audit::{
     CheckpointList, ConsistencyReply, EntryList, EntryView, KeptCheckpoint, ProofReply, SignedCheckpoint,
 };
 pub use bundles::{BundleList, PushBody, PushReply, RevisionList, RollbackBody};
+pub use exposition::{Exposition, MetricsServer};
 pub use freezes::{FreezeBody, FreezeList, FreezeReply, FreezeTarget, LiftReply};
 pub use holds::{
     ApprovalsBody, ApprovalsReply, ConfirmBody, HoldList, LimitList, ReasonBody, ResetBody, ResetReply,
 };
 pub use host::{LaunchBody, LaunchReply, RegisterBody, ValidateBody, ValidateReply};
 pub use impact::ImpactReply;
+pub use listeners::Listeners;
 pub use objects::ObjectList;
+pub use observer::{Answered, NoObserver, Observer};
 pub use openapi::openapi;
 pub use owner::DecisionList;
 pub use page::{Cursor, Page};
@@ -79,26 +85,44 @@ pub struct State {
     pub service: Arc<Service>,
     /// Proxies whose `X-Forwarded-For` is believed. Each must append the address of its peer.
     pub trusted_proxies: Vec<IpAddr>,
+    /// Who is told of requests.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl State {
+    /// Without proxies, and nobody is told.
+    #[must_use]
+    pub fn new(service: Arc<Service>) -> Self {
+        Self {
+            service,
+            trusted_proxies: Vec::new(),
+            observer: Arc::new(NoObserver),
+        }
+    }
 }
 
 /// The id of a request, in its answer (`x-request-id`) and in every log line about it.
 #[derive(Clone, Copy, Debug)]
 struct RequestId(Uuid);
 
-/// Serves on a bound listener until it is told to stop; requests that are under way then have `drain` to end.
+/// Serves on bound listeners until it is told to stop; requests that are under way then have `drain` to end.
 ///
 /// # Errors
-/// When the TLS files can't be used, or the listener can't be.
+/// When the TLS files can't be used, or a listener can't be.
 pub fn serve(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     tls: Option<&Arc<LiveTls>>,
     drain: Duration,
     state: State,
 ) -> Result<Server, ServeError> {
+    let listeners = listeners.into();
+    let served = web::Data::new(listeners.served()?);
+    let watched = state.observer.clone();
     let state = web::Data::new(state);
-    let server = HttpServer::new(move || {
+    let mut server = HttpServer::new(move || {
         App::new()
             .app_data(state.clone())
+            .app_data(served.clone())
             // Inside of the log, which tells of those that are turned away too.
             .wrap(from_fn(auth::gate))
             .wrap_fn(|request, service| {
@@ -117,6 +141,7 @@ pub fn serve(
                     Ok(answer)
                 }
             })
+            .wrap(from_fn(observer::observe))
             .configure(host::routes)
             .configure(owner::routes)
             .service(readable("/livez").route(head_or_get().to(livez)))
@@ -133,16 +158,24 @@ pub fn serve(
             .clamp(2, 16),
     )
     .max_connections(4096)
-    .on_connect(tls::remember(tls.cloned()))
+    .on_connect({
+        let remember = tls::remember(tls.cloned());
+        move |connection, extensions| {
+            remember(connection, extensions);
+            observer::connected(&watched, extensions);
+        }
+    })
     .tls_handshake_timeout(tls::HANDSHAKE)
     .client_request_timeout(REQUEST_TIMEOUT)
     // Whoever starts it decides what ends it.
     .disable_signals()
     .shutdown_timeout(drain.as_secs());
-    let server = match tls {
-        Some(tls) => server.listen_openssl(listener, tls.acceptor()?)?,
-        None => server.listen(listener)?,
-    };
+    for listener in listeners.all() {
+        server = match tls {
+            Some(tls) => server.listen_openssl(listener, tls.acceptor()?)?,
+            None => server.listen(listener)?,
+        };
+    }
     Ok(server.run())
 }
 

@@ -7,6 +7,7 @@
 //! workers or more, no owner holds all of them.
 
 mod process;
+mod tally;
 mod turns;
 
 use std::path::PathBuf;
@@ -20,7 +21,10 @@ use crate::policy::{
     Limits, LoadError, Verdict,
 };
 use process::{Failure, Process};
+use tally::Tally;
 use turns::{Turn, Turns};
+
+pub use tally::WorkerFigures;
 
 /// Requests that wait for a worker, in all; past it they are told to come back.
 const WAITING: usize = 256;
@@ -50,6 +54,7 @@ pub struct Workers {
     launcher: Launcher,
     limits: Limits,
     turns: Turns<Process>,
+    tally: Tally,
 }
 
 impl Workers {
@@ -60,6 +65,7 @@ impl Workers {
             launcher,
             limits,
             turns: Turns::new(count, WAITING),
+            tally: Tally::default(),
         }
     }
 
@@ -70,6 +76,7 @@ impl Workers {
             launcher,
             limits,
             turns: Turns::of_one_owner(count, WAITING),
+            tally: Tally::default(),
         }
     }
 
@@ -91,10 +98,14 @@ impl Workers {
         };
         let process = match idle.and_then(Process::alive) {
             Some(process) => process,
-            None => Process::start(&self.launcher).map_err(|error| {
-                log::error!("a policy worker could not be started: {error}");
-                format!("a worker could not be started: {error}")
-            })?,
+            None => {
+                let started = Process::start(&self.launcher).map_err(|error| {
+                    log::error!("a policy worker could not be started: {error}");
+                    format!("a worker could not be started: {error}")
+                })?;
+                self.tally.started();
+                started
+            }
         };
         Ok((turn, process))
     }
@@ -134,7 +145,8 @@ impl Workers {
         });
         // Twice at most: a worker that does not hold the bundle is given it, and asked again.
         for _ in 0..2 {
-            match process.ask(&bundle.digest, &request, &text, of.time) {
+            let asked = process.ask(&bundle.digest, &request, &text, of.time);
+            match asked.inspect_err(|failure| self.tally.ended(failure)) {
                 Ok(Answer::Said(answer)) => return Ok(answer),
                 Ok(Answer::NotLoaded) => {}
                 Err(Failure::TimedOut) => {
@@ -152,7 +164,8 @@ impl Workers {
                     );
                 }
             }
-            match process.load(bundle, false, &self.limits) {
+            let loaded = process.load(bundle, false, &self.limits);
+            match loaded.inspect_err(|failure| self.tally.ended(failure)) {
                 Ok(Ok(_)) => {}
                 Ok(Err(found)) => {
                     let why = found.first().map(ToString::to_string).unwrap_or_default();
@@ -191,7 +204,8 @@ const DEATHS: &str = "a policy that recurses without end, or needs too much memo
 impl Evaluator for Workers {
     fn load(&self, owner: &str, bundle: &Archived, trial: bool) -> Result<BundleFacts, LoadError> {
         let (turn, mut process) = self.take(owner, bundle).map_err(LoadError::NotNow)?;
-        match process.load(bundle, trial, &self.limits) {
+        let loaded = process.load(bundle, trial, &self.limits);
+        match loaded.inspect_err(|failure| self.tally.ended(failure)) {
             Ok(loaded) => {
                 turn.give_back(process);
                 loaded.map_err(LoadError::Refused)

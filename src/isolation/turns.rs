@@ -88,6 +88,12 @@ impl<T> Turns<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many places are held, and how many requests wait for one.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.taken, state.queue.len())
+    }
+
     /// A place, and what was left in it; of those that are free, the one that fits best. None if the queue is full,
     /// or no place comes free in time.
     pub(super) fn take(

@@ -196,6 +196,13 @@ impl CekSource for Queue {
 }
 
 impl Queue {
+    /// Chips that are asked for, or wait to be.
+    #[must_use]
+    pub fn under_way(&self) -> usize {
+        let state = self.shared.lock();
+        state.flights.values().filter(|flight| flight.under_way()).count()
+    }
+
     /// Waits for the flight of a chip to end, as long as a caller waits at most.
     fn wait<'a>(
         &self,

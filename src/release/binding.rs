@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::bundles::{BundleError, Loaded};
 use super::facts::Facts;
 use super::launch::Releases;
+use super::meter::{Reason, Why};
 use super::{Refusal, Service};
 use crate::domain::Name;
 use crate::domain::launch::{Binding, BindingKind, BoundVerdict};
@@ -130,7 +131,15 @@ pub(super) struct Answers {
 }
 
 impl Answers {
-    /// Why not, in one sentence; the policies that deny, each with its reason.
+    /// Why not, in one sentence: the policies that deny, each with its reason.
+    pub(super) fn why(&self) -> Why {
+        let kinds = self.verdicts.iter().filter_map(|v| v.verdict.error.as_ref());
+        // After one that took all its time, or crashed, no other was asked.
+        let class = kinds.map(|error| class(error.kind)).next_back();
+        (class.unwrap_or(Reason::Policy), self.reason())
+    }
+
+    /// The same without its class.
     pub(super) fn reason(&self) -> String {
         let denials = self.verdicts.iter().filter(|v| !v.verdict.allow);
         let sentences: Vec<String> = denials
@@ -140,6 +149,14 @@ impl Answers {
             })
             .collect();
         sentences.join("; ")
+    }
+}
+
+fn class(kind: ErrorKind) -> Reason {
+    match kind {
+        ErrorKind::Crashed => Reason::Worker,
+        ErrorKind::TimeLimit => Reason::TimeLimit,
+        _ => Reason::Evaluation,
     }
 }
 

@@ -8,6 +8,7 @@ use super::facts::{Attested, Facts};
 use super::floor;
 use super::host::{Asked, Claimed, Host};
 use super::launch::Releases;
+use super::meter::{Reason, Why};
 use super::report;
 use super::table::Unpacked;
 use super::{Refusal, Service};
@@ -133,7 +134,7 @@ impl Service {
         let answers = self.ask(context, questions, Phase::Release, &facts, &releases)?;
         let counts = binding::counts(context, &secrets, &answers.verdicts);
         if !answers.allowed {
-            return Err(draft.deny_counted(answers.reason(), input(), answers.verdicts, &counts));
+            return Err(draft.deny_counted(answers.why(), input(), answers.verdicts, &counts));
         }
 
         let id = self.fresh_uuid()?;
@@ -147,6 +148,7 @@ impl Service {
         let made = match made {
             Ok(made) => made,
             Err(Unpacked::Never(why)) => {
+                let why = (Reason::Packet, why);
                 return Err(draft.deny_counted(why, input(), answers.verdicts, &counts));
             }
             Err(Unpacked::NotNow(why)) => {
@@ -173,6 +175,7 @@ impl Service {
             answer: made.kept,
             link: made.link,
         })?;
+        self.tell(&committed);
         match committed {
             Committed::Released => Ok(Some(made.answer)),
             Committed::Changed => Ok(None),
@@ -258,7 +261,7 @@ fn admitted<'a>(
     case: &Case<'a>,
     trusted: bool,
     order: &Order<'_>,
-) -> Result<(Vec<&'a SecretInfo>, Vec<binding::Question>), String> {
+) -> Result<(Vec<&'a SecretInfo>, Vec<binding::Question>), Why> {
     let context = case.context;
     let platform = &case.facts.platform;
     let workload = &context.registered.workload;
@@ -270,10 +273,11 @@ fn admitted<'a>(
         ));
     }
     if !failed.is_empty() {
-        return Err(failed.join("; "));
+        return Err((Reason::Floor, failed.join("; ")));
     }
-    let secrets = order.secrets(context)?;
-    let questions = binding::questions(context, &secrets)?;
+    let unbound = |why| (Reason::Binding, why);
+    let secrets = order.secrets(context).map_err(unbound)?;
+    let questions = binding::questions(context, &secrets).map_err(unbound)?;
     Ok((secrets, questions))
 }
 
@@ -340,7 +344,7 @@ impl<W: Way> Draft<'_, W> {
     /// decide nothing here, so that a denial does without them where they can't be read.
     fn deny_counted(
         &self,
-        reason: String,
+        why: Why,
         input: Input,
         policies: Vec<BoundVerdict>,
         counts: &[CountUp],
@@ -350,25 +354,19 @@ impl<W: Way> Draft<'_, W> {
             log::warn!("counts could not be read for the record of a denial: {error}");
             Vec::new()
         });
-        self.deny(reason, input, policies, seen)
+        self.deny(why, input, policies, seen)
     }
 
     /// Records the denial; a host is told of it only once it is recorded.
-    fn deny(
-        &self,
-        reason: String,
-        input: Input,
-        policies: Vec<BoundVerdict>,
-        counts: Vec<CountSeen>,
-    ) -> Refusal {
-        match self.record(reason, input, policies, counts) {
+    fn deny(&self, why: Why, input: Input, policies: Vec<BoundVerdict>, counts: Vec<CountSeen>) -> Refusal {
+        match self.record(why, input, policies, counts) {
             Ok(refusal) | Err(refusal) => refusal,
         }
     }
 
     fn record(
         &self,
-        reason: String,
+        (class, reason): Why,
         input: Input,
         policies: Vec<BoundVerdict>,
         counts: Vec<CountSeen>,
@@ -383,6 +381,7 @@ impl<W: Way> Draft<'_, W> {
             ..self.decision(id, Outcome::Denied, reason, input, policies)
         };
         if self.service.store().record_denied(&decision)? {
+            self.service.meter.decided(Phase::Release, Outcome::Denied, class);
             Ok(Refusal::Denied { decision: id })
         } else {
             Ok(self.way.gone(self.service))

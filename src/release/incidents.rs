@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use super::holds::WordError;
 use super::host::Host;
+use super::meter::{Reason, Why};
 use super::refusals::Refused;
 use super::{Refusal, Service};
 use crate::domain::approval::Word;
@@ -119,10 +120,13 @@ impl Service {
         context: &WorkloadContext,
         facts: &LaunchFacts,
         secrets: &[Name],
-    ) -> Result<Option<String>, StoreError> {
+    ) -> Result<Option<Why>, StoreError> {
         let workload = context.registered.workload.uuid;
         let subject = Subject::of_guest(&context.owner, workload, facts, secrets);
-        Ok(self.store().stopped(&subject)?.map(|stop| stop.reason()))
+        Ok(self
+            .store()
+            .stopped(&subject)?
+            .map(|stop| (Reason::Stopped, stop.reason())))
     }
 
     /// Refuses an answer that was given before, where a release like it would be stopped now.
@@ -148,12 +152,12 @@ impl Service {
             context: &context,
             host,
             phase: Phase::Release,
-            class: "stopped",
+            class: Reason::Stopped,
             reason: format!("an answer given before was not sent again: {}", stop.reason()),
             input: None,
             policies: Vec::new(),
         };
-        let decision = self.refusals.note(self.store(), refused, now)?;
+        let decision = self.noted(refused, now)?;
         Err(Refusal::Denied { decision })
     }
 }

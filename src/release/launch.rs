@@ -6,6 +6,7 @@ use super::binding::{self, Answers};
 use super::facts::Facts;
 use super::floor;
 use super::host::{Claimed, Host, LaunchAnswer, LaunchRequest};
+use super::meter::{Reason, Step};
 use super::platform::Platform;
 use super::refusals::Refused;
 use super::{Refusal, Service};
@@ -36,7 +37,7 @@ impl Service {
             .inspect_err(|refusal| {
                 if let Refusal::ChainInvalid(why) = refusal {
                     let reason = format!("the certificate chain is invalid: {why}");
-                    self.note_refused(&context, host, Phase::Launch, "chain", reason, now);
+                    self.note_refused(&context, host, Phase::Launch, Reason::Chain, reason, now);
                 }
             })?;
         let policy = self.agreed_policy(&context, host, request, now)?;
@@ -60,8 +61,9 @@ impl Service {
         now: Time,
     ) -> Result<SevPolicy, Refusal> {
         let workload = &context.registered.workload;
-        let deny =
-            |reason: String| self.denied_launch(context, host, "agreement", reason, None, Vec::new(), now);
+        let deny = |reason: String| {
+            self.denied_launch(context, host, Reason::Agreement, reason, None, Vec::new(), now)
+        };
         if let Some(scheme) = request.scheme.filter(|scheme| *scheme != workload.scheme) {
             return Err(deny(format!(
                 "the host asked for {scheme}, the workload is {}",
@@ -89,7 +91,8 @@ impl Service {
         if failed.is_empty() {
             return Ok(policy);
         }
-        Err(self.denied_launch(context, host, "floor", failed.join("; "), None, Vec::new(), now))
+        let reason = failed.join("; ");
+        Err(self.denied_launch(context, host, Reason::Floor, reason, None, Vec::new(), now))
     }
 
     /// Asks every policy that a release of the workload's secrets would ask.
@@ -116,7 +119,15 @@ impl Service {
         if let Some(stop) = self.store().stopped(&subject)? {
             let input = facts.input(Phase::Launch, None, ReleaseCounts::default());
             let reason = stop.reason();
-            return Err(self.denied_launch(context, host, "stopped", reason, Some(input), Vec::new(), now));
+            return Err(self.denied_launch(
+                context,
+                host,
+                Reason::Stopped,
+                reason,
+                Some(input),
+                Vec::new(),
+                now,
+            ));
         }
         let releases = Releases::read(self, context, &secrets, now)?;
         let input = || facts.input(Phase::Launch, None, releases.of(None));
@@ -126,7 +137,7 @@ impl Service {
                 return Err(self.denied_launch(
                     context,
                     host,
-                    "binding",
+                    Reason::Binding,
                     why,
                     Some(input()),
                     Vec::new(),
@@ -138,16 +149,8 @@ impl Service {
         if answers.allowed {
             return Ok(());
         }
-        let reason = answers.reason();
-        Err(self.denied_launch(
-            context,
-            host,
-            "policy",
-            reason,
-            Some(input()),
-            answers.verdicts,
-            now,
-        ))
+        let (class, reason) = answers.why();
+        Err(self.denied_launch(context, host, class, reason, Some(input()), answers.verdicts, now))
     }
 
     /// Makes the session and remembers it; only then does it leave.
@@ -161,11 +164,12 @@ impl Service {
         now: Time,
     ) -> Result<LaunchAnswer, Refusal> {
         let random = self.parts.random.as_ref();
-        let session = session::start(&platform.pdh, policy, random).map_err(|error| match error {
+        let session = self.timed(Step::Session, || session::start(&platform.pdh, policy, random));
+        let session = session.map_err(|error| match error {
             // Under an extra root a chain can hold with a key that no session can be made for.
             SessionError::Curve | SessionError::NotAPdh(_) => {
                 let reason = format!("the certificate chain is invalid: PDH: {error}");
-                self.note_refused(context, host, Phase::Launch, "chain", reason, now);
+                self.note_refused(context, host, Phase::Launch, Reason::Chain, reason, now);
                 Refusal::ChainInvalid(format!("PDH: {error}"))
             }
             error => {
@@ -201,20 +205,23 @@ impl Service {
         }
         match begun {
             LaunchBegun::OldKey => Err(Refusal::unavailable("keys are being rotated")),
-            LaunchBegun::Stored => Ok(LaunchAnswer {
-                id,
-                session: session.blob,
-                owner_cert: session.owner_certificate,
-                policy,
-                expires_at: launch.expires,
-            }),
+            LaunchBegun::Stored => {
+                self.meter.begun();
+                Ok(LaunchAnswer {
+                    id,
+                    session: session.blob,
+                    owner_cert: session.owner_certificate,
+                    policy,
+                    expires_at: launch.expires,
+                })
+            }
             LaunchBegun::Stopped(stop) => {
                 let reason = stop.reason();
-                Err(self.denied_launch(context, host, "stopped", reason, None, Vec::new(), now))
+                Err(self.denied_launch(context, host, Reason::Stopped, reason, None, Vec::new(), now))
             }
             LaunchBegun::Full { until } => {
                 let reason = "too many launches were waiting to be validated".to_owned();
-                self.note_refused(context, host, Phase::Launch, "full", reason, now);
+                self.note_refused(context, host, Phase::Launch, Reason::Full, reason, now);
                 Err(Refusal::TooMany {
                     why: "too many launches are waiting to be validated",
                     retry_after: std::time::Duration::from_secs(until.seconds_since(now).clamp(1, 600)),
@@ -237,7 +244,7 @@ impl Service {
         &self,
         context: &WorkloadContext,
         host: &Host,
-        class: &'static str,
+        class: Reason,
         reason: String,
         input: Option<Input>,
         policies: Vec<BoundVerdict>,
@@ -257,7 +264,7 @@ impl Service {
             input,
             policies,
         };
-        match self.refusals.note(self.store(), refused, now) {
+        match self.noted(refused, now) {
             Ok(decision) => Refusal::Denied { decision },
             Err(refusal) => refusal,
         }
@@ -269,7 +276,7 @@ impl Service {
         context: &WorkloadContext,
         host: &Host,
         phase: Phase,
-        class: &'static str,
+        class: Reason,
         reason: String,
         now: Time,
     ) {
@@ -284,7 +291,7 @@ impl Service {
                 input: None,
                 policies: Vec::new(),
             };
-            self.refusals.note(self.store(), refused, now)
+            self.noted(refused, now)
         });
         if let Err(error) = noted {
             log::warn!("a refusal could not be recorded: {error}");

@@ -19,6 +19,7 @@ pub mod host;
 mod identities;
 mod incidents;
 mod launch;
+pub mod meter;
 mod online;
 mod packet;
 mod platform;
@@ -128,6 +129,8 @@ pub struct Service {
     log: audit_log::Signing,
     /// Whether it was logged that an extra root counts for nobody.
     warned: Once,
+    /// Who is told of decisions, and of what steps cost.
+    meter: Arc<dyn meter::Meter>,
 }
 
 /// The server can't be started with what it ships.
@@ -152,6 +155,7 @@ impl Service {
             uses: Uses::default(),
             log: audit_log::Signing::default(),
             warned: Once::new(),
+            meter: Arc::new(meter::Unmetered),
             library,
             parts,
             settings,

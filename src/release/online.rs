@@ -12,6 +12,7 @@ use super::entries::{self, Values};
 use super::facts::{Attested, Source};
 use super::floor;
 use super::host::{Asked, Claimed, Host};
+use super::meter::Reason;
 use super::refusals::Refused;
 use super::report;
 use super::table::Unpacked;
@@ -154,12 +155,12 @@ impl Service {
                     context,
                     host,
                     phase: Phase::Release,
-                    class: "stopped",
+                    class: Reason::Stopped,
                     reason: format!("an answer given before was not sent again: {why}"),
                     input: None,
                     policies: Vec::new(),
                 };
-                self.refusals.note(self.store(), refused, now)
+                self.noted(refused, now)
             });
             noted.map_or_else(|refusal| refusal, |decision| Refusal::Denied { decision })
         };

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::decide::{Case, Filled, Made, Way};
 use super::entries::FreshConnection;
 use super::host::{Host, ReleaseAnswer, ValidateRequest};
+use super::meter::{Reason, Step};
 use super::table::{Unpacked, table};
 use super::validate::candidates;
 use super::{Refusal, Service};
@@ -42,7 +43,7 @@ impl Service {
         let Some((attested, keys)) = self.measured(launch, request, candidates(&context, request))? else {
             self.store().charge_try(launch.id)?;
             let reason = "the measurement matches no launch digest of the workload".to_owned();
-            self.note_refused(&context, host, Phase::Release, "measurement", reason, now);
+            self.note_refused(&context, host, Phase::Release, Reason::Measurement, reason, now);
             return Err(Refusal::MeasurementMismatch);
         };
         let case = Case {
@@ -139,7 +140,8 @@ impl Way for Packet<'_> {
     ) -> Result<Result<Made<ReleaseAnswer>, Unpacked>, Refusal> {
         let random = service.parts.random.as_ref();
         let sealed = table(&filled.entries, case.attested).and_then(|table| {
-            packet::seal(self.keys, &case.attested.launch, &table, random).map_err(Unpacked::from)
+            let seal = || packet::seal(self.keys, &case.attested.launch, &table, random);
+            service.timed(Step::Packet, seal).map_err(Unpacked::from)
         });
         let packet = match sealed {
             Ok(packet) => packet,

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::host::{Host, LaunchRequest};
+use super::meter::Step;
 use super::{Refusal, Service};
 use crate::domain::{Hex, Name};
 use crate::kds::CekError;
@@ -43,7 +44,8 @@ impl Service {
 
     /// The platform of a chain that is complete, under a root that counts for `owner`.
     fn verified(&self, chain: &PresentedChain, owner: &Name) -> Result<VerifiedPlatform, Refusal> {
-        let verified = chain.verify(&self.parts.roots).map_err(invalid)?;
+        let verified = self.timed(Step::Chain, || chain.verify(&self.parts.roots));
+        let verified = verified.map_err(invalid)?;
         if !self.trusts(verified.root(), owner)? {
             let why = "ARK: the root is not trusted for this workload";
             return Err(Refusal::ChainInvalid(why.to_owned()));
@@ -78,7 +80,8 @@ impl Service {
         cpu_id: Option<Hex<64>>,
     ) -> Result<(PresentedChain, Option<Hex<64>>), Refusal> {
         // Nobody is asked on behalf of a chain that does not hold together by itself, and nothing looked up.
-        chain.verify_but_for_cek(&self.parts.roots).map_err(invalid)?;
+        self.timed(Step::Chain, || chain.verify_but_for_cek(&self.parts.roots))
+            .map_err(invalid)?;
         let Some(chip) = cpu_id else {
             let Some(known) = self.store().cek_of_key(&chain.cek().fingerprint())? else {
                 let why = "CEK: not signed, and no `cpu-id` was given by which its signature could be had";

@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use openssl::sha::sha256;
 use uuid::Uuid;
 
-use super::{Host, Refusal};
+use super::meter::Reason;
+use super::{Host, Refusal, Service};
 use crate::domain::Time;
 use crate::domain::decision::{Decision, Outcome, WorkloadRef};
 use crate::domain::state::WorkloadContext;
@@ -32,7 +33,7 @@ pub(super) struct Refusals {
 
 #[derive(Default)]
 struct Records {
-    groups: HashMap<Group, HashMap<Reason, Record>>,
+    groups: HashMap<Group, HashMap<Text, Record>>,
     kept: usize,
 }
 
@@ -40,12 +41,12 @@ struct Records {
 struct Group {
     workload: Uuid,
     phase: Phase,
-    class: &'static str,
+    class: Reason,
     minute: i64,
 }
 
 /// SHA-256 of a reason; none: of all that have no record of their own.
-type Reason = Option<[u8; 32]>;
+type Text = Option<[u8; 32]>;
 
 struct Record {
     decision: Decision,
@@ -61,8 +62,8 @@ pub(super) struct Refused<'a> {
     pub(super) context: &'a WorkloadContext,
     pub(super) host: &'a Host,
     pub(super) phase: Phase,
-    /// What is bounded together: one of few, never anything that a host sent.
-    pub(super) class: &'static str,
+    /// What is bounded together.
+    pub(super) class: Reason,
     /// Why. What a host is given leads its owner to the record of this reason, and of no other.
     pub(super) reason: String,
     pub(super) input: Option<Input>,
@@ -114,6 +115,16 @@ impl Refusals {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         records.forget(&written);
         Ok(())
+    }
+}
+
+impl Service {
+    /// Counts a refusal; the id of the record that stands for it.
+    pub(super) fn noted(&self, refused: Refused<'_>, now: Time) -> Result<Uuid, Refusal> {
+        let (phase, class) = (refused.phase, refused.class);
+        let id = self.refusals.note(self.store(), refused, now)?;
+        self.meter.decided(phase, Outcome::Refused, class);
+        Ok(id)
     }
 }
 

@@ -6,6 +6,7 @@
 use uuid::Uuid;
 
 use super::host::{Host, LaunchAnswer, LaunchRequest, ReleaseAnswer, ValidateRequest};
+use super::meter::Reason;
 use super::online::is_askable;
 use super::{Refusal, Service};
 use crate::domain::connection::{ConnectionBounds, id_of};
@@ -52,7 +53,14 @@ impl Service {
                     "no workload that is served to simple-kbs clients has the SEV policy {:#06x}",
                     policy.bits()
                 );
-                self.note_refused(&context, host, Phase::Launch, "agreement", reason, self.now());
+                self.note_refused(
+                    &context,
+                    host,
+                    Phase::Launch,
+                    Reason::Agreement,
+                    reason,
+                    self.now(),
+                );
             }
             return Err(Refusal::NotFound);
         };

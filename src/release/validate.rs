@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use super::facts::{Attested, Source};
 use super::host::{Host, ReleaseAnswer, ValidateRequest};
+use super::meter::{Reason, Step};
 use super::{Refusal, Service};
 use crate::domain::launch::{Launch, LaunchState};
 use crate::domain::state::WorkloadContext;
@@ -131,7 +132,7 @@ impl Service {
                 self.store().charge_try(launch.id)?;
                 if let Some(context) = self.store().workload(launch.workload)? {
                     let reason = "the host gave another SEV policy than the launch's".to_owned();
-                    self.note_refused(&context, host, Phase::Release, "policy", reason, now);
+                    self.note_refused(&context, host, Phase::Release, Reason::Agreement, reason, now);
                 }
                 Err(Refusal::MeasurementMismatch)
             }
@@ -170,7 +171,9 @@ impl Service {
                     Ok(keys) => {
                         let policy = launch.facts.sev_policy();
                         let (mac, build) = (&request.measurement, request.build);
-                        if measurement::verify(&keys, mac, build, policy, candidates.clone()).is_some() {
+                        if self.timed(Step::Measurement, || {
+                            measurement::verify(&keys, mac, build, policy, candidates.clone()).is_some()
+                        }) {
                             return Ok(launch.clone());
                         }
                     }
@@ -189,7 +192,7 @@ impl Service {
         search.failed();
         let reason =
             "the measurement matches no waiting launch with any launch digest of the workload".to_owned();
-        self.note_refused(context, host, Phase::Release, "search", reason, now);
+        self.note_refused(context, host, Phase::Release, Reason::Search, reason, now);
         if cut {
             Err(too_many(std::time::Duration::from_secs(5)))
         } else {
@@ -235,7 +238,9 @@ impl Service {
         };
         let keys = keys.unwrap_or(Err(SealError::Damaged))?;
         let policy = launch.facts.sev_policy();
-        let proved = measurement::verify(&keys, &request.measurement, request.build, policy, candidates);
+        let proved = self.timed(Step::Measurement, || {
+            measurement::verify(&keys, &request.measurement, request.build, policy, candidates)
+        });
         Ok(proved.map(|(launch, source)| (Attested { launch, source }, keys)))
     }
 

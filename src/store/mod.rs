@@ -12,6 +12,7 @@
 mod ceks;
 mod connections;
 mod engine;
+mod figures;
 mod holds;
 mod incidents;
 pub mod keys;
@@ -26,6 +27,7 @@ mod retention;
 mod sql;
 pub mod sqlite;
 mod tokens;
+mod upkeep;
 
 use uuid::Uuid;
 
@@ -39,6 +41,7 @@ use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
 pub use connections::{Connections, Link, WorkloadHead};
+pub use figures::{Figures, FiguresStore};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Guarded, Recorded};
@@ -48,6 +51,7 @@ pub use recovery::Recovery;
 pub use retention::Retention;
 pub use sql::SqlStore;
 pub use tokens::{OwnerCreated, Revoked, TokenCreated, Tokens};
+pub use upkeep::Upkeep;
 
 /// The store could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +185,7 @@ pub struct StoredRevision {
 
 /// See the module.
 pub trait Store:
-    Tokens + HoldStore + IncidentStore + AuditLog + Recovery + Retention + Outbox + once::OnceStore + Connections
+    Tokens + HoldStore + IncidentStore + AuditLog + Upkeep + once::OnceStore + Connections
 {
     /// All that an owner registered, read in one moment.
     ///

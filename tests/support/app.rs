@@ -422,8 +422,8 @@ fn serve(service: Arc<Service>, tls: Option<Tls>) -> (actix_web::dev::ServerHand
             let loopback = std::net::IpAddr::from([127, 0, 0, 1]);
             // The tests' own proxy: `X-Forwarded-For` lets one test be many hosts.
             let state = http::State {
-                service,
                 trusted_proxies: vec![loopback],
+                ..http::State::new(service)
             };
             let tls = tls.map(|tls| http::LiveTls::read(http::TlsFiles::from(&tls)).unwrap());
             let drain = Duration::from_secs(10);

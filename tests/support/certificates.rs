@@ -152,6 +152,7 @@ impl TlsClient {
             .build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
+            .allow_non_standard_methods(true)
             .proxy(None)
             .tls_config(tls);
         Self {

@@ -128,9 +128,9 @@ impl Shell {
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let (mut before, mut line) = (String::new(), String::new());
         out.read_line(&mut line).unwrap();
-        // With `simple_kbs` configured its listener is told of first.
-        if line.starts_with("simple-kbs clients of ") {
-            before = std::mem::take(&mut line);
+        // Listeners besides the main one are told of first.
+        while line.contains(" served on http") {
+            before.push_str(&std::mem::take(&mut line));
             out.read_line(&mut line).unwrap();
         }
         let url = line.trim_end().strip_prefix("keyward is serving on ");

@@ -24,10 +24,10 @@ use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::once::{Known, OnceStore};
 use keyward::store::{
     ApplyError, AuditLog, CekOfKey, Committed, Connections, CountUp, Counts, DecisionPage, DecisionQuery,
-    FreezePage, FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore, ImpactPage, IncidentStore,
-    KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded, Recovery, ReleaseCommit,
-    ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError, StoredRevision, Taken, TokenCreated,
-    Tokens, Told, Verb, WorkloadHead,
+    Figures, FiguresStore, FreezePage, FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore,
+    ImpactPage, IncidentStore, KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded,
+    Recovery, ReleaseCommit, ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError,
+    StoredRevision, Taken, TokenCreated, Tokens, Told, Verb, WorkloadHead,
 };
 use uuid::Uuid;
 
@@ -257,4 +257,9 @@ hooked! {
     next_message(webhook: &str, now: Time) -> Result<Option<Message>, StoreError>;
     forget_message(id: Uuid) -> Result<(), StoreError>;
     delay_message(id: Uuid, due: Time) -> Result<(), StoreError>;
+}
+
+hooked! {
+    FiguresStore:
+    figures(now: Time) -> Result<Figures, StoreError>;
 }

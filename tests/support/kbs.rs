@@ -1,16 +1,17 @@
 //! The simple-kbs service beside a test's server, and a client of it that waits for its answers.
 
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keyward::domain::connection::ConnectionBounds;
-use keyward::grpc::Server;
 use keyward::grpc::messages::{
     BundleRequest, BundleResponse, OnlineSecretRequest, OnlineSecretResponse, RequestDetails, SecretRequest,
     SecretResponse,
 };
+use keyward::grpc::{NoObserver, Server};
 use keyward::psp::{Guest, Platform};
 use keyward::release::simple_kbs::Face;
 use openssl::symm::{Cipher, decrypt_aead};
@@ -63,7 +64,8 @@ impl Kbs {
                 requests: REQUESTS,
             },
         };
-        let server = Server::start(listener, None, app.service.clone(), face).unwrap();
+        let observer = Arc::new(NoObserver);
+        let server = Server::start(listener, None, app.service.clone(), face, observer).unwrap();
         Self {
             _server: Some(server),
             ..Self::at(&address.to_string())

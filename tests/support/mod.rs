@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod certificates;
 pub(crate) mod cli;
 pub(crate) mod command;
+pub(crate) mod exposition;
 pub(crate) mod faulty;
 pub(crate) mod hooked;
 pub(crate) mod host;
@@ -22,6 +23,7 @@ pub(crate) mod store;
 pub(crate) mod tls;
 pub(crate) mod tokens;
 pub(crate) mod vectors;
+pub(crate) mod watched;
 
 pub(crate) use app::{App, Reply};
 pub(crate) use cli::Shell;

@@ -131,7 +131,7 @@ impl Story {
             },
             ..Config::default()
         };
-        let service = Arc::new(serve::service(&data, &config)?);
+        let service = Arc::new(serve::service(&data, &config, None)?);
         let checkpoints = Checkpoints::begin(service.clone(), &config, false)?;
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let base = format!("http://{}", listener.local_addr()?);
@@ -140,11 +140,7 @@ impl Story {
             .name("demo-server".to_owned())
             .spawn(move || {
                 actix_web::rt::System::new().block_on(async {
-                    let state = http::State {
-                        service,
-                        trusted_proxies: Vec::new(),
-                    };
-                    match http::serve(listener, None, Duration::from_secs(10), state) {
+                    match http::serve(listener, None, Duration::from_secs(10), http::State::new(service)) {
                         Ok(server) => {
                             let _ = sender.send(Ok(server.handle()));
                             let _ = server.await;

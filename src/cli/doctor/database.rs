@@ -272,7 +272,7 @@ fn outside(report: &mut Report, copy: &Path, config: &Config, place: KeyLocation
         KeyLocation::File(file) => (Some(file), None),
         other => (None, Some(other)),
     };
-    let service = match serve::service(copy, &config) {
+    let service = match serve::service(copy, &config, None) {
         Ok(service) => service,
         Err(error) => {
             report.error("start", &error);

@@ -8,6 +8,7 @@ mod ceks;
 mod connections;
 mod crowd;
 mod decisions;
+mod figures;
 mod freezes;
 mod holds;
 mod impact;
