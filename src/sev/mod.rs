@@ -17,6 +17,7 @@ pub(crate) mod encoding;
 pub mod launch_digest;
 pub mod measurement;
 pub mod mismatch;
+pub mod p384;
 pub mod packet;
 pub mod platform;
 pub mod policy;
