@@ -27,6 +27,7 @@ mod random;
 pub mod secret_table;
 pub mod session;
 mod usage;
+pub mod verified;
 
 pub use authority::{AuthorityError, CaCertificate, TrustedRoots};
 pub use certificate::{Certificate, CertificateError};

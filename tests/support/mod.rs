@@ -15,6 +15,7 @@ pub(crate) mod people;
 pub(crate) mod qemu;
 pub(crate) mod receiver;
 pub(crate) mod server;
+pub(crate) mod slow;
 pub(crate) mod softhsm;
 pub(crate) mod tokens;
 pub(crate) mod vectors;
