@@ -19,6 +19,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
+use keyward::policy::{Input, Phase, PreparedBundle};
 use keyward::psp::{Ca, Platform, PlatformOptions};
 use keyward::sealing::{Place, Sealer, new_key};
 use keyward::sev::p384::EphemeralKey;
@@ -71,6 +72,7 @@ fn main() {
     let mut pieces = agreement(&platform);
     pieces.extend(chains(&ca, &platform));
     pieces.extend(guests());
+    pieces.extend(built_in());
     pieces.extend(sealed());
     let server = std::sync::Arc::new(server::Server::new(&ca, platform));
     pieces.extend(database::pieces(&server));
@@ -203,15 +205,35 @@ fn guests() -> Vec<Piece> {
     ]
 }
 
+fn place(owner: &keyward::domain::Name) -> Place<'_> {
+    Place::LaunchKeys {
+        owner,
+        launch: uuid::Uuid::nil(),
+    }
+}
+
+/// The built-in policy, which every launch and release is asked about, in this process.
+fn built_in() -> Vec<Piece> {
+    let ask = |phase: Phase| {
+        let (library, input) = (
+            PreparedBundle::library().expect("the library"),
+            Input::example(phase),
+        );
+        move || {
+            black_box(library.evaluate("keyward.workload", phase, &input));
+        }
+    };
+    vec![
+        piece("built-in policy at launch", ask(Phase::Launch)),
+        piece("built-in policy at release", ask(Phase::Release)),
+    ]
+}
+
 fn sealed() -> Vec<Piece> {
     let key = new_key(&SystemRandom).expect("a key");
     let (one, two) = (Sealer::new(key.clone()), Sealer::new(key));
     let owner: keyward::domain::Name = "acme".parse().expect("a name");
     let other = owner.clone();
-    let place = |owner| Place::LaunchKeys {
-        owner,
-        launch: uuid::Uuid::nil(),
-    };
     let value = one.seal(place(&owner), &[7; 32], &SystemRandom).expect("sealed");
     vec![
         piece("seal", move || {

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 done or allowed, 1 failed, 2 denied, 64 wrong usage.
 
+mod ahead;
 mod apply;
 mod approvals;
 mod audit;

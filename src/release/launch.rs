@@ -118,25 +118,38 @@ impl Service {
             let reason = stop.reason();
             return Err(self.denied_launch(context, host, "stopped", reason, Some(input), Vec::new(), now));
         }
-        let releases = Releases::read(self, context, &secrets, now)?;
-        let input = || facts.input(Phase::Launch, None, releases.of(None));
+        let input = |releases: &Releases| facts.input(Phase::Launch, None, releases.of(None));
         let questions = match binding::questions(context, &secrets) {
             Ok(questions) => questions,
             Err(why) => {
+                let releases = Releases::read(self, context, &secrets, now)?;
                 return Err(self.denied_launch(
                     context,
                     host,
                     "binding",
                     why,
-                    Some(input()),
+                    Some(input(&releases)),
                     Vec::new(),
                     now,
                 ));
             }
         };
-        let answers: Answers = self.ask(context, questions, Phase::Launch, &facts, &releases)?;
+        // Counting is dear where many were made; a launch that is allowed leaves no record that would show it.
+        let looked = self.reads_releases(context, &questions, Phase::Launch)?;
+        let mut releases = Releases::none(context);
+        if looked {
+            releases = Releases::read(self, context, &secrets, now)?;
+        }
+        let mut answers: Answers = self.ask(context, questions, Phase::Launch, &facts, &releases)?;
         if answers.allowed {
             return Ok(());
+        }
+        if !looked {
+            releases = Releases::read(self, context, &secrets, now)?;
+            for verdict in &mut answers.verdicts {
+                let counts = |secret: &Name| releases.of(Some(secret)).into();
+                verdict.releases = verdict.secret.as_ref().map(counts);
+            }
         }
         let reason = answers.reason();
         Err(self.denied_launch(
@@ -144,7 +157,7 @@ impl Service {
             host,
             "policy",
             reason,
-            Some(input()),
+            Some(input(&releases)),
             answers.verdicts,
             now,
         ))
@@ -161,18 +174,20 @@ impl Service {
         now: Time,
     ) -> Result<LaunchAnswer, Refusal> {
         let random = self.parts.random.as_ref();
-        let session = session::start(&platform.pdh, policy, random).map_err(|error| match error {
-            // Under an extra root a chain can hold with a key that no session can be made for.
-            SessionError::Curve | SessionError::NotAPdh(_) => {
-                let reason = format!("the certificate chain is invalid: PDH: {error}");
-                self.note_refused(context, host, Phase::Launch, "chain", reason, now);
-                Refusal::ChainInvalid(format!("PDH: {error}"))
-            }
-            error => {
-                log::error!("a session could not be made: {error}");
-                Refusal::unavailable("a session could not be made")
-            }
-        })?;
+        let key = self.keys.take(random)?;
+        let session =
+            session::start_with(key, &platform.pdh, policy, random).map_err(|error| match error {
+                // Under an extra root a chain can hold with a key that no session can be made for.
+                SessionError::Curve | SessionError::NotAPdh(_) => {
+                    let reason = format!("the certificate chain is invalid: PDH: {error}");
+                    self.note_refused(context, host, Phase::Launch, "chain", reason, now);
+                    Refusal::ChainInvalid(format!("PDH: {error}"))
+                }
+                error => {
+                    log::error!("a session could not be made: {error}");
+                    Refusal::unavailable("a session could not be made")
+                }
+            })?;
         let id = self.fresh_uuid()?;
         let place = Place::LaunchKeys {
             owner: &context.owner,
@@ -300,6 +315,15 @@ pub(super) struct Releases {
 }
 
 impl Releases {
+    /// As if there were none: for policies that do not look.
+    fn none(context: &WorkloadContext) -> Self {
+        Self {
+            workload: ReleaseCounts::default(),
+            secrets: Vec::new(),
+            uuid: context.registered.workload.uuid,
+        }
+    }
+
     pub(super) fn read(
         service: &Service,
         context: &WorkloadContext,

@@ -1,9 +1,12 @@
-//! P-384 for launch sessions: one key of the guest owner's for each launch, and its agreement with a PDH.
+//! P-384: one key of the guest owner's for each launch, its agreement with a PDH, and the signatures of platforms.
 //!
 //! It stands on AWS-LC, whose P-384 is formally verified, constant in time, and several times as fast as that of
 //! OpenSSL 3.0 (`cargo bench --bench pieces`); everything else in `sev` stands on OpenSSL.
 
 use aws_lc_rs::agreement::{ECDH_P384, PrivateKey, UnparsedPublicKey, agree};
+use aws_lc_rs::signature::{self, ECDSA_P384_SHA256_ASN1, ECDSA_P384_SHA384_ASN1};
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
 use openssl::pkey::{PKeyRef, Private};
 use zeroize::Zeroizing;
 
@@ -62,7 +65,24 @@ impl EphemeralKey {
     }
 }
 
-/// The same with a key that is kept: a platform's own.
+/// Whether an ECDSA signature, in DER, is by the key at this point (SEC 1, uncompressed) over `message`; none: with this
+/// hash OpenSSL has to say.
+pub(super) fn verifies(
+    point: &[u8],
+    digest: MessageDigest,
+    signature: &[u8],
+    message: &[u8],
+) -> Option<bool> {
+    let algorithm = match digest.type_() {
+        Nid::SHA256 => &ECDSA_P384_SHA256_ASN1,
+        Nid::SHA384 => &ECDSA_P384_SHA384_ASN1,
+        _ => return None,
+    };
+    let key = signature::UnparsedPublicKey::new(algorithm, point);
+    Some(key.verify(message, signature).is_ok())
+}
+
+/// Z with a key that is kept: a platform's own.
 pub(crate) fn shared_secret(
     private: &PKeyRef<Private>,
     peer: &Certificate,

@@ -16,7 +16,7 @@ use crate::sev::session::{derive, wrap};
 use crate::sev::{Certificate, LaunchKeys, SevPolicy, SystemRandom, measurement};
 
 /// How long each of the two is measured.
-const TIME: Duration = Duration::from_millis(1500);
+const TIME: Duration = Duration::from_millis(800);
 /// Bytes that are appended.
 const RECORD: usize = 512;
 

@@ -9,6 +9,7 @@ mod target;
 mod wire;
 
 use std::io::IsTerminal as _;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -67,6 +68,9 @@ pub(in crate::cli) struct Load {
     /// Platforms in all
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     platforms: u32,
+    /// Addresses that they are at, told as a proxy does; the server must have this machine among `trusted_proxies`
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    addresses: Option<u32>,
     /// Which chain they present
     #[arg(long, value_enum, default_value = "full", value_name = "FORM")]
     form: Form,
@@ -209,8 +213,14 @@ impl Load {
             self.existing.clone()
         };
         let bar = progress("platforms made");
-        let machines = prepare::machines(&self.files, usize::try_from(self.platforms)?, self.form, &bar)?;
+        let mut machines = prepare::machines(&self.files, usize::try_from(self.platforms)?, self.form, &bar)?;
         bar.finish_and_clear();
+        if let Some(addresses) = self.addresses {
+            for (number, machine) in (0..addresses).cycle().zip(&mut machines) {
+                // 10.0.0.0/8 is nobody's.
+                machine.address = Some(Ipv4Addr::from_bits(0x0a00_0001 + number));
+            }
+        }
         Ok(Target {
             mode: self.mode,
             machines,

@@ -56,7 +56,11 @@ fn machine(platform: Platform, form: Form) -> anyhow::Result<Machine> {
         "cpu-id": Base64(*platform.chip_id()),
     });
     let request = serde_json::to_vec(&request)?;
-    Ok(Machine { platform, request })
+    Ok(Machine {
+        platform,
+        request,
+        address: None,
+    })
 }
 
 /// What workloads are registered as.

@@ -1,5 +1,7 @@
 //! What is asked: launches, validations of launches that were begun before, or both one after the other.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use serde::Serialize;
@@ -27,6 +29,14 @@ pub(super) enum Mode {
 pub(super) struct Machine {
     pub(super) platform: Platform,
     pub(super) request: Vec<u8>,
+    /// The host it is in, for servers that believe their proxy.
+    pub(super) address: Option<Ipv4Addr>,
+}
+
+impl Machine {
+    fn launch(&self, server: &Server, workload: Uuid) -> Vec<u8> {
+        server.post(&format!("/vm/{workload}/launch"), self.address, &self.request)
+    }
 }
 
 /// A guest that was launched and measured, and its validate request.
@@ -119,17 +129,14 @@ impl Target {
             "measurement": Base64(measurement),
         });
         let body = serde_json::to_vec(&body)?;
-        let request = server.post(&format!("/vm/{}/validate", reply.id), &body);
+        let request = server.post(&format!("/vm/{}/validate", reply.id), machine.address, &body);
         Ok(Prepared { guest, request })
     }
 
     /// A launch request of this number, for what is prepared before a run.
     pub(super) fn launch(&self, server: &Server, number: u64) -> anyhow::Result<(&Machine, Vec<u8>)> {
         let (machine, workload) = self.pair(number)?;
-        Ok((
-            machine,
-            server.post(&format!("/vm/{workload}/launch"), &machine.request),
-        ))
+        Ok((machine, machine.launch(server, workload)))
     }
 }
 
@@ -165,11 +172,7 @@ impl Play<'_> {
                 workload,
                 stage: Stage::Launch,
                 ..
-            } => Some(
-                server
-                    .post(&format!("/vm/{workload}/launch"), &machine.request)
-                    .into(),
-            ),
+            } => Some(machine.launch(server, *workload).into()),
             Self::Launch {
                 stage: Stage::Validate(prepared),
                 ..

@@ -3,7 +3,7 @@
 //! Only what this server sends is understood: HTTP/1.1 with a `Content-Length`.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs as _};
+use std::net::{Ipv4Addr, TcpStream, ToSocketAddrs as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,10 +66,11 @@ impl Server {
         &self.url
     }
 
-    /// A POST, ready to be written.
-    pub(super) fn post(&self, path: &str, body: &[u8]) -> Vec<u8> {
+    /// A POST, ready to be written; of a host with this address, where a server believes its proxy.
+    pub(super) fn post(&self, path: &str, of: Option<Ipv4Addr>, body: &[u8]) -> Vec<u8> {
+        let of = of.map_or_else(String::new, |of| format!("x-forwarded-for: {of}\r\n"));
         let head = format!(
-            "POST {path} HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            "POST {path} HTTP/1.1\r\nhost: {}\r\n{of}content-type: application/json\r\ncontent-length: {}\r\n\r\n",
             self.authority,
             body.len()
         );
