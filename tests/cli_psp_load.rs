@@ -33,18 +33,13 @@ fn served(launch: &str) -> (Shell, Server) {
 }
 
 fn load(shell: &Shell, arguments: &[&str]) -> Value {
-    let fixed = [
-        "psp",
-        "load",
-        "one",
-        "--warm-up",
-        "0",
-        "--duration",
-        "60",
-        "-o",
-        "json",
-    ];
-    shell.run(&[&fixed, arguments].concat()).json()
+    let mut all = vec!["psp", "load", "one", "--warm-up", "0", "-o", "json"];
+    if !arguments.contains(&"--duration") {
+        // It is the number of requests that ends it, on a busy machine too.
+        all.extend(["--duration", "600"]);
+    }
+    all.extend(arguments);
+    shell.run(&all).json()
 }
 
 fn step<'a>(report: &'a Value, name: &str) -> &'a Value {

@@ -97,6 +97,7 @@ mod keys_migration;
 mod keys_recover;
 mod keys_rotation;
 mod keys_token;
+mod launch_counts;
 mod limits;
 mod once;
 mod openapi;
