@@ -135,7 +135,6 @@ mod schemas;
 mod sealing;
 mod secrecy;
 mod secret_versions;
-mod sev_ahead;
 mod sev_authority;
 mod sev_certificate;
 mod sev_chain;

@@ -76,7 +76,6 @@ impl Server {
             kept_versions: 4,
             cached_bundles: 8,
             cached_chains: 8,
-            keys_ahead: 0,
             root_owners: Vec::new(),
         };
         let server = Self {

@@ -2,7 +2,6 @@
 //!
 //! Exit codes: 0 done or allowed, 1 failed, 2 denied, 64 wrong usage.
 
-mod ahead;
 mod apply;
 mod approvals;
 mod audit;

@@ -12,7 +12,6 @@ use actix_web::rt::signal::unix::{Signal, SignalKind, signal};
 use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 
-use super::ahead::Ahead;
 use super::audit::log_key;
 use super::checkpoints::Checkpoints;
 use super::webhook::{self, Webhooks};
@@ -96,9 +95,6 @@ impl Serve {
         let (stop, stopped) = channel::<()>();
         let webhooks = Webhooks::start(&service, webhooks)?;
         let timer = checkpoints.timer()?;
-        let ahead = (config.launch.keys_ahead > 0)
-            .then(|| Ahead::start(&service))
-            .transpose()?;
         let tidy = tidier(service.clone(), kept(&config), stopped)?;
         let state = http::State {
             service: service.clone(),
@@ -117,7 +113,6 @@ impl Serve {
             }
             stopped
         })?;
-        drop(ahead);
         drop(stop);
         let _ = tidy.join();
         service.tidy_for_good()?;
@@ -279,7 +274,6 @@ fn settings(config: &Config, root_owners: Vec<(String, Vec<String>)>) -> Setting
         cek_miss: Duration::from_secs(config.kds.miss_seconds.into()),
         kept_versions: usize::try_from(config.secrets.kept_versions).unwrap_or(usize::MAX),
         cached_bundles: usize::try_from(config.policy.cached_bundles).unwrap_or(usize::MAX),
-        keys_ahead: usize::try_from(config.launch.keys_ahead).unwrap_or(usize::MAX),
         cached_chains: usize::try_from(config.launch.cached_chains).unwrap_or(usize::MAX),
         root_owners,
     }

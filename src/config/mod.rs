@@ -123,9 +123,6 @@ pub struct LaunchConfig {
     /// Platforms whose certificate chains are not verified again while they stay the same, each of at most 32 KiB of
     /// memory; 0: every chain is verified at every launch.
     pub cached_chains: u32,
-    /// Ephemeral keys for launches that are made ahead, when the processors have nothing else to do, and kept in memory;
-    /// 0: none.
-    pub keys_ahead: u32,
 }
 
 /// Secrets.
@@ -238,7 +235,6 @@ impl Default for LaunchConfig {
             failed_searches_per_minute: 60,
             hold_retry_seconds: 30,
             cached_chains: 1024,
-            keys_ahead: 64,
         }
     }
 }

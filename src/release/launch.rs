@@ -174,20 +174,18 @@ impl Service {
         now: Time,
     ) -> Result<LaunchAnswer, Refusal> {
         let random = self.parts.random.as_ref();
-        let key = self.keys.take(random)?;
-        let session =
-            session::start_with(key, &platform.pdh, policy, random).map_err(|error| match error {
-                // Under an extra root a chain can hold with a key that no session can be made for.
-                SessionError::Curve | SessionError::NotAPdh(_) => {
-                    let reason = format!("the certificate chain is invalid: PDH: {error}");
-                    self.note_refused(context, host, Phase::Launch, "chain", reason, now);
-                    Refusal::ChainInvalid(format!("PDH: {error}"))
-                }
-                error => {
-                    log::error!("a session could not be made: {error}");
-                    Refusal::unavailable("a session could not be made")
-                }
-            })?;
+        let session = session::start(&platform.pdh, policy, random).map_err(|error| match error {
+            // Under an extra root a chain can hold with a key that no session can be made for.
+            SessionError::Curve | SessionError::NotAPdh(_) => {
+                let reason = format!("the certificate chain is invalid: PDH: {error}");
+                self.note_refused(context, host, Phase::Launch, "chain", reason, now);
+                Refusal::ChainInvalid(format!("PDH: {error}"))
+            }
+            error => {
+                log::error!("a session could not be made: {error}");
+                Refusal::unavailable("a session could not be made")
+            }
+        })?;
         let id = self.fresh_uuid()?;
         let place = Place::LaunchKeys {
             owner: &context.owner,

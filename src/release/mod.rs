@@ -46,7 +46,6 @@ use crate::identity::Identities;
 use crate::kds::CekSource;
 use crate::policy::{Evaluator, PreparedBundle};
 use crate::sealing::{SealError, Sealer};
-use crate::sev::ahead::KeysAhead;
 use crate::sev::authority::{self, TrustedRoots};
 use crate::sev::verified::VerifiedChains;
 use crate::sev::{Random, RandomError};
@@ -89,8 +88,6 @@ pub struct Settings {
     pub cached_bundles: usize,
     /// Certificate chains whose verification is remembered; 0: none.
     pub cached_chains: usize,
-    /// Ephemeral keys that wait to be used; 0: each is made when it is needed.
-    pub keys_ahead: usize,
     /// For an extra trust root, the owners for whom it counts; a root that is not here counts for the only
     /// owner, and for nobody where there are more.
     pub root_owners: Vec<(String, Vec<String>)>,
@@ -123,8 +120,6 @@ pub struct Service {
     bundles: Bundles,
     /// Chains that were verified a moment ago.
     chains: VerifiedChains,
-    /// Ephemeral keys for sessions.
-    keys: KeysAhead,
     library: Arc<PreparedBundle>,
     budgets: Budgets,
     refusals: Refusals,
@@ -156,7 +151,6 @@ impl Service {
         Ok(Self {
             bundles: Bundles::new(settings.cached_bundles, parts.evaluator.clone()),
             chains: VerifiedChains::new(settings.cached_chains),
-            keys: KeysAhead::new(settings.keys_ahead),
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
             turns: Turns::new(PATIENCE),
@@ -222,19 +216,6 @@ impl Service {
         let mut names = self.extra_roots();
         names.retain(|name| self.settings.root_owners.iter().all(|(root, _)| root != name));
         Ok(names)
-    }
-
-    /// Makes ephemeral keys ahead, on this thread, until [`end_keys_ahead`](Self::end_keys_ahead).
-    ///
-    /// # Errors
-    /// When there are no random bytes.
-    pub fn make_keys_ahead(&self) -> Result<(), RandomError> {
-        self.keys.keep_full(self.parts.random.as_ref())
-    }
-
-    /// Ends that, and clears the keys that wait.
-    pub fn end_keys_ahead(&self) {
-        self.keys.close();
     }
 
     /// Forgets what has had its time, asks identity providers for their keys where it is time to, and writes down what was only kept in memory so far: refusals that were

@@ -9,7 +9,6 @@
 //! Source throughout: the AMD SEV API specification (publication 55766), and Linux, QEMU and OVMF where they
 //! define what the specification leaves open. Integers are little-endian unless said otherwise.
 
-pub mod ahead;
 pub mod authority;
 pub mod certificate;
 pub mod chain;

@@ -68,16 +68,7 @@ pub struct Session {
 /// The caller must have verified the PDH. From `random` are taken, in this order: 48 bytes for the ephemeral
 /// P-384 scalar (big-endian; again, if it is not in 1..n), TEK ‖ TIK, the nonce and the wrapping IV.
 pub fn start(pdh: &Certificate, policy: SevPolicy, random: &dyn Random) -> Result<Session, SessionError> {
-    start_with(EphemeralKey::fresh(random)?, pdh, policy, random)
-}
-
-/// The same with an ephemeral key that was made before, which is used up; what is taken from `random` is the rest.
-pub fn start_with(
-    key: EphemeralKey,
-    pdh: &Certificate,
-    policy: SevPolicy,
-    random: &dyn Random,
-) -> Result<Session, SessionError> {
+    let key = EphemeralKey::fresh(random)?;
     let keys = LaunchKeys::fresh(random)?;
     let nonce = random::bytes(random)?;
     let wrap_iv = random::bytes(random)?;

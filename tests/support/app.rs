@@ -80,7 +80,6 @@ impl Default for Options {
                 kept_versions: 4,
                 cached_bundles: 8,
                 cached_chains: 8,
-                keys_ahead: 0,
                 root_owners: Vec::new(),
             },
             policy: Limits {
