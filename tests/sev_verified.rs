@@ -35,7 +35,7 @@ fn the_same_bytes_are_verified_once() {
 
 #[test]
 fn a_changed_byte_anywhere_finds_nothing() {
-    let (chains, roots, chain) = (VerifiedChains::new(8), roots("test"), platform().full_chain());
+    let (chains, roots, chain) = (VerifiedChains::new(4096), roots("test"), platform().full_chain());
     let known = read(&chains, &chain, &roots);
     // Every byte of the heads, and some of each stretch that is long.
     for at in (0..chain.len()).filter(|at| at % 2084 < 24 || at % 41 == 0) {

@@ -71,7 +71,7 @@ impl Target {
 
     /// How many can be made; none: without end.
     pub(super) fn available(&self) -> Option<u64> {
-        (self.mode == Mode::Validate).then(|| self.prepared.len() as u64)
+        (self.mode == Mode::Validate).then_some(self.prepared.len() as u64)
     }
 
     /// The requests of number `number`, which takes another platform each time, and each with every workload.
