@@ -112,6 +112,7 @@ pub(crate) const VERBS: &[&str] = &[
     "psp measure",
     "psp secret",
     "psp input",
+    "psp load",
     "kds",
     "kds import",
     "import",

@@ -3,6 +3,7 @@
 
 mod input;
 mod launch;
+mod load;
 
 use std::fs;
 use std::io::Write as _;
@@ -35,6 +36,8 @@ pub(super) enum PspVerb {
     Secret(launch::Secret),
     /// Print what a policy would read about a guest, for `policy eval --input -`
     Input(Box<input::MakeInput>),
+    /// Drive a running server with many platforms, and print throughput and latencies
+    Load(Box<load::Load>),
 }
 
 #[derive(Args)]
@@ -116,6 +119,7 @@ impl PspVerb {
             Self::Measure(verb) => verb.run(),
             Self::Secret(verb) => verb.run(),
             Self::Input(verb) => verb.run(),
+            Self::Load(verb) => verb.run(),
         }
     }
 }

@@ -289,6 +289,7 @@ fn settings(config: &Config, root_owners: Vec<(String, Vec<String>)>) -> Setting
         cek_miss: Duration::from_secs(config.kds.miss_seconds.into()),
         kept_versions: usize::try_from(config.secrets.kept_versions).unwrap_or(usize::MAX),
         cached_bundles: usize::try_from(config.policy.cached_bundles).unwrap_or(usize::MAX),
+        cached_chains: usize::try_from(config.launch.cached_chains).unwrap_or(usize::MAX),
         root_owners,
     }
 }

@@ -147,6 +147,9 @@ pub struct LaunchConfig {
     pub failed_searches_per_minute: u32,
     /// Seconds that a host is told to wait when its release is held.
     pub hold_retry_seconds: u32,
+    /// Platforms whose certificate chains are not verified again while they stay the same, each of at most 32 KiB of
+    /// memory; 0: every chain is verified at every launch.
+    pub cached_chains: u32,
 }
 
 /// Secrets.
@@ -264,6 +267,7 @@ impl Default for LaunchConfig {
             pending_per_workload: 4096,
             failed_searches_per_minute: 60,
             hold_retry_seconds: 30,
+            cached_chains: 1024,
         }
     }
 }

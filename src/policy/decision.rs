@@ -91,6 +91,18 @@ pub enum ErrorKind {
 }
 
 impl Verdict {
+    /// What a policy without a rule for launch says at launch; nobody needs to evaluate it.
+    pub fn silent_at_launch(policy: &str) -> Verdict {
+        Verdict {
+            policy: policy.to_owned(),
+            allow: true,
+            deny: Vec::new(),
+            release_limit: None,
+            error: None,
+            reason: "allowed: the policy has no rule for launch".to_owned(),
+        }
+    }
+
     /// A deny because of a problem, with the problem's message as its reason.
     pub fn failed(policy: &str, kind: ErrorKind, message: impl Into<String>) -> Verdict {
         let message = message.into();

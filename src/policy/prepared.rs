@@ -216,14 +216,7 @@ impl PreparedBundle {
             return Verdict::failed(policy, ErrorKind::MissingPolicy, message);
         };
         if phase == Phase::Launch && !facts.is_asked_at_launch() {
-            return Verdict {
-                policy: policy.to_owned(),
-                allow: true,
-                deny: Vec::new(),
-                release_limit: None,
-                error: None,
-                reason: "allowed: the policy has no rule for launch".to_owned(),
-            };
+            return Verdict::silent_at_launch(policy);
         }
         let question = Question {
             engine: self.engine.clone(),

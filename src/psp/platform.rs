@@ -4,7 +4,8 @@ use openssl::pkey::{PKey, Private};
 use serde::{Deserialize, Serialize};
 
 use crate::sev::certificate::{EC_KEY_SIZE, KEY};
-use crate::sev::session::{derive, shared_secret};
+use crate::sev::p384::shared_secret;
+use crate::sev::session::derive;
 use crate::sev::{
     Build, CaCertificate, Certificate, Random, SessionBlob, SessionError, SevPolicy, SystemRandom,
     UnwrapError, Usage,

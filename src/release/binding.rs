@@ -254,6 +254,15 @@ impl Service {
             Some(Err(why)) => return Ok(missing(&why)),
             None => return Ok(missing("the owner has no active policy bundle")),
         };
+        let silent = |question: &Question| {
+            let facts = loaded.facts.policies.get(&question.policy);
+            phase == Phase::Launch && facts.is_some_and(|facts| !facts.is_asked_at_launch())
+        };
+        if questions.clone().all(silent) {
+            return Ok(questions
+                .map(|question| Verdict::silent_at_launch(&question.policy))
+                .collect());
+        }
         let asked = questions.map(|question| Asked {
             policy: &question.policy,
             phase,

@@ -89,7 +89,7 @@ impl Service {
         let stop = self.stopped(context, case.facts, &order.names)?;
         let admitted = stop.map_or_else(|| admitted(case, trusted, &order), Err);
         let looked = match &admitted {
-            Ok((_, questions)) => self.reads_releases(context, questions)?,
+            Ok((_, questions)) => self.reads_releases(context, questions, Phase::Release)?,
             Err(_) => false,
         };
         // Decisions that depend on how many releases there were can't be taken side by side: each one
@@ -235,11 +235,12 @@ impl Service {
         })))
     }
 
-    /// Whether one of the policies asked looks at how many releases there were.
-    fn reads_releases(
+    /// Whether one of the policies asked looks at how many releases there were. The library's do not.
+    pub(super) fn reads_releases(
         &self,
         context: &WorkloadContext,
         questions: &[binding::Question],
+        phase: Phase,
     ) -> Result<bool, Refusal> {
         let Some(Ok(bundle)) = self.active_bundle(context)? else {
             return Ok(false);
@@ -248,10 +249,9 @@ impl Service {
             .iter()
             .filter(|question| !question.policy.starts_with(binding::LIBRARY))
             .any(|question| {
-                bundle
-                    .facts
-                    .resolve(&question.policy)
-                    .is_ok_and(|facts| facts.reads_releases)
+                bundle.facts.resolve(&question.policy).is_ok_and(|facts| {
+                    facts.reads_releases && (phase == Phase::Release || facts.is_asked_at_launch())
+                })
             }))
     }
 }

@@ -129,28 +129,49 @@ impl Service {
                 now,
             ));
         }
-        let releases = Releases::read(self, context, &secrets, now)?;
-        let input = || facts.input(Phase::Launch, None, releases.of(None));
+        let input = |releases: &Releases| facts.input(Phase::Launch, None, releases.of(None));
         let questions = match binding::questions(context, &secrets) {
             Ok(questions) => questions,
             Err(why) => {
+                let releases = Releases::read(self, context, &secrets, now)?;
                 return Err(self.denied_launch(
                     context,
                     host,
                     Reason::Binding,
                     why,
-                    Some(input()),
+                    Some(input(&releases)),
                     Vec::new(),
                     now,
                 ));
             }
         };
-        let answers: Answers = self.ask(context, questions, Phase::Launch, &facts, &releases)?;
+        // Counting is dear where many were made; a launch that is allowed leaves no record that would show it.
+        let looked = self.reads_releases(context, &questions, Phase::Launch)?;
+        let mut releases = Releases::none(context);
+        if looked {
+            releases = Releases::read(self, context, &secrets, now)?;
+        }
+        let mut answers: Answers = self.ask(context, questions, Phase::Launch, &facts, &releases)?;
         if answers.allowed {
             return Ok(());
         }
+        if !looked {
+            releases = Releases::read(self, context, &secrets, now)?;
+            for verdict in &mut answers.verdicts {
+                let counts = |secret: &Name| releases.of(Some(secret)).into();
+                verdict.releases = verdict.secret.as_ref().map(counts);
+            }
+        }
         let (class, reason) = answers.why();
-        Err(self.denied_launch(context, host, class, reason, Some(input()), answers.verdicts, now))
+        Err(self.denied_launch(
+            context,
+            host,
+            class,
+            reason,
+            Some(input(&releases)),
+            answers.verdicts,
+            now,
+        ))
     }
 
     /// Makes the session and remembers it; only then does it leave.
@@ -307,6 +328,15 @@ pub(super) struct Releases {
 }
 
 impl Releases {
+    /// As if there were none: for policies that do not look.
+    fn none(context: &WorkloadContext) -> Self {
+        Self {
+            workload: ReleaseCounts::default(),
+            secrets: Vec::new(),
+            uuid: context.registered.workload.uuid,
+        }
+    }
+
     pub(super) fn read(
         service: &Service,
         context: &WorkloadContext,

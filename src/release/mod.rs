@@ -48,6 +48,7 @@ use crate::kds::CekSource;
 use crate::policy::{Evaluator, PreparedBundle};
 use crate::sealing::{SealError, Sealer};
 use crate::sev::authority::{self, TrustedRoots};
+use crate::sev::verified::VerifiedChains;
 use crate::sev::{Random, RandomError};
 use crate::store::{Store, StoreError};
 use budget::Budgets;
@@ -86,6 +87,8 @@ pub struct Settings {
     pub kept_versions: usize,
     /// Loaded bundles kept in memory.
     pub cached_bundles: usize,
+    /// Certificate chains whose verification is remembered; 0: none.
+    pub cached_chains: usize,
     /// For an extra trust root, the owners for whom it counts; a root that is not here counts for the only
     /// owner, and for nobody where there are more.
     pub root_owners: Vec<(String, Vec<String>)>,
@@ -116,6 +119,8 @@ pub struct Service {
     parts: Parts,
     settings: Settings,
     bundles: Bundles,
+    /// Chains that were verified a moment ago.
+    chains: VerifiedChains,
     library: Arc<PreparedBundle>,
     budgets: Budgets,
     refusals: Refusals,
@@ -148,6 +153,7 @@ impl Service {
             PreparedBundle::library().map_err(|diagnostics| LibraryError(register::render(&diagnostics)))?;
         Ok(Self {
             bundles: Bundles::new(settings.cached_bundles, parts.evaluator.clone()),
+            chains: VerifiedChains::new(settings.cached_chains),
             budgets: Budgets::new(settings.failed_searches_per_minute),
             refusals: Refusals::default(),
             turns: Turns::new(PATIENCE),

@@ -8,6 +8,7 @@ use super::{Refusal, Service};
 use crate::domain::{Hex, Name};
 use crate::kds::CekError;
 use crate::sev::chain::{PresentedChain, verify_cek};
+use crate::sev::verified::Known;
 use crate::sev::{Certificate, StoredPlatform, VerifiedPlatform};
 use crate::store::{CekOfKey, KnownCek};
 
@@ -26,14 +27,24 @@ impl Service {
         host: &Host,
         request: &LaunchRequest,
     ) -> Result<Platform, Refusal> {
-        let chain = PresentedChain::parse(Some(&request.pdh), &request.cert_chain).map_err(invalid)?;
+        let roots = &self.parts.roots;
+        let known = self.timed(Step::Chain, || {
+            self.chains.read(Some(&request.pdh), &request.cert_chain, roots)
+        });
         // What is known of chips shows in what a refusal says, so a chain that is nobody's learns nothing of it.
-        let (verified, chip_id) = if chain.cek_is_signed() {
-            let verified = self.verified(&chain, owner)?;
-            (verified, self.chip_of(&chain, request.cpu_id)?)
-        } else {
-            let (chain, chip_id) = self.complete(chain, host, request.cpu_id)?;
-            (self.verified(&chain, owner)?, chip_id)
+        let (verified, chip_id) = match known.map_err(invalid)? {
+            Known::Verified(verified) => {
+                self.counts_for(&verified, owner)?;
+                let chip_id = self.chip_of(&verified, request.cpu_id)?;
+                (verified, chip_id)
+            }
+            Known::ButForCek(chain) => {
+                let (chain, chip_id) = self.complete(&chain, host, request.cpu_id)?;
+                let verified = self.timed(Step::Chain, || self.chains.verify(&chain, roots));
+                let verified = verified.map_err(invalid)?;
+                self.counts_for(&verified, owner)?;
+                (verified, chip_id)
+            }
         };
         Ok(Platform {
             stored: verified.to_stored(),
@@ -42,29 +53,31 @@ impl Service {
         })
     }
 
-    /// The platform of a chain that is complete, under a root that counts for `owner`.
-    fn verified(&self, chain: &PresentedChain, owner: &Name) -> Result<VerifiedPlatform, Refusal> {
-        let verified = self.timed(Step::Chain, || chain.verify(&self.parts.roots));
-        let verified = verified.map_err(invalid)?;
+    /// Whether platforms under the root of this one count for `owner`; asked each time, whatever is remembered.
+    fn counts_for(&self, verified: &VerifiedPlatform, owner: &Name) -> Result<(), Refusal> {
         if !self.trusts(verified.root(), owner)? {
             let why = "ARK: the root is not trusted for this workload";
             return Err(Refusal::ChainInvalid(why.to_owned()));
         }
-        Ok(verified)
+        Ok(())
     }
 
     /// The chip of a chain that came with its CEK signed: only what is known already, nobody is asked.
-    fn chip_of(&self, chain: &PresentedChain, cpu_id: Option<Hex<64>>) -> Result<Option<Hex<64>>, Refusal> {
+    fn chip_of(
+        &self,
+        verified: &VerifiedPlatform,
+        cpu_id: Option<Hex<64>>,
+    ) -> Result<Option<Hex<64>>, Refusal> {
         if let Some(chip) = cpu_id
             && let Some(KnownCek::Certificate(known)) = self.store().cek_of_chip(&chip.0)?
         {
-            return if same_key(chain, &known) {
+            return if same_key(verified.cek(), &known) {
                 Ok(Some(chip))
             } else {
                 Err(foreign())
             };
         }
-        let known = self.store().cek_of_key(&chain.cek().fingerprint())?;
+        let known = self.store().cek_of_key(&verified.fingerprints().cek)?;
         let chip = known.and_then(|known| known.chip).map(Hex);
         match (chip, cpu_id) {
             (Some(known), Some(claimed)) if known != claimed => Err(foreign()),
@@ -72,39 +85,37 @@ impl Service {
         }
     }
 
-    /// A chain whose CEK came unsigned, with the CEK as the service signed it.
+    /// A chain whose CEK came unsigned, with the CEK as the service signed it. Nobody is asked on behalf of a chain that
+    /// does not hold together by itself, and nothing looked up: the rest of it was verified.
     fn complete(
         &self,
-        chain: PresentedChain,
+        chain: &PresentedChain,
         host: &Host,
         cpu_id: Option<Hex<64>>,
     ) -> Result<(PresentedChain, Option<Hex<64>>), Refusal> {
-        // Nobody is asked on behalf of a chain that does not hold together by itself, and nothing looked up.
-        self.timed(Step::Chain, || chain.verify_but_for_cek(&self.parts.roots))
-            .map_err(invalid)?;
         let Some(chip) = cpu_id else {
             let Some(known) = self.store().cek_of_key(&chain.cek().fingerprint())? else {
                 let why = "CEK: not signed, and no `cpu-id` was given by which its signature could be had";
                 return Err(Refusal::ChainInvalid(why.to_owned()));
             };
-            return Ok((with_cek(&chain, &known.certificate)?, known.chip.map(Hex)));
+            return Ok((with_cek(chain, &known.certificate)?, known.chip.map(Hex)));
         };
         let now = self.parts.clock.now();
         let of_chip = self.store().cek_of_chip(&chip.0)?;
         if let Some(KnownCek::Certificate(known)) = of_chip {
-            return Ok((with_cek(&chain, &known)?, Some(chip)));
+            return Ok((with_cek(chain, &known)?, Some(chip)));
         }
         match self.store().cek_of_key(&chain.cek().fingerprint())? {
             // Imported by its key alone: it completes the chain, and the chip stays unproved.
             Some(CekOfKey {
                 chip: None,
                 certificate,
-            }) => return Ok((with_cek(&chain, &certificate)?, None)),
+            }) => return Ok((with_cek(chain, &certificate)?, None)),
             // Another launch of this chip had it fetched between the two looks.
             Some(CekOfKey {
                 chip: Some(known),
                 certificate,
-            }) if known == chip.0 => return Ok((with_cek(&chain, &certificate)?, Some(chip))),
+            }) if known == chip.0 => return Ok((with_cek(chain, &certificate)?, Some(chip))),
             Some(CekOfKey { chip: Some(_), .. }) => return Err(foreign()),
             None => {}
         }
@@ -156,8 +167,8 @@ fn with_cek(chain: &PresentedChain, known: &[u8]) -> Result<PresentedChain, Refu
     chain.with_signed_cek(&certificate).map_err(|_| foreign())
 }
 
-fn same_key(chain: &PresentedChain, known: &[u8]) -> bool {
-    Certificate::parse(known).is_ok_and(|known| known.same_public_key(chain.cek()))
+fn same_key(cek: &Certificate, known: &[u8]) -> bool {
+    Certificate::parse(known).is_ok_and(|known| known.same_public_key(cek))
 }
 
 fn invalid(error: crate::sev::ChainError) -> Refusal {

@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use openssl::pkey::{PKey, Public};
-use openssl::sha::sha256;
+use openssl::sha::{Sha256, sha256};
 
 use super::Digest;
 use super::certificate::Signer;
@@ -30,6 +30,7 @@ const EXPONENT: usize = 64;
 #[derive(Clone)]
 pub struct TrustedRoots {
     roots: Vec<Arc<Root>>,
+    digest: Digest,
 }
 
 impl TrustedRoots {
@@ -44,7 +45,25 @@ impl TrustedRoots {
                 .map(Arc::new)
                 .collect()
         });
-        Self { roots: ROOTS.clone() }
+        Self::of(ROOTS.clone())
+    }
+
+    fn of(roots: Vec<Arc<Root>>) -> Self {
+        let mut hash = Sha256::new();
+        for root in &roots {
+            let ask = root.ask.as_ref().map_or(&[][..], CaCertificate::as_bytes);
+            for part in [root.name.as_bytes(), root.ark.as_bytes(), ask] {
+                hash.update(&(part.len() as u64).to_le_bytes());
+                hash.update(part);
+            }
+        }
+        let digest = hash.finish();
+        Self { roots, digest }
+    }
+
+    /// SHA-256 of every root: two sets that differ in a name or a byte have two digests.
+    pub fn digest(&self) -> Digest {
+        self.digest
     }
 
     /// Adds a root that is not AMD's. Chains under it must carry their ASK and ARK.
@@ -102,7 +121,7 @@ impl TrustedRoots {
             return Err(AuthorityError::Duplicate(known.name.clone()));
         }
         self.roots.push(Arc::new(root));
-        Ok(self)
+        Ok(Self::of(self.roots))
     }
 
     /// The root with this ARK. The comparison is of everything that an ARK's signature covers.

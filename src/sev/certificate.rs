@@ -17,7 +17,7 @@ use openssl::pkey::{PKey, PKeyRef, Public};
 use openssl::sha::sha256;
 
 use super::Digest;
-use super::encoding::{array_at, u32_at};
+use super::encoding::{array_at, assemble, empty_signature_area, u32_at};
 use super::public_key;
 pub use super::usage::{Algorithm, Usage};
 
@@ -85,6 +85,12 @@ impl Certificate {
             signatures: [first?, second?],
             bytes,
         })
+    }
+
+    /// A certificate of this signed part that nobody signed.
+    pub(crate) fn unsigned(body: &[u8; SIGNED_SIZE]) -> Result<Self, CertificateError> {
+        let empty = empty_signature_area();
+        Self::parse(&assemble(body, &empty, &empty))
     }
 
     /// The certificate as it came.

@@ -63,6 +63,15 @@ impl PresentedChain {
         })
     }
 
+    /// The bytes of its certificates: PDH, PEK, OCA, CEK, then ASK and ARK where they came.
+    pub(super) fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        let authority = self.authority.iter().flat_map(|(ask, ark)| [ask, ark]);
+        [&self.pdh, &self.pek, &self.oca, &self.cek]
+            .map(|certificate| certificate.as_bytes().as_slice())
+            .into_iter()
+            .chain(authority.map(CaCertificate::as_bytes))
+    }
+
     /// The chip's certificate, as presented.
     pub fn cek(&self) -> &Certificate {
         &self.cek

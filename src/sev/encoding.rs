@@ -1,17 +1,18 @@
 //! Writing SEV certificates of elliptic-curve keys, and reading fixed-size fields.
 
 use openssl::bn::{BigNum, BigNumContext};
-use openssl::ec::EcKeyRef;
+use openssl::ec::{EcKeyRef, PointConversionForm};
 use openssl::error::ErrorStack;
 use openssl::pkey::HasPublic;
 
-use super::certificate::{SIGNED_SIZE, SIZE};
+use super::certificate::{KEY, SIGNED_SIZE, SIZE};
 use super::usage::{Algorithm, Usage};
 
 const COORDINATE: usize = 72;
 const SIGNATURE_AREA: usize = 520;
 const INVALID_USAGE: u32 = 0x1000;
 const P384: u32 = 2;
+const P384_COORDINATE: usize = 48;
 
 /// `N` bytes at `offset`, if there are as many.
 pub(crate) fn array_at<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
@@ -37,21 +38,46 @@ pub(crate) fn p384_body(
     (api_major, api_minor): (u8, u8),
     key: &EcKeyRef<impl HasPublic>,
 ) -> Result<[u8; SIGNED_SIZE], ErrorStack> {
-    let (mut x, mut y) = (BigNum::new()?, BigNum::new()?);
     let mut context = BigNumContext::new()?;
-    key.public_key()
-        .affine_coordinates(key.group(), &mut x, &mut y, &mut context)?;
+    let form = PointConversionForm::UNCOMPRESSED;
+    let point = key.public_key().to_bytes(key.group(), form, &mut context)?;
+    p384_point_body(usage, algorithm, (api_major, api_minor), &point).ok_or_else(ErrorStack::get)
+}
 
+/// The same for a point as SEC 1 writes it uncompressed: 4, X and Y big-endian.
+pub(crate) fn p384_point_body(
+    usage: Usage,
+    algorithm: Algorithm,
+    (api_major, api_minor): (u8, u8),
+    point: &[u8],
+) -> Option<[u8; SIGNED_SIZE]> {
+    let (x, y) = point.strip_prefix(&[4])?.split_at_checked(P384_COORDINATE)?;
+    let reversed = |bytes: &[u8]| {
+        let bytes: Vec<u8> = bytes.iter().rev().copied().collect();
+        zero_padded(&bytes, COORDINATE)
+    };
     let head: [&[u8]; 7] = [
         &1u32.to_le_bytes(),
         &[api_major, api_minor, 0, 0],
         &usage.code().to_le_bytes(),
         &algorithm.code().to_le_bytes(),
         &P384.to_le_bytes(),
-        &little_endian(&x, COORDINATE),
-        &little_endian(&y, COORDINATE),
+        &reversed(x),
+        &reversed(y),
     ];
-    Ok(exactly(&head.concat()))
+    (y.len() == P384_COORDINATE).then(|| exactly(&head.concat()))
+}
+
+/// The point of a certificate for a P-384 key, in that form. The certificate was parsed, so that what is above the
+/// coordinates is zero.
+pub(crate) fn p384_point_at(certificate: &[u8]) -> Option<[u8; 1 + 2 * P384_COORDINATE]> {
+    let coordinate = |offset: usize| -> Option<[u8; P384_COORDINATE]> {
+        let mut bytes: [u8; P384_COORDINATE] = array_at(certificate, offset)?;
+        bytes.reverse();
+        Some(bytes)
+    };
+    let (x, y) = (coordinate(KEY + 4)?, coordinate(KEY + 4 + COORDINATE)?);
+    Some(exactly(&[&[4], x.as_slice(), &y].concat()))
 }
 
 /// A signature as it stands in a certificate: usage of the signer, algorithm, 512 bytes.

@@ -17,6 +17,7 @@ pub(crate) mod encoding;
 pub mod launch_digest;
 pub mod measurement;
 pub mod mismatch;
+pub mod p384;
 pub mod packet;
 pub mod platform;
 pub mod policy;
@@ -26,6 +27,7 @@ mod random;
 pub mod secret_table;
 pub mod session;
 mod usage;
+pub mod verified;
 
 pub use authority::{AuthorityError, CaCertificate, TrustedRoots};
 pub use certificate::{Certificate, CertificateError};

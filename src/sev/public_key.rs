@@ -1,7 +1,7 @@
 //! The public key inside a SEV certificate: decoding it, and verifying signatures with a key.
 
 use openssl::bn::{BigNum, BigNumContext};
-use openssl::ec::{EcGroup, EcKey, EcPoint};
+use openssl::ec::{EcGroup, EcKey, EcPoint, PointConversionForm};
 use openssl::ecdsa::EcdsaSig;
 use openssl::error::ErrorStack;
 use openssl::hash::{MessageDigest, hash};
@@ -12,6 +12,7 @@ use openssl::sign::{RsaPssSaltlen, Verifier};
 
 use super::certificate::CertificateError;
 use super::encoding::{array_at, number, u32_at};
+use super::p384;
 use super::usage::Algorithm;
 
 /// The largest modulus a certificate has room for, in bytes.
@@ -119,7 +120,7 @@ fn verifies_pss(
 }
 
 /// `r[72]` then `s[72]`; parsing has seen to it that zeros follow. Numbers not below the group's order are
-/// refused by OpenSSL.
+/// refused by OpenSSL, and by AWS-LC, which verifies those of P-384.
 fn verifies_ecdsa(
     key: &PKeyRef<Public>,
     digest: MessageDigest,
@@ -134,5 +135,12 @@ fn verifies_ecdsa(
     };
     let signature = EcdsaSig::from_private_components(number(r)?, number(s)?)?;
     let key = key.ec_key()?;
+    if key.group().curve_name() == Some(Nid::SECP384R1) {
+        let (form, mut context) = (PointConversionForm::UNCOMPRESSED, BigNumContext::new()?);
+        let point = key.public_key().to_bytes(key.group(), form, &mut context)?;
+        if let Some(verifies) = p384::verifies(&point, digest, &signature.to_der()?, message) {
+            return Ok(verifies);
+        }
+    }
     signature.verify(&hash(digest, message)?, &key)
 }

@@ -3,21 +3,17 @@
 //!
 //! 128 bytes: `nonce[16]` ‖ `wrap_tk[32]` ‖ `wrap_iv[16]` ‖ `wrap_mac[32]` ‖ `policy_mac[32]`.
 
-use openssl::bn::{BigNum, BigNumContext};
-use openssl::derive::Deriver;
-use openssl::ec::{EcGroup, EcKey, EcPoint};
 use openssl::error::ErrorStack;
 use openssl::memcmp;
-use openssl::nid::Nid;
-use openssl::pkey::{PKey, PKeyRef, Private};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::SevPolicy;
 use super::certificate::{Certificate, CertificateError};
 use super::crypto::{aes_128_ctr, hmac_sha256, kdf};
-use super::encoding::{array_at, assemble, empty_signature_area, p384_body};
+use super::encoding::array_at;
+use super::p384::EphemeralKey;
 use super::random::{self, Random, RandomError};
-use super::usage::{Algorithm, Usage};
+use super::usage::Usage;
 
 /// The transport keys of one launch: TEK encrypts what is sent to the guest's PSP, TIK authenticates it and the
 /// measurement. Cleared on drop and not printable.
@@ -72,17 +68,18 @@ pub struct Session {
 /// The caller must have verified the PDH. From `random` are taken, in this order: 48 bytes for the ephemeral
 /// P-384 scalar (big-endian; again, if it is not in 1..n), TEK ‖ TIK, the nonce and the wrapping IV.
 pub fn start(pdh: &Certificate, policy: SevPolicy, random: &dyn Random) -> Result<Session, SessionError> {
-    let key = ephemeral_key(random)?;
+    let key = EphemeralKey::fresh(random)?;
     let keys = LaunchKeys::fresh(random)?;
     let nonce = random::bytes(random)?;
     let wrap_iv = random::bytes(random)?;
 
-    let z = shared_secret(&key, pdh)?;
+    let owner_certificate = key.certificate()?;
+    let z = key.agree(pdh)?;
     let wrapping = derive(&z, &nonce);
     let blob = wrap(&keys, &wrapping, &nonce, &wrap_iv, policy)?;
     Ok(Session {
         blob: blob.to_bytes(),
-        owner_certificate: owner_certificate(&key)?,
+        owner_certificate,
         keys,
     })
 }
@@ -192,61 +189,6 @@ impl SessionBlob {
     }
 }
 
-/// Z, the X coordinate of the Diffie-Hellman point: 48 bytes big-endian.
-///
-/// A certificate that parsed holds a point on its curve, so OpenSSL need not check it again.
-pub(crate) fn shared_secret(
-    private: &PKeyRef<Private>,
-    pdh: &Certificate,
-) -> Result<Zeroizing<Vec<u8>>, SessionError> {
-    if pdh.usage() != Usage::Pdh {
-        return Err(SessionError::NotAPdh(pdh.usage()));
-    }
-    if !pdh.is_p384() {
-        return Err(SessionError::Curve);
-    }
-    let mut deriver = Deriver::new(private)?;
-    deriver.set_peer_ex(pdh.public_key(), false)?;
-    Ok(Zeroizing::new(deriver.derive_to_vec()?))
-}
-
-/// The guest owner's certificate: usage PDH, ECDH with SHA-256 on P-384, API version 0.0, no signature.
-fn owner_certificate(key: &PKeyRef<Private>) -> Result<Certificate, SessionError> {
-    let body = p384_body(Usage::Pdh, Algorithm::EcdhSha256, (0, 0), &*key.ec_key()?)?;
-    let empty = empty_signature_area();
-    Ok(Certificate::parse(&assemble(&body, &empty, &empty))?)
-}
-
-fn ephemeral_key(random: &dyn Random) -> Result<PKey<Private>, SessionError> {
-    // A scalar is refused with probability 2^-190, so a second refusal says that the source is broken.
-    const TRIES: usize = 2;
-    let group = EcGroup::from_curve_name(Nid::SECP384R1)?;
-    let mut context = BigNumContext::new()?;
-    let mut order = BigNum::new()?;
-    group.order(&mut order, &mut context)?;
-
-    for _ in 0..TRIES {
-        let mut bytes = Zeroizing::new([0; 48]);
-        random.fill(bytes.as_mut_slice())?;
-        let mut scalar = BigNum::from_slice(bytes.as_slice())?;
-        if scalar.num_bits() > 0 && scalar < order {
-            let key = key_of(&group, &scalar);
-            scalar.clear();
-            return Ok(key?);
-        }
-    }
-    Err(SessionError::Random(RandomError(
-        "the source repeats itself".to_owned(),
-    )))
-}
-
-fn key_of(group: &EcGroup, scalar: &BigNum) -> Result<PKey<Private>, ErrorStack> {
-    let mut point = EcPoint::new(group)?;
-    let mut context = BigNumContext::new()?;
-    point.mul_generator2(group, scalar, &mut context)?;
-    PKey::from_ec_key(EcKey::from_private_components(group, scalar, &point)?)
-}
-
 fn policy_mac(keys: &LaunchKeys, policy: SevPolicy) -> [u8; 32] {
     hmac_sha256(&keys.tik, &[&policy.bits().to_le_bytes()])
 }
@@ -266,6 +208,9 @@ pub enum SessionError {
     /// The certificate made here does not parse; ours, if it ever happens.
     #[error("the owner's certificate: {0}")]
     Certificate(#[from] CertificateError),
+    /// AWS-LC failed; it does not say why.
+    #[error("AWS-LC: P-384 failed")]
+    P384,
     /// OpenSSL failed.
     #[error("OpenSSL: {0}")]
     Crypto(#[from] ErrorStack),

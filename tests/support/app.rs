@@ -89,6 +89,7 @@ impl Default for Options {
                 cek_miss: Duration::from_secs(3600),
                 kept_versions: 4,
                 cached_bundles: 8,
+                cached_chains: 8,
                 root_owners: Vec::new(),
             },
             policy: Limits {

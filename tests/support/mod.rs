@@ -18,6 +18,7 @@ pub(crate) mod postgres;
 pub(crate) mod qemu;
 pub(crate) mod receiver;
 pub(crate) mod server;
+pub(crate) mod slow;
 pub(crate) mod softhsm;
 pub(crate) mod store;
 pub(crate) mod tls;
