@@ -229,17 +229,16 @@ impl Cluster {
 
     fn watch(&self) {
         let patience = if self.shared { PATIENCE } else { 1 };
-        let mut watcher = Command::new("sh");
-        watcher
-            .args(["-c", WATCHER, "watcher"])
+        let mut starter = Command::new("sh");
+        starter
+            .args(["-c", "sh -c \"$0\" watcher \"$@\" &", WATCHER])
             .arg(&self.folder)
-            .arg(patience.to_string());
-        watcher
+            .arg(patience.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         // It outlives this process, and whoever ends the process's group.
-        watcher.process_group(0).spawn().unwrap();
+        assert!(starter.process_group(0).status().unwrap().success());
     }
 
     /// Starts it, again after [`kill`](Self::kill), and waits until it answers.
