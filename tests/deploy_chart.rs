@@ -223,6 +223,62 @@ fn with_metrics_the_chart_has_a_port_and_a_service_for_them_that_the_server_unde
 }
 
 #[test]
+fn on_postgresql_the_chart_has_several_pods_that_keep_nothing() {
+    let mut values = values();
+    values["postgres"]["enabled"] = json!(true);
+    values["postgres"]["replicas"] = json!(4);
+    let postgres = json!({
+        "url": "postgres://keyward@db.example/keyward",
+        "password_file": "/etc/keyward/postgres/password",
+        "tls": {"ca_file": "/etc/keyward/postgres/ca.pem"},
+    });
+    let schema: Value = serde_json::from_str(&chart("values.schema.json")).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    assert!(!schema.is_valid(&values), "which database is not said");
+    values["config"]["store"] = json!({"postgres": postgres});
+    assert!(schema.is_valid(&values));
+    let objects = rendered(&values);
+    let set = &objects
+        .iter()
+        .find(|object| object["kind"] == "StatefulSet")
+        .unwrap()["spec"];
+    assert_eq!(
+        (&set["replicas"], &set["podManagementPolicy"]),
+        (&json!(4), &json!("Parallel"))
+    );
+    assert_eq!(set["volumeClaimTemplates"], Value::Null);
+    let pod = &set["template"]["spec"];
+    assert_eq!(pod["initContainers"], Value::Null);
+    let arguments = pod["containers"][0]["args"].as_array().unwrap();
+    assert!(arguments.contains(&json!("--key-file=/etc/keyward/key/keyward.key")));
+    let volumes = pod["volumes"].as_array().unwrap();
+    let secret = |name: &str| {
+        let volume = volumes.iter().find(|volume| volume["name"] == name).unwrap();
+        volume["secret"]["secretName"].clone()
+    };
+    assert_eq!(
+        (secret("key"), secret("postgres")),
+        (json!("keyward-key"), json!("keyward-postgres"))
+    );
+    // Every mount has its volume.
+    for mount in pod["containers"][0]["volumeMounts"].as_array().unwrap() {
+        assert!(
+            volumes.iter().any(|volume| volume["name"] == mount["name"]),
+            "{mount}"
+        );
+    }
+    let config = objects
+        .iter()
+        .find(|object| object["kind"] == "ConfigMap")
+        .unwrap();
+    let written = yaml(config["data"]["keyward.yaml"].as_str().unwrap());
+    assert_eq!(written["store"]["postgres"], postgres);
+    // A store without the pods for it would be a file that is never used.
+    values["postgres"]["enabled"] = json!(false);
+    assert!(!schema.is_valid(&values));
+}
+
+#[test]
 fn helm_lints_the_chart_and_renders_the_same() {
     let shell = Shell::new();
     if shell.command("helm").arg("version").output().is_err() {
