@@ -10,6 +10,17 @@ use crate::sev::authority::Product;
 use crate::sev::launch_digest::VmsaVariant;
 use crate::sev::policy::Scheme;
 
+/// What a launch's workload is chosen by, of [`Workload`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub struct WorkloadHead {
+    /// The workload.
+    pub uuid: Uuid,
+    /// Its technology.
+    pub scheme: Scheme,
+    /// Its SEV policy, where it has one.
+    pub policy: Option<u32>,
+}
+
 /// What an owner lets be launched, as it is stored: names resolved, files reduced to their digests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

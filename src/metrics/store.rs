@@ -27,6 +27,7 @@ use crate::domain::revision::{Revision, Which};
 use crate::domain::secret_version::SecretVersionInfo;
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::token::{Identity, TokenEntry, TokenHash};
+use crate::domain::workload::WorkloadHead;
 use crate::domain::{HexDigest, Name, Time};
 use crate::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use crate::store::once::{Known, OnceStore};
@@ -35,7 +36,7 @@ use crate::store::{
     Figures, FiguresStore, FreezePage, FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore,
     ImpactPage, IncidentStore, KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded,
     Recovery, ReleaseCommit, ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError,
-    StoredRevision, Taken, TokenCreated, Tokens, Told, Verb, WorkloadHead,
+    StoredRevision, Taken, TokenCreated, Tokens, Told, Verb,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

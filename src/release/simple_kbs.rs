@@ -11,10 +11,10 @@ use super::online::is_askable;
 use super::{Refusal, Service};
 use crate::domain::connection::{ConnectionBounds, id_of};
 use crate::domain::launch::Launch;
+use crate::domain::workload::WorkloadHead;
 use crate::domain::{Name, Time};
 use crate::policy::Phase;
 use crate::sev::policy::{Scheme, SevPolicy};
-use crate::store::WorkloadHead;
 
 pub use super::online::{Named, OnlineAnswer};
 

@@ -4,8 +4,8 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::domain::connection::{Connection, FirstAnswer, Wanted};
+use crate::domain::workload::WorkloadHead;
 use crate::domain::{Name, Time};
-use crate::sev::policy::Scheme;
 
 /// What a release has to do with a connection; written with it, or not at all.
 pub enum Link {
@@ -33,17 +33,6 @@ impl Link {
             Self::None | Self::Opens(_) => None,
         }
     }
-}
-
-/// What a launch's workload is chosen by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
-pub struct WorkloadHead {
-    /// The workload.
-    pub uuid: Uuid,
-    /// Its technology.
-    pub scheme: Scheme,
-    /// Its SEV policy, where it has one.
-    pub policy: Option<u32>,
 }
 
 /// See the module.

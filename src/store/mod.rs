@@ -40,13 +40,13 @@ use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{HexDigest, Name, Time};
 
 pub use ceks::{CekOfKey, KnownCek};
-pub use connections::{Connections, Link, WorkloadHead};
+pub use connections::{Connections, Link};
 pub use figures::{Figures, FiguresStore};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Guarded, Recorded};
 pub use outbox::{Message, Outbox, Told};
-pub use pages::{DecisionPage, DecisionQuery};
+pub use pages::{DecisionPage, DecisionQuery, StoredRevision};
 pub use recovery::Recovery;
 pub use retention::Retention;
 pub use sql::SqlStore;
@@ -172,15 +172,6 @@ pub enum Committed {
     Gone,
     /// What the decision was taken on has changed. Nothing was written; decide again.
     Changed,
-}
-
-/// A revision, with what signed it.
-#[derive(Debug)]
-pub struct StoredRevision {
-    /// The revision.
-    pub revision: Revision,
-    /// Its signature, as OPA has it.
-    pub signatures: Option<Vec<u8>>,
 }
 
 /// See the module.

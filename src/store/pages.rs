@@ -1,8 +1,9 @@
-//! Decisions page by page.
+//! Decisions page by page, and revisions.
 
 use uuid::Uuid;
 
 use crate::domain::decision::{Decision, Outcome};
+use crate::domain::revision::Revision;
 
 /// A page of decisions, newest first.
 #[derive(Debug)]
@@ -24,4 +25,13 @@ pub struct DecisionQuery {
     pub outcome: Option<Outcome>,
     /// Of this workload.
     pub workload: Option<Uuid>,
+}
+
+/// A revision, with what signed it.
+#[derive(Debug)]
+pub struct StoredRevision {
+    /// The revision.
+    pub revision: Revision,
+    /// Its signature, as OPA has it.
+    pub signatures: Option<Vec<u8>>,
 }

@@ -19,6 +19,7 @@ use keyward::domain::revision::{Revision, Which};
 use keyward::domain::secret_version::SecretVersionInfo;
 use keyward::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use keyward::domain::token::{Identity, TokenEntry, TokenHash};
+use keyward::domain::workload::WorkloadHead;
 use keyward::domain::{HexDigest, Name, Time};
 use keyward::store::log::{LogEntry, LogPlace, StoredCheckpoint};
 use keyward::store::once::{Known, OnceStore};
@@ -27,7 +28,7 @@ use keyward::store::{
     Figures, FiguresStore, FreezePage, FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore,
     ImpactPage, IncidentStore, KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded,
     Recovery, ReleaseCommit, ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError,
-    StoredRevision, Taken, TokenCreated, Tokens, Told, Verb, WorkloadHead,
+    StoredRevision, Taken, TokenCreated, Tokens, Told, Verb,
 };
 use uuid::Uuid;
 

@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use super::{ReleaseCommit, RowError, Scope, SqlStore, StoreError, keys, launches, rows};
 use crate::domain::connection::{Connection, FirstAnswer, Wanted};
+use crate::domain::workload::WorkloadHead;
 use crate::domain::{Name, Time};
-use crate::store::{Connections, Link, WorkloadHead};
+use crate::store::{Connections, Link};
 
 /// Connections that one sweep forgets.
 const SWEEP: i64 = 100;

@@ -134,17 +134,6 @@ pub(super) fn update(c: &Connection, hold: &mut Hold) -> Result<(), RowError> {
     Ok(())
 }
 
-/// All holds that one person approved of and another has not yet.
-pub(super) fn pending(c: &Connection) -> Result<Vec<Hold>, RowError> {
-    let mut statement = c.prepare_cached("SELECT document FROM holds WHERE state = 'pending'")?;
-    let mut found = statement.query(params![])?;
-    let mut holds = Vec::new();
-    while let Some(row) = found.next()? {
-        holds.push(rows::json("a hold", row, 0)?);
-    }
-    Ok(holds)
-}
-
 /// The hold of these secrets that waits for a word.
 fn waiting(c: &Connection, asked: &Asked<'_>) -> Result<Option<Hold>, RowError> {
     let mut statement = c.prepare_cached(

@@ -5,7 +5,7 @@ use crate::store::engine::{Connection, params};
 use super::holds;
 use super::{RowError, Scope, SqlStore, StoreError, log, rows};
 use crate::audit::record::AuditRecord;
-use crate::domain::hold::HoldState;
+use crate::domain::hold::{Hold, HoldState};
 use crate::domain::launch::Binding;
 use crate::domain::{Name, Time};
 use crate::store::Recovery;
@@ -46,6 +46,17 @@ fn end_launches(c: &Connection) -> Result<(), RowError> {
     Ok(())
 }
 
+/// All holds that one person approved of and another has not yet.
+fn pending(c: &Connection) -> Result<Vec<Hold>, RowError> {
+    let mut statement = c.prepare_cached("SELECT document FROM holds WHERE state = 'pending'")?;
+    let mut found = statement.query(params![])?;
+    let mut holds = Vec::new();
+    while let Some(row) = found.next()? {
+        holds.push(rows::json("a hold", row, 0)?);
+    }
+    Ok(holds)
+}
+
 fn accept(c: &Connection, seen: u64, accepted: u64, record: &AuditRecord, now: Time) -> Result<(), RowError> {
     let size = |n: u64| i64::try_from(n).map_err(|e| rows::damaged("a checkpoint's size", e));
     c.execute(
@@ -63,7 +74,7 @@ fn accept(c: &Connection, seen: u64, accepted: u64, record: &AuditRecord, now: T
     )?;
     c.execute("DELETE FROM proposals", params![])?;
     // What one person approved of may have been confirmed, and used, in what is lost.
-    for mut hold in holds::pending(c)? {
+    for mut hold in pending(c)? {
         hold.state = HoldState::Open;
         hold.approvals.clear();
         holds::update(c, &mut hold)?;
