@@ -3,9 +3,9 @@
 
     docs/plots.py [FOLDER]
 
-FOLDER (default docs/performance/runs) holds outputs of `keyward psp load --budget -o json`, named PLOT-X.json: all of
-one PLOT become one picture, X being what was changed (workloads, secrets, ...). The height is requests done a second
-as a share of the launches whose cryptography alone the machine could do in the same run. pieces.json, which
+FOLDER (default docs/performance/runs) holds outputs of `keyward psp load -o json`, named PLOT-X.json: all of
+one PLOT become one picture, X being what was changed (workloads, secrets, ...). The height is what was done a second,
+as a share of what was done with the least X, minutes before on the same machine. pieces.json, which
 `cargo bench --bench pieces` writes, becomes bars. Python's standard library is all it needs.
 """
 
@@ -98,11 +98,12 @@ def main():
             continue
         run = json.loads(path.read_text())
         plot, x = named[1], int(named[2])
-        possible = run["budget"]["launch_crypto_per_second"]
-        share = run["steps"][-1]["per_second"] / possible
-        plots.setdefault(plot, {}).setdefault(run["mode"], []).append((x, share))
+        plots.setdefault(plot, {}).setdefault(run["mode"], []).append((x, run["steps"][-1]["per_second"]))
     for plot, series in plots.items():
-        title = "Done a second, of the launches whose cryptography alone is possible"
+        title = "Done a second, as a share of what is done at the left"
+        for mode, points in series.items():
+            first = min(points)[1]
+            series[mode] = [(x, y / first) for x, y in sorted(points)]
         (HERE / f"{plot}.svg").write_text(curves(title, AXES.get(plot, plot), series))
         print(HERE / f"{plot}.svg")
     pieces = folder / "pieces.json"
