@@ -18,12 +18,13 @@ pub(super) struct Group<'a> {
 impl Group<'_> {
     pub(super) fn is_full(&self, c: &Connection, now: i64) -> Result<bool, RowError> {
         let sql = format!(
-            "SELECT count(*) FROM launches WHERE {} AND state = 'pending' AND expires > ?2",
+            "SELECT count(*) FROM (SELECT 1 FROM launches WHERE {} AND state = 'pending' AND expires > ?2
+               LIMIT ?3) AS waiting",
             self.condition
         );
         let count: i64 = c
             .prepare_cached(&sql)?
-            .query_row(params![self.value, now], |row| row.get(0))?;
+            .query_row(params![self.value, now, self.bound], |row| row.get(0))?;
         Ok(count >= i64::from(self.bound))
     }
 
