@@ -15,7 +15,7 @@ use crate::support::{App, Shell, platform};
 /// What `init` says of a database, with this configuration.
 fn refused(store: &str) -> String {
     let shell = Shell::new();
-    shell.write("data/keyward.yaml", &format!("store:\n  postgres: {store}\n"));
+    shell.write("data/keyward.yaml", format!("store:\n  postgres: {store}\n"));
     let said = shell
         .run(&["init", "--owner", "acme", "--data-dir", "data"])
         .failed();
@@ -80,6 +80,30 @@ fn a_database_is_initialised_once_and_one_of_a_newer_program_is_left_alone() {
         .expect(1)
         .stderr;
     assert!(backup.contains("pg_dump"), "{backup}");
+
+    // One that fails halfway is not taken for whole, and two at once can't both be the first.
+    if let Some(half) = Database::new() {
+        let shell = Shell::new();
+        shell.write(
+            "data/keyward.yaml",
+            &format!("store:\n  postgres: {{url: '{}'}}\n", half.url()),
+        );
+        let init = [
+            "init",
+            "--owner",
+            "acme",
+            "--data-dir",
+            "data",
+            "--token-file",
+            "absent/token",
+        ];
+        shell.run(&init).failed();
+        let again = shell
+            .run(&["init", "--owner", "acme", "--data-dir", "data"])
+            .failed();
+        assert!(again.contains("under way, or failed halfway"), "{again}");
+        assert_eq!(half.sql("SELECT count(*) FROM owners").trim(), "0");
+    }
 
     database.sql("UPDATE keyward_schema SET version = 99");
     let newer = keyward(["serve", "--listen", "127.0.0.1:0", "--data-dir", data])
@@ -183,7 +207,7 @@ fn over_the_network_the_database_is_spoken_to_under_tls_and_must_be_the_one_it_s
         folder.write("data/ca.pem", ca.certificate.to_pem().unwrap());
         folder.write(
             "data/keyward.yaml",
-            &format!("store:\n  postgres: {{url: '{url}', tls: {{ca_file: ca.pem}}}}\n"),
+            format!("store:\n  postgres: {{url: '{url}', tls: {{ca_file: ca.pem}}}}\n"),
         );
         folder.run(&["init", "--owner", "acme", "--data-dir", "data"])
     };

@@ -26,6 +26,8 @@ use crate::store::keys::Keys as _;
 use crate::store::{OwnerCreated, Tokens as _};
 use crate::store::{SqlStore, sqlite};
 
+/// Fact of a database that several servers share: when its `init` began.
+const CLAIM: &str = "init";
 /// The key file in the data folder, where none is named.
 const KEY_FILE: &str = "keyward.key";
 
@@ -169,12 +171,18 @@ pub(super) fn create(
     let connected = postgres
         .map(|postgres| database::connect(postgres, true))
         .transpose()?;
-    if let Some(store) = &connected
-        && !store.sealing_keys()?.is_empty()
-    {
-        bail!(
-            "the database is initialised already; nothing was changed. Another server on it needs a copy of the key file in its data folder, and `keyward serve`"
-        );
+    if let Some(store) = &connected {
+        if !store.sealing_keys()?.is_empty() {
+            bail!(
+                "the database is initialised already; nothing was changed. Another server on it needs a copy of the key file in its data folder, and `keyward serve`"
+            );
+        }
+        // One of two that begin at once; what fails halfway is not taken for what is whole.
+        if !store.claim_meta(CLAIM, &SystemClock.now().to_string())? {
+            bail!(
+                "an `init` of this database is under way, or failed halfway: look at what that said, and give a database that is empty"
+            );
+        }
     }
     let mut made = Undo::default();
     made.folder(folder)

@@ -40,6 +40,7 @@ impl Config {
                 1,
                 u32::MAX,
             ),
+            ("launch.cached_chains", launch.cached_chains, 0, 65_536),
             ("kds.wait_seconds", kds.wait_seconds, 0, 5),
             ("kds.timeout_seconds", kds.timeout_seconds, 1, u32::MAX),
             ("kds.queue", kds.queue, 1, 4096),

@@ -20,7 +20,7 @@ pub struct StoreConfig {
 #[serde(deny_unknown_fields)]
 pub struct PostgresConfig {
     /// Which database: `postgres://USER@HOST:PORT/DATABASE`, without a password. Several hosts, separated by commas, are
-    /// tried in their order; with `target_session_attrs=read-write` the first is taken that can be written.
+    /// tried in their order: the first that can be written is used.
     pub url: String,
     /// File with the password.
     #[serde(default)]

@@ -114,7 +114,8 @@ fn entries(requests: &[RequestDetails]) -> Result<Vec<Wanted>, Malformed> {
 
 fn entry(details: &RequestDetails) -> Result<Wanted, Malformed> {
     let guid = uuid(&details.guid, "Guid")?;
-    if details.id.len() > MAX_ID {
+    // No name has a NUL, and not every database takes one.
+    if details.id.len() > MAX_ID || details.id.contains('\0') {
         return Err(Malformed("Id"));
     }
     let id = details.id.clone();

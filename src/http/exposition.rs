@@ -87,7 +87,8 @@ fn server(listener: TcpListener, exposition: Exposition) -> std::io::Result<acti
 
 /// Everything that is measured.
 async fn metrics(exposition: web::Data<Exposition>) -> HttpResponse {
-    match web::block(move || exposition()).await {
+    let text = move || (exposition)();
+    match web::block(text).await {
         Ok(text) => HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, OPEN_METRICS))
             .body(text),

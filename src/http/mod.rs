@@ -158,6 +158,8 @@ pub fn serve(
             .clamp(2, 16),
     )
     .max_connections(4096)
+    // Also handshakes at once: one listener's slow ones must not keep the others' out.
+    .max_connection_rate(4096)
     .on_connect({
         let remember = tls::remember(tls.cloned());
         move |connection, extensions| {

@@ -53,7 +53,13 @@ impl VerifiedChains {
     /// # Errors
     /// As [`PresentedChain::parse`], [`PresentedChain::verify`] and [`PresentedChain::verify_but_for_cek`].
     pub fn read(&self, pdh: Option<&[u8]>, chain: &[u8], roots: &TrustedRoots) -> Result<Known, ChainError> {
-        let parts = [b"as presented", pdh.unwrap_or_default(), chain];
+        // An empty PDH is none that is left out.
+        let how: &[u8] = if pdh.is_some() {
+            b"with its PDH"
+        } else {
+            b"as presented"
+        };
+        let parts = [how, pdh.unwrap_or_default(), chain];
         self.known(&parts, roots, || {
             let chain = PresentedChain::parse(pdh, chain)?;
             if chain.cek_is_signed() {

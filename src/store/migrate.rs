@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use openssl::sha::Sha256;
 
-use super::engine::{Cell, Connection, Param, Row, RowError, params};
+use super::engine::{Cell, Connection, Optional as _, Param, Row, RowError, params};
 use super::postgres::{self, Postgres};
 use super::sql::log;
 use super::sqlite::{OpenError, Sqlite};
@@ -21,6 +21,8 @@ pub const MOVED: &str = "moved_to_postgres";
 
 /// Rows that are read at once.
 const PAGE: i64 = 500;
+/// Of tables whose rows hold files.
+const FILES: i64 = 2;
 
 /// A table, and the columns that order its rows.
 struct Table {
@@ -151,6 +153,17 @@ pub fn migrate(
             told.store(0, Ordering::Relaxed);
             all(file, copy, &told)
         })?;
+        // Also those who have the file open already write no more to it.
+        for (name, event) in [
+            ("inserted", "INSERT ON audit_leaves"),
+            ("launched", "INSERT ON launches"),
+            ("changed", "UPDATE ON launches"),
+        ] {
+            file.execute_batch(&format!(
+                "CREATE TRIGGER IF NOT EXISTS moved_{name} BEFORE {event}
+                 BEGIN SELECT RAISE(ABORT, 'this database was moved to PostgreSQL'); END"
+            ))?;
+        }
         file.execute(
             "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = ?2",
             params![MOVED, now.to_string()],
@@ -162,7 +175,19 @@ pub fn migrate(
 fn all(file: &Connection, copy: &Connection, told: &AtomicU64) -> Result<Migrated, MigrateError> {
     let taken = "SELECT EXISTS (SELECT 1 FROM sealing_keys) OR EXISTS (SELECT 1 FROM owners)";
     if copy.query_row(taken, params![], |row| row.get(0))? {
-        return Err(MigrateError::NotEmpty);
+        // A move that was complete but for the mark on the file, and nobody has served since.
+        let marked = file
+            .prepare_cached("SELECT 1 FROM meta WHERE key = ?1")?
+            .exists([MOVED])?;
+        let (from, to) = (log::head(file)?, log::head(copy)?);
+        if marked || from.size == 0 || (from.size, from.root) != (to.size, to.root) {
+            return Err(MigrateError::NotEmpty);
+        }
+        return Ok(Migrated {
+            tables: Vec::new(),
+            records: to.size,
+            root: to.root,
+        });
     }
     copy.execute_batch("DELETE FROM audit_head; DELETE FROM meta")?;
     let mut tables = Vec::new();
@@ -182,8 +207,18 @@ fn all(file: &Connection, copy: &Connection, told: &AtomicU64) -> Result<Migrate
         }
         if let Some(column) = table.numbered {
             let name = table.name;
+            // Numbers of what was forgotten are not used again either.
+            let given: Option<i64> = match column {
+                "seq" => file
+                    .query_row("SELECT seq FROM sqlite_sequence WHERE name = ?1", [name], |row| {
+                        row.get(0)
+                    })
+                    .optional()?,
+                _ => None,
+            };
             copy.execute_batch(&format!(
-                "SELECT setval(pg_get_serial_sequence('{name}', '{column}'), greatest((SELECT max({column}) FROM {name}), 1))"
+                "SELECT setval(pg_get_serial_sequence('{name}', '{column}'), greatest((SELECT max({column}) FROM {name}), {}, 1))",
+                given.unwrap_or(1)
             ))?;
         }
         if rows > 0 {
@@ -251,18 +286,22 @@ fn read(
         .iter()
         .filter_map(|key| columns.iter().position(|column| column == key))
         .collect();
+    let page = match name {
+        "firmware" | "bundles" => FILES,
+        _ => PAGE,
+    };
     let mut after: Option<Vec<Cell>> = None;
     let mut count = 0;
     loop {
         let mut statement = c.prepare_cached(if after.is_none() { &first } else { &next })?;
         let given = after.iter().flatten().map(Cell::param);
-        let given: Vec<Param<'_>> = std::iter::once(Param::Int(PAGE)).chain(given).collect();
+        let given: Vec<Param<'_>> = std::iter::once(Param::Int(page)).chain(given).collect();
         let mut found = statement.query(given.as_slice())?;
         let (mut seen, mut last) = (0, None);
         while let Some(row) = found.next()? {
             each(row)?;
             seen += 1;
-            if seen == PAGE {
+            if seen == page {
                 let cells = places.iter().map(|place| row.get_ref(*place).cloned());
                 last = Some(cells.collect::<Result<_, _>>()?);
             }

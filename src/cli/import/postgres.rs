@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use openssl::ssl::{SslConnector, SslMethod};
+use openssl::x509::store::X509StoreBuilder;
 use postgres_openssl::MakeTlsConnector;
 use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::{Client, Config, IsolationLevel, Row, Transaction};
@@ -48,6 +49,8 @@ impl Place<'_> {
         let (config, protection) = self.config()?;
         let mut tls = SslConnector::builder(SslMethod::tls_client())?;
         if let Some(ca) = self.ca {
+            // In place of those that this machine trusts.
+            tls.set_cert_store(X509StoreBuilder::new()?.build());
             tls.set_ca_file(ca).with_context(|| ca.display().to_string())?;
         }
         let mut tls = MakeTlsConnector::new(tls.build());
@@ -97,7 +100,14 @@ impl Place<'_> {
             }
             Host::Unix(_) => true,
         });
+        // These are what is connected to, whatever the names say.
+        let near = near && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
         let protection = protection(said.as_deref(), near)?;
+        if !protection.host_name && self.ca.is_none() {
+            bail!(
+                "--db: sslmode=verify-ca takes any name, so that it needs --db-ca: an authority that signs for your database alone"
+            );
+        }
         config.ssl_mode(protection.mode);
         if config.get_connect_timeout().is_none() {
             config.connect_timeout(PATIENCE);

@@ -24,6 +24,8 @@ pub(super) enum RowError {
     Sqlite(rusqlite::Error),
     /// PostgreSQL failed.
     Postgres(Box<tokio_postgres::Error>),
+    /// PostgreSQL did not answer.
+    Silent,
     /// There is no such row where one was asked for.
     NoRow,
     /// A row does not hold what it should.
@@ -47,6 +49,7 @@ impl From<RowError> for StoreError {
         match error {
             RowError::Sqlite(error) => Self::Engine(error.to_string()),
             RowError::Postgres(error) => super::postgres::engine(&error),
+            RowError::Silent => Self::Engine("the database does not answer".to_owned()),
             RowError::NoRow => Self::Engine("a row is missing".to_owned()),
             RowError::Damaged { what, why } => Self::Damaged { what, why },
         }

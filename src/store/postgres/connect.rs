@@ -7,7 +7,7 @@ use std::time::Duration;
 use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVersion};
 use postgres_openssl::MakeTlsConnector;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Config, NoTls};
 use zeroize::Zeroizing;
 
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What every connection is told first. A statement that hangs, and a transaction that nobody goes on with, are ended by
 /// the database; what is answered has reached its disk.
-const SETTINGS: &str = "SET statement_timeout = '20s'; SET lock_timeout = '10s';
+const SETTINGS: &str = "SET statement_timeout = '20s'; SET lock_timeout = '4s';
      SET idle_in_transaction_session_timeout = '30s'; SET synchronous_commit = on; SET default_transaction_isolation = 'read committed'";
 
 /// How the database is reached, and by how many connections.
@@ -95,17 +95,21 @@ pub(super) fn open(options: &Options) -> Result<Shared, ConnectError> {
     }
     config
         .application_name("keyward")
+        // A standby answers what was so a moment ago: a token that is revoked by now.
+        .target_session_attrs(TargetSessionAttrs::ReadWrite)
         .connect_timeout(PATIENCE)
         .tcp_user_timeout(PATIENCE * 2)
         .keepalives_idle(Duration::from_secs(15))
         .keepalives_interval(PATIENCE)
         .keepalives_retries(3);
-    let local = config.get_hosts().iter().all(|host| match host {
+    let by_name = config.get_hosts().iter().all(|host| match host {
         Host::Unix(_) => true,
         Host::Tcp(name) => {
             name == "localhost" || name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback())
         }
     });
+    // These are what is connected to, whatever the names say.
+    let local = by_name && config.get_hostaddrs().iter().all(std::net::IpAddr::is_loopback);
     if !local && options.tls.is_none() && !options.plaintext {
         return Err(wrong(
             "the database is on another machine and there is no TLS: configure `tls`, or say `danger_plaintext: true` if the network between is trusted".to_owned(),

@@ -21,7 +21,7 @@ pub(super) fn run(shared: &Shared, create: bool) -> Result<(), ConnectError> {
 }
 
 fn bring(c: &Connection, create: bool) -> Result<(), ConnectError> {
-    c.execute_batch(&format!("BEGIN; SELECT pg_advisory_xact_lock({LOCKS}, {SCHEMA})"))
+    c.execute_batch(&format!("BEGIN; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock({LOCKS}, {SCHEMA})"))
         .map_err(StoreError::from)?;
     let found = version(c)?;
     match found {

@@ -151,16 +151,18 @@ enum End {
 }
 
 impl Shared {
-    fn session(&self) -> Result<Session, StoreError> {
-        let runtime = self.runtime.as_ref().ok_or(StoreError::Closed)?;
+    /// A connection; an error with whether it may do again, as nothing is begun.
+    fn session(&self) -> Result<Session, (StoreError, bool)> {
+        let runtime = self.runtime.as_ref().ok_or((StoreError::Closed, false))?;
         let client: Result<Object, PoolError> = runtime.block_on(self.pool.get());
         match client {
             Ok(client) => Ok(Session::new(client, runtime.handle().clone())),
-            Err(PoolError::Timeout(_)) => Err(StoreError::Engine(
-                "no connection to the database was free in time".to_owned(),
-            )),
-            Err(PoolError::Backend(error)) => Err(engine(&error)),
-            Err(error) => Err(StoreError::Engine(error.to_string())),
+            Err(PoolError::Timeout(_)) => {
+                let why = "no connection to the database was free in time";
+                Err((StoreError::Engine(why.to_owned()), false))
+            }
+            Err(PoolError::Backend(error)) => Err((engine(&error), Failure::of(&error) != Failure::Lasting)),
+            Err(error) => Err((StoreError::Engine(error.to_string()), false)),
         }
     }
 
@@ -201,7 +203,9 @@ impl Shared {
     where
         E: From<StoreError>,
     {
-        let session = self.session().map_err(|error| (error.into(), false))?;
+        let session = self
+            .session()
+            .map_err(|(error, passing)| (error.into(), passing))?;
         let connection = Connection::Postgres(session);
         let result = catch_unwind(AssertUnwindSafe(|| work(&connection)))
             .unwrap_or_else(|_| Err(StoreError::Engine("a change failed inside".to_owned()).into()));
@@ -216,9 +220,8 @@ impl Shared {
             (Ok(done), None) => match session.batch("COMMIT") {
                 Ok(()) => Ok(done),
                 Err(error) => {
-                    // Whether another was in the way is said by an answer; without one, nobody knows what was done.
-                    let undone = matches!(&error, RowError::Postgres(e) if e.code().is_some())
-                        && session.failure() == Some(Failure::Passing);
+                    // Only an answer that another was in the way says that nothing was done; of all others nobody knows.
+                    let undone = session.failure() == Some(Failure::Conflict);
                     session.discard();
                     Err((StoreError::from(error).into(), undone))
                 }
@@ -227,11 +230,15 @@ impl Shared {
             (Ok(_), Some(failure)) => {
                 session.discard();
                 let error = StoreError::Engine("a part of the change failed".to_owned());
-                Err((error.into(), failure == Failure::Passing))
+                Err((error.into(), failure != Failure::Lasting))
+            }
+            (Err(error), Some(Failure::Lost)) => {
+                session.discard();
+                Err((error, true))
             }
             (Err(error), failure) => {
                 session.undo();
-                Err((error, failure == Some(Failure::Passing)))
+                Err((error, failure == Some(Failure::Conflict)))
             }
         }
     }

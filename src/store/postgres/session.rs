@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::time::Duration;
 
 use deadpool_postgres::Object;
 use tokio::runtime::Handle;
@@ -11,12 +12,13 @@ use tokio_postgres::{Row, Statement};
 
 use crate::store::engine::{Param, RowError};
 
-/// What a failure says of the transaction that it was in.
+/// What a failure says of the transaction that it was in, before its end was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// Nothing of it is there, and the same again may do: another transaction was in the way, or the connection is gone
-    /// before the end was asked for.
-    Passing,
+    /// Another transaction was in the way: nothing of this one is there, and the same again may do.
+    Conflict,
+    /// The connection is lost or of no more use: nothing is there, and the same again may do over another one.
+    Lost,
     /// It would fail again.
     Lasting,
 }
@@ -25,30 +27,40 @@ impl Failure {
     pub(super) fn of(error: &tokio_postgres::Error) -> Self {
         let Some(code) = error.code() else {
             // No answer at all: the connection is lost. What the program itself got wrong has no code either.
-            return if error.is_closed()
-                || std::error::Error::source(error).is_some_and(|e| e.is::<std::io::Error>())
-            {
-                Self::Passing
+            let io = std::error::Error::source(error).is_some_and(|e| e.is::<std::io::Error>());
+            return if error.is_closed() || io {
+                Self::Lost
             } else {
                 Self::Lasting
             };
         };
-        let passing = [
+        let conflicts = [
             &SqlState::T_R_SERIALIZATION_FAILURE,
             &SqlState::T_R_DEADLOCK_DETECTED,
+            // Two wrote the same for the first time: the second finds it there.
+            &SqlState::UNIQUE_VIOLATION,
+        ];
+        let lost = [
             &SqlState::ADMIN_SHUTDOWN,
             &SqlState::CRASH_SHUTDOWN,
             &SqlState::CANNOT_CONNECT_NOW,
             &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+            // It became a standby, or may not be written for another reason; the next may be one that can.
             &SqlState::READ_ONLY_SQL_TRANSACTION,
         ];
-        if passing.contains(&code) || code.code().starts_with("08") {
-            Self::Passing
+        if conflicts.contains(&code) {
+            Self::Conflict
+        } else if lost.contains(&code) || code.code().starts_with("08") {
+            Self::Lost
         } else {
             Self::Lasting
         }
     }
 }
+
+/// How long an answer is waited for: longer than the database lets a statement run, so that only one that hangs as a whole
+/// is given up here.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection, with what became of it.
 pub(in crate::store) struct Session {
@@ -69,12 +81,18 @@ impl Session {
     }
 
     fn wait<T>(&self, future: impl Future<Output = Result<T, tokio_postgres::Error>>) -> Result<T, RowError> {
-        self.handle.block_on(future).map_err(|error| {
-            if self.failure.get().is_none() {
-                self.failure.set(Some(Failure::of(&error)));
-            }
-            error.into()
-        })
+        let answered = self
+            .handle
+            .block_on(async { tokio::time::timeout(PATIENCE, future).await });
+        let (failure, error) = match answered {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => (Failure::of(&error), error.into()),
+            Err(_) => (Failure::Lost, RowError::Silent),
+        };
+        if self.failure.get().is_none() {
+            self.failure.set(Some(failure));
+        }
+        Err(error)
     }
 
     pub(in crate::store) fn prepare(&self, sql: &str) -> Result<Statement, RowError> {

@@ -35,6 +35,21 @@ impl SqlStore {
         })
     }
 
+    /// Writes a fact that is not there yet; whether it was not.
+    ///
+    /// # Errors
+    /// When the engine fails.
+    pub fn claim_meta(&self, key: &str, value: &str) -> Result<bool, StoreError> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.write(Scope::Free, move |c| {
+            let claimed = c.execute(
+                "INSERT INTO meta VALUES (?1, ?2) ON CONFLICT (key) DO NOTHING",
+                params![key, value],
+            )?;
+            Ok(claimed == 1)
+        })
+    }
+
     /// Writes a fact about the whole database.
     ///
     /// # Errors

@@ -32,6 +32,7 @@ mod tokens;
 mod versions;
 mod words;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -52,7 +53,7 @@ use crate::domain::secret_version::SecretVersionInfo;
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{Clock as _, HexDigest, Name, SystemClock, Time};
 
-/// How long a successful ping stands for the next: anybody may ask.
+/// How long a ping stands for the next.
 const PING: Duration = Duration::from_secs(1);
 
 /// Whom a change must not run beside.
@@ -80,7 +81,8 @@ impl Scope {
 /// A store in a database.
 pub struct SqlStore {
     engine: Engine,
-    pinged: Mutex<Option<Instant>>,
+    /// When it was last asked whether it can write, and why it could not.
+    pinged: Mutex<Option<(Instant, Option<String>)>>,
 }
 
 enum Engine {
@@ -313,11 +315,20 @@ impl Store for SqlStore {
     }
 
     fn record_refusals(&self, decisions: &[Decision]) -> Result<(), StoreError> {
-        let decisions = decisions.to_vec();
-        self.write(Scope::Alone, move |c| {
-            decisions
-                .iter()
-                .try_for_each(|decision| decisions::upsert(c, decision))
+        // Owner by owner: what strangers cause must hold up nobody else's changes.
+        let mut of_owners = BTreeMap::<&Name, Vec<Decision>>::new();
+        for decision in decisions {
+            of_owners
+                .entry(&decision.owner)
+                .or_default()
+                .push(decision.clone());
+        }
+        of_owners.into_iter().try_for_each(|(owner, decisions)| {
+            self.write(Scope::Owner(owner.clone()), move |c| {
+                decisions
+                    .iter()
+                    .try_for_each(|decision| decisions::upsert(c, decision))
+            })
         })
     }
 
@@ -362,13 +373,21 @@ impl Store for SqlStore {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
+        let asked = Instant::now();
         let mut pinged = self.pinged.lock().unwrap_or_else(PoisonError::into_inner);
-        if pinged.is_some_and(|at| at.elapsed() < PING) {
-            return Ok(());
+        // What one found stands for those that waited for it, and where it went well for those that come soon: anybody may
+        // ask.
+        if let Some((at, failed)) = &*pinged
+            && (*at >= asked || (failed.is_none() && at.elapsed() < PING))
+        {
+            return match failed {
+                None => Ok(()),
+                Some(why) => Err(StoreError::Engine(why.clone())),
+            };
         }
         // A real write: a full disk is seen, too.
-        self.set_meta("pinged", &SystemClock.now().to_string())?;
-        *pinged = Some(Instant::now());
-        Ok(())
+        let done = self.set_meta("pinged", &SystemClock.now().to_string());
+        *pinged = Some((Instant::now(), done.as_ref().err().map(ToString::to_string)));
+        done
     }
 }

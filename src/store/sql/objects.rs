@@ -335,7 +335,7 @@ fn put_workload(c: &Connection, owner: &str, registered: &RegisteredWorkload) ->
     let workload = &registered.workload;
     let document = to_json("a workload", workload)?;
     let candidates = to_json("a workload's digests", &registered.candidates)?;
-    c.execute(
+    let written = c.execute(
         "INSERT INTO workloads VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (uuid) DO UPDATE SET name = ?3, document = ?4, candidates = ?5 WHERE workloads.owner = ?2",
         params![
@@ -346,6 +346,12 @@ fn put_workload(c: &Connection, owner: &str, registered: &RegisteredWorkload) ->
             candidates
         ],
     )?;
+    if written != 1 {
+        return Err(rows::damaged(
+            "a workload's UUID",
+            "another owner took it meanwhile",
+        ));
+    }
     c.execute(
         "INSERT INTO workload_uuids VALUES (?1, ?2, ?3) ON CONFLICT (owner, name) DO UPDATE SET uuid = ?3",
         params![owner, workload.name.as_str(), workload.uuid.as_bytes().as_slice()],

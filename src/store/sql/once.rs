@@ -88,7 +88,8 @@ pub(super) fn write(c: &Connection, once: &Once, now: Time) -> Result<(), RowErr
 /// Forgets keys that have had their time.
 pub(super) fn sweep(c: &Connection, now: Time) -> Result<bool, RowError> {
     let forgotten = c.execute(
-        "DELETE FROM idempotency_keys WHERE key IN (SELECT key FROM idempotency_keys WHERE expires <= ?1 LIMIT ?2)",
+        "DELETE FROM idempotency_keys WHERE key IN (SELECT key FROM idempotency_keys WHERE expires <= ?1 LIMIT ?2)
+           AND expires <= ?1",
         params![now.millis(), SWEEP],
     )?;
     Ok(forgotten >= usize::try_from(SWEEP).unwrap_or(usize::MAX))

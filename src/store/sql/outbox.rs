@@ -53,10 +53,13 @@ pub(super) fn checkpoint_signed(
             checkpoint: checkpoint.note.clone(),
         };
         let replaced = c
-            .prepare_cached(
+            .prepare_cached(c.either(
                 "UPDATE webhook_outbox SET id = ?2, body = ?3, created = ?4
                  WHERE webhook = ?1 AND event = 'checkpoint'",
-            )?
+                // The one that is replaced may be another server's for a while; this is anybody's.
+                "UPDATE webhook_outbox SET id = ?2, body = ?3, created = ?4, due = ?4
+                 WHERE webhook = ?1 AND event = 'checkpoint'",
+            ))?
             .execute(params![
                 webhook,
                 Uuid::new_v4().as_bytes().as_slice(),

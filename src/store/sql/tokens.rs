@@ -55,7 +55,9 @@ impl Tokens for SqlStore {
     }
 
     fn tokens_used(&self, uses: &[(Uuid, Time)]) -> Result<(), StoreError> {
-        let uses = uses.to_vec();
+        // In one order, so that two servers never wait for each other.
+        let mut uses = uses.to_vec();
+        uses.sort();
         self.write(Scope::Free, move |c| used(c, &uses))
     }
 }

@@ -30,6 +30,8 @@ use wire::Server;
 
 /// Guests that are launched for validations where nothing says how many.
 const GUESTS: usize = 5000;
+/// Guests that are launched for them at most, unless it is said.
+const MOST_GUESTS: u64 = 1_000_000;
 
 #[derive(Args)]
 #[command(
@@ -151,10 +153,13 @@ impl Load {
             retries: self.retries,
         };
         if self.mode == Mode::Validate {
-            let most = plan.most().and_then(|most| usize::try_from(most).ok());
-            let guests = match self.guests {
-                Some(guests) => usize::try_from(guests)?,
-                None => most.unwrap_or(GUESTS),
+            let guests = match (self.guests, plan.most()) {
+                (Some(guests), _) => usize::try_from(guests)?,
+                (None, Some(most)) if most > MOST_GUESTS => bail!(
+                    "this many validations need {most} guests, which are launched before and held in memory: ask for at most {MOST_GUESTS}, or say --guests"
+                ),
+                (None, Some(most)) => usize::try_from(most)?,
+                (None, None) => GUESTS,
             };
             let bar = progress("guests launched");
             target.prepared = prepare::guests(&server, &target, guests, &bar)?;
