@@ -127,7 +127,9 @@ fn over_a_network_the_server_is_verified_and_a_password_comes_from_a_file() {
         let url = postgres.tcp_url(USER, &format!("sslmode={mode}"));
         import(&shell, &url, mode, &["--db-ca", "ca.pem"]).done();
     }
-    for mode in ["require", "verify-ca", "verify-full"] {
+    let nameless = import(&shell, &postgres.tcp_url(USER, "sslmode=verify-ca"), "taken", &[]).failed();
+    assert!(nameless.contains("needs --db-ca"), "{nameless}");
+    for mode in ["require", "verify-full"] {
         let url = postgres.tcp_url(USER, &format!("sslmode={mode}"));
         let unknown = import(&shell, &url, "taken", &[]).failed();
         assert!(unknown.contains("certificate verify failed"), "{mode}: {unknown}");

@@ -7,11 +7,14 @@ use serde_json::Value;
 use crate::deploy::{file, yaml};
 use crate::support::watched::busy;
 
+/// A label's name, how it is compared, and with what.
+type Matched = (String, String, String);
+
 /// What an expression asks for.
 #[derive(Debug, Default, PartialEq)]
 struct Asked {
     /// Metrics, each with its matchers: label, operator, value.
-    metrics: Vec<(String, Vec<(String, String, String)>)>,
+    metrics: Vec<(String, Vec<Matched>)>,
     /// Labels that are grouped or joined by.
     grouped: Vec<String>,
 }

@@ -86,7 +86,7 @@ fn a_database_is_initialised_once_and_one_of_a_newer_program_is_left_alone() {
         let shell = Shell::new();
         shell.write(
             "data/keyward.yaml",
-            &format!("store:\n  postgres: {{url: '{}'}}\n", half.url()),
+            format!("store:\n  postgres: {{url: '{}'}}\n", half.url()),
         );
         let init = [
             "init",

@@ -3,7 +3,7 @@
 //! INVARIANT: a release raises a count past its limit only together with `used` of one allowance on that count, in
 //! one transaction; so no count is ever above its limit by more than was confirmed on it.
 
-use crate::store::engine::{Connection, Optional as _, params};
+use crate::store::engine::{Connection, Optional as _, Row, params};
 use uuid::Uuid;
 
 use super::{RowError, rows};
@@ -176,7 +176,7 @@ pub(super) fn of_hold(c: &Connection, hold: Uuid) -> Result<Vec<Allowance>, RowE
 }
 
 /// The kind of a binding, as it is stored.
-pub(super) fn kind(row: &crate::store::engine::Row, column: usize) -> Result<BindingKind, RowError> {
+pub(super) fn kind(row: &Row, column: usize) -> Result<BindingKind, RowError> {
     let text: String = row.get(column)?;
     rows::from_json("a binding", &format!("\"{text}\""))
 }

@@ -106,10 +106,8 @@ fn answer(c: &Database, connection: Uuid, wanted: &Wanted) -> Result<Option<Firs
 
 /// Whether more can be asked over a connection; the request at hand was taken already.
 pub(super) fn is_open(c: &Database, id: Uuid, now: Time) -> Result<bool, RowError> {
-    Ok(
-        c.prepare_cached("SELECT 1 FROM connections WHERE id = ?1 AND expires > ?2")?
-            .exists(params![id.as_bytes().as_slice(), now.millis()])?,
-    )
+    c.prepare_cached("SELECT 1 FROM connections WHERE id = ?1 AND expires > ?2")?
+        .exists(params![id.as_bytes().as_slice(), now.millis()])
 }
 
 /// Whether what a release is for is there still: a launch that waits, or an open connection.

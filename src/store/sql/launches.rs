@@ -178,10 +178,8 @@ pub(super) fn charge_try(c: &Connection, id: Uuid) -> Result<u32, RowError> {
 
 /// Whether a launch can still be validated.
 pub(super) fn is_waiting(c: &Connection, id: Uuid, now: Time) -> Result<bool, RowError> {
-    Ok(
-        c.prepare_cached("SELECT 1 FROM launches WHERE id = ?1 AND state = 'pending' AND expires > ?2")?
-            .exists(params![id.as_bytes().as_slice(), now.millis()])?,
-    )
+    c.prepare_cached("SELECT 1 FROM launches WHERE id = ?1 AND state = 'pending' AND expires > ?2")?
+        .exists(params![id.as_bytes().as_slice(), now.millis()])
 }
 
 /// Ends a waiting launch as used; whether it was waiting still.
@@ -274,5 +272,5 @@ fn delete(c: &Connection, condition: &str, time: i64, most: i64) -> Result<usize
     let sql = format!(
         "DELETE FROM launches WHERE id IN (SELECT id FROM launches WHERE {condition} ORDER BY expires LIMIT ?2)"
     );
-    Ok(c.prepare_cached(&sql)?.execute(params![time, most])?)
+    c.prepare_cached(&sql)?.execute(params![time, most])
 }

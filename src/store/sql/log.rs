@@ -4,7 +4,7 @@
 //! what is committed has its place. PostgreSQL has a sequencer of its own (`store::postgres`), and what is committed is
 //! pending until it comes; so whoever reads asks it first. Of changes that were undone nothing is left to be sequenced.
 
-use crate::store::engine::{Connection, Optional as _, Row, params};
+use crate::store::engine::{Cell, Connection, Optional as _, Row, params};
 use uuid::Uuid;
 
 use super::{RowError, Scope, SqlStore, StoreError};
@@ -196,7 +196,7 @@ fn entry(row: &Row) -> Result<LogEntry, RowError> {
 
 fn owner(row: &Row, column: usize) -> Result<Option<Name>, RowError> {
     match row.get_ref(column)? {
-        crate::store::engine::Cell::Null => Ok(None),
+        Cell::Null => Ok(None),
         _ => rows::name("a record's owner", row, column).map(Some),
     }
 }

@@ -149,11 +149,9 @@ pub(super) fn workload_context(c: &Connection, uuid: Uuid) -> Result<Option<Work
 }
 
 pub(super) fn bundle(c: &Connection, owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, RowError> {
-    Ok(
-        c.prepare_cached("SELECT archive FROM bundles WHERE owner = ?1 AND digest = ?2")?
-            .query_row(params![owner.as_str(), digest.0.as_slice()], |row| row.get(0))
-            .optional()?,
-    )
+    c.prepare_cached("SELECT archive FROM bundles WHERE owner = ?1 AND digest = ?2")?
+        .query_row(params![owner.as_str(), digest.0.as_slice()], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn bundles(c: &Connection, owner: &Name) -> Result<Vec<(HexDigest, Time)>, RowError> {
@@ -183,11 +181,9 @@ pub(super) fn sealed_secrets(
 }
 
 pub(super) fn firmware(c: &Connection, owner: &Name, name: &Name) -> Result<Option<Vec<u8>>, RowError> {
-    Ok(
-        c.prepare_cached("SELECT content FROM firmware WHERE owner = ?1 AND name = ?2")?
-            .query_row([owner.as_str(), name.as_str()], |row| row.get(0))
-            .optional()?,
-    )
+    c.prepare_cached("SELECT content FROM firmware WHERE owner = ?1 AND name = ?2")?
+        .query_row([owner.as_str(), name.as_str()], |row| row.get(0))
+        .optional()
 }
 
 pub(super) fn apply(

@@ -24,12 +24,12 @@ pub(super) fn is_unknown(
         "SELECT 1 FROM rolled_back WHERE owner = ?1 AND number > coalesce(
            (SELECT known_since FROM counts WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4), 0)",
     )?;
-    Ok(statement.exists(params![
+    statement.exists(params![
         owner.as_str(),
         binding.kind.as_str(),
         binding.name,
         secret.as_str()
-    ])?)
+    ])
 }
 
 /// No launch waits, no answer is kept and no connection is open: what was begun or answered may have been used in what is

@@ -1,6 +1,6 @@
 //! Rows to types and back, with an error where a row is not what it should be.
 
-use crate::store::engine::Row;
+use crate::store::engine::{Cell, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -58,12 +58,12 @@ pub(super) fn optional_bytes<const N: usize>(
     column: usize,
 ) -> Result<Option<Hex<N>>, RowError> {
     match row.get_ref(column)? {
-        crate::store::engine::Cell::Null => Ok(None),
+        Cell::Null => Ok(None),
         _ => bytes(what, row, column).map(Some),
     }
 }
 
-fn blob<'a>(row: &'a Row, column: usize) -> Result<&'a [u8], RowError> {
+fn blob(row: &Row, column: usize) -> Result<&[u8], RowError> {
     row.get_ref(column)?.as_blob().map_err(|e| damaged("a column", e))
 }
 

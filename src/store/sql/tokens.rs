@@ -1,6 +1,6 @@
 //! Tokens: by their hash for who calls, by their id for who looks after them.
 
-use crate::store::engine::{Connection, Optional as _, Row, params};
+use crate::store::engine::{Cell, Connection, Optional as _, Row, params};
 use uuid::Uuid;
 
 use super::super::{OwnerCreated, Revoked, StoreError, TokenCreated, Tokens};
@@ -208,14 +208,14 @@ fn used(c: &Connection, uses: &[(Uuid, Time)]) -> Result<(), RowError> {
 
 fn owner(row: &Row, column: usize) -> Result<Option<Name>, RowError> {
     match row.get_ref(column)? {
-        crate::store::engine::Cell::Null => Ok(None),
+        Cell::Null => Ok(None),
         _ => rows::name("a token's owner", row, column).map(Some),
     }
 }
 
 fn made_by(row: &Row, column: usize) -> Result<Option<Uuid>, RowError> {
     match row.get_ref(column)? {
-        crate::store::engine::Cell::Null => Ok(None),
+        Cell::Null => Ok(None),
         _ => rows::uuid("a token's maker", row, column).map(Some),
     }
 }

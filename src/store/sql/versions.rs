@@ -134,7 +134,7 @@ pub(super) fn sealed(
          WHERE owner = ?1 AND name = ?2 AND version = ?3 AND sealed IS NOT NULL",
     )?;
     let found = statement.query_row(params![owner.as_str(), name.as_str(), version], |row| row.get(0));
-    Ok(found.optional()?)
+    found.optional()
 }
 
 /// The last version that each secret ever had.
