@@ -3,11 +3,15 @@
 use std::ffi::OsString;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
 use crate::host;
 use crate::release::Service;
+
+/// How soon a store that failed is asked again: one failure does not use up the time that the service manager gives.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// The service manager, where there is one.
 #[derive(Clone)]
@@ -60,15 +64,19 @@ impl Notify {
             .name("watchdog".to_owned())
             .spawn(move || {
                 loop {
-                    match service.store().ping() {
-                        Ok(()) => this.say(&[NotifyState::Watchdog]),
+                    let wait = match service.store().ping() {
+                        Ok(()) => {
+                            this.say(&[NotifyState::Watchdog]);
+                            every
+                        }
                         Err(error) => {
                             log::error!("the service manager is not told that this server is alive: {error}");
                             let status = status_of(&format!("the store does not answer: {error}"));
                             this.say(&[NotifyState::Status(&status)]);
+                            every.min(AGAIN)
                         }
-                    }
-                    if stopped.recv_timeout(every) != Err(RecvTimeoutError::Timeout) {
+                    };
+                    if stopped.recv_timeout(wait) != Err(RecvTimeoutError::Timeout) {
                         return;
                     }
                 }

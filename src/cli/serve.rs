@@ -113,9 +113,9 @@ impl Serve {
             },
         };
         let ended = actix_web::rt::System::new().block_on(async {
-            // Before anybody is told that it serves: a signal that came first would end it unswept.
-            let signals = Signals::listen()?;
             let drain = Duration::from_secs(config.shutdown_seconds.into());
+            // Before anybody is told that it serves: a signal that came first would end it unswept.
+            let signals = Signals::listen(drain + FINISH)?;
             let (bound, _metrics) = bound.start(scheme, metrics.as_ref())?;
             let server = http::serve(bound, tls.as_ref(), drain, state)?;
             let simple_kbs = simple_kbs.map(|prepared| prepared.start(&service, metrics.as_deref()));
@@ -126,11 +126,11 @@ impl Serve {
                 reload: Box::new(reloads.now()),
                 stop: Box::new(move || {
                     log::info!("stopping");
-                    telling.stopping("requests under way are waited for");
+                    drop(handle.stop(true));
                     if let Some(end) = end_simple_kbs {
                         end(drain);
                     }
-                    drop(handle.stop(true));
+                    telling.stopping("requests under way are waited for");
                 }),
                 bound: drain + FINISH,
             });

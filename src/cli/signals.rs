@@ -18,7 +18,7 @@ pub(super) struct Heed {
     pub(super) bound: Duration,
 }
 
-/// Signals that are kept, and not heeded yet. Whoever drops it loses them.
+/// Signals that are kept, and not heeded yet.
 pub(super) struct Signals {
     heed: Sender<Heed>,
 }
@@ -30,11 +30,12 @@ enum Told {
 }
 
 impl Signals {
-    /// Takes signals on a thread of its own, which answers for as long as the process lives, whatever hangs.
+    /// Takes signals on a thread of its own, which answers for as long as the process lives, whatever hangs. Where
+    /// serving fails before they are heeded, a signal bounds the end all the same.
     ///
     /// # Errors
     /// When the system gives no thread, or no signals.
-    pub(super) fn listen() -> anyhow::Result<Self> {
+    pub(super) fn listen(bound: Duration) -> anyhow::Result<Self> {
         let (heed, heeded) = channel::<Heed>();
         let (listens, listening) = channel();
         std::thread::Builder::new()
@@ -50,9 +51,12 @@ impl Signals {
                         Ok(signals) => {
                             let _ = listens.send(Ok(()));
                             // Nothing else runs here that could be held up.
-                            if let Ok(heed) = heeded.recv() {
-                                answer(signals, heed).await;
-                            }
+                            let heed = heeded.recv().unwrap_or_else(|_| Heed {
+                                reload: Box::new(|| {}),
+                                stop: Box::new(|| {}),
+                                bound,
+                            });
+                            answer(signals, heed).await;
                         }
                     }
                 });

@@ -23,6 +23,9 @@ pub fn send(socket: &OsStr, message: &str) -> io::Result<()> {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
         _ => SocketAddr::from_pathname(socket)?,
     };
-    UnixDatagram::unbound()?.send_to_addr(message.as_bytes(), &address)?;
+    let from = UnixDatagram::unbound()?;
+    // Who does not read what it is told holds up nobody.
+    from.set_nonblocking(true)?;
+    from.send_to_addr(message.as_bytes(), &address)?;
     Ok(())
 }

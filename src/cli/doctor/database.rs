@@ -84,15 +84,21 @@ fn shared(report: &mut Report, store: &Arc<SqlStore>, folder: &Path, config: Opt
         Err(error) => report.error("database", &error.into()),
     }
     restored(report, store);
-    drop(open(report, store, folder, config));
+    report.ok("schema", SqlStore::schema().to_string());
+    let opened = open(report, store, folder, config);
     log(report, store);
     clock(report, store);
+    if let (Some((sealer, place)), Some(config)) = (opened, config) {
+        drop(sealer);
+        outside(report, folder, config, place);
+    }
 }
 
 /// A copy of the database in a folder that is nobody else's.
 fn copied(folder: &Path) -> anyhow::Result<Scratch> {
     let temporary = std::env::temp_dir();
-    let size = std::fs::metadata(folder.join(sqlite::FILE))?.len();
+    let wal = std::fs::metadata(folder.join(format!("{}-wal", sqlite::FILE)));
+    let size = std::fs::metadata(folder.join(sqlite::FILE))?.len() + wal.map_or(0, |wal| wal.len());
     if let Ok(disk) = rustix::fs::statvfs(&temporary) {
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         anyhow::ensure!(
@@ -261,7 +267,7 @@ fn clock(report: &mut Report, store: &SqlStore) {
 
 /// Whether the log continues what was written outside, and the rest of what a server does before it serves.
 fn outside(report: &mut Report, copy: &Path, config: &Config, place: KeyLocation) {
-    // On the copy, and asking nobody.
+    // On the copy where there is one, and asking nobody.
     let mut config = config.clone();
     config.identity_providers.clear();
     config.kds = KdsConfig {

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::report::Report;
+use crate::config::Config;
 use crate::store::sqlite;
 
 /// Below this much room a database that is written to is about to stop.
@@ -13,7 +14,7 @@ const LITTLE: u64 = 64 << 20;
 const SOON: u64 = 1 << 30;
 
 /// Whether there is a database to look at.
-pub(super) fn check(report: &mut Report, folder: &Path) -> bool {
+pub(super) fn check(report: &mut Report, folder: &Path, config: Option<&Config>) -> bool {
     let found = match std::fs::metadata(folder) {
         Ok(found) if found.is_dir() => found,
         Ok(_) => {
@@ -35,6 +36,10 @@ pub(super) fn check(report: &mut Report, folder: &Path) -> bool {
     };
     access(report, folder, &found);
     room(report, folder);
+    if config.is_some_and(|config| config.store.postgres.is_some()) {
+        report.skip("owner", "the database is PostgreSQL's, not a file here");
+        return true;
+    }
     let database = folder.join(sqlite::FILE);
     match std::fs::metadata(&database) {
         Ok(of) => {

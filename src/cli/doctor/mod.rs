@@ -60,7 +60,7 @@ impl Doctor {
             }
             config
         });
-        if files::check(&mut report, &self.data_dir) {
+        if files::check(&mut report, &self.data_dir, config.as_ref()) {
             database::check(&mut report, &self.data_dir, config.as_ref());
         }
         if let Some(config) = &config {

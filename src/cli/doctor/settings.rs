@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::report::Report;
-use crate::cli::webhook;
+use crate::cli::{listeners, webhook};
 use crate::config::{Config, ConfigError, IdentityProvider};
 use crate::domain::{Clock as _, SystemClock};
 use crate::identity::Identities;
@@ -76,7 +76,14 @@ fn variables(report: &mut Report, file: Option<&Path>) -> Option<Config> {
 }
 
 fn dangers(report: &mut Report, config: &Config) {
-    let listeners = [("listen", Some(config.listen), config.tls.is_some())];
+    if let Err(error) = listeners::check(config) {
+        report.error("listeners", &error);
+    }
+    let listeners = [
+        ("listen", Some(config.listen), config.tls.is_some()),
+        ("hosts.listen", config.hosts.listen, config.tls.is_some()),
+        ("owners.listen", config.owners.listen, config.tls.is_some()),
+    ];
     let simple_kbs = config.simple_kbs.as_ref();
     let simple_kbs = simple_kbs.map(|kbs| ("simple_kbs.listen", Some(kbs.listen), kbs.tls.is_some()));
     let mut plain = Vec::new();
@@ -105,6 +112,25 @@ fn dangers(report: &mut Report, config: &Config) {
             format!("no TLS: {}", plain.join(", ")),
             "the server does not start so: configure `tls`, or say `danger_plaintext_http: true` if a proxy in front provides it",
         ),
+    }
+    if config.metrics.danger_plaintext_http {
+        report.warn(
+            "metrics",
+            "metrics.danger_plaintext_http is said: whoever reaches the listener reads them",
+            "let nobody else reach it, or take it out of the configuration",
+        );
+    }
+    if config
+        .store
+        .postgres
+        .as_ref()
+        .is_some_and(|postgres| postgres.danger_plaintext)
+    {
+        report.warn(
+            "database connection",
+            "store.postgres.danger_plaintext is said: what is asked of a database elsewhere may travel in the clear",
+            "configure `store.postgres.tls`",
+        );
     }
     let roots: Vec<_> = config
         .danger_extra_roots

@@ -1,5 +1,6 @@
 //! Certificate, key, and the authorities of clients: read from files, all of them at once, or not used at all.
 
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -17,6 +18,9 @@ use zeroize::Zeroizing;
 
 use crate::config::{SimpleKbsTls, Tls};
 use crate::domain::Time;
+
+/// How large a file may be.
+const MOST: u64 = 1 << 20;
 
 /// Why the TLS files can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -193,12 +197,29 @@ pub(super) fn bare() -> Result<SslAcceptorBuilder, ErrorStack> {
 }
 
 pub(super) fn read(what: &'static str, path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsError> {
-    let read = std::fs::read(path).map(Zeroizing::new);
-    read.map_err(|source| TlsError::Unreadable {
+    bounded(path).map_err(|source| TlsError::Unreadable {
         what,
         path: path.to_owned(),
         source,
     })
+}
+
+/// A regular file's content. Of a pipe there may never be an end, and it is not even opened.
+fn bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    let found = std::fs::metadata(path)?;
+    if !found.is_file() {
+        return Err(io::Error::other("expected a regular file"));
+    }
+    let mut content = Zeroizing::new(Vec::with_capacity(
+        usize::try_from(found.len().min(MOST)).unwrap_or(0),
+    ));
+    std::fs::File::open(path)?
+        .take(MOST + 1)
+        .read_to_end(&mut content)?;
+    if u64::try_from(content.len()).unwrap_or(u64::MAX) > MOST {
+        return Err(io::Error::other(format!("expected at most {} KiB", MOST >> 10)));
+    }
+    Ok(content)
 }
 
 fn malformed(what: &'static str, path: &Path) -> TlsError {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use actix_tls::accept::openssl::TlsStream;
 use actix_web::HttpRequest;
@@ -16,6 +17,9 @@ use super::LiveTls;
 use super::files::Material;
 use crate::identity::ClientCertificate;
 
+/// How long a certificate that was verified counts before it is verified again.
+const HOLDS: Duration = Duration::from_secs(60);
+
 /// The certificate that a connection was made with.
 struct Shown {
     /// What it says; none: it can't be read.
@@ -24,6 +28,8 @@ struct Shown {
     certificate: X509,
     chain: Vec<X509>,
     tls: Arc<LiveTls>,
+    /// When that was: certificates, authorities and lists end while nobody changes a file.
+    at: RwLock<Instant>,
     /// With which of the files' states it was verified the last time; 0: it is not known with which.
     verified: AtomicU64,
     /// Why it is trusted no more.
@@ -53,6 +59,7 @@ pub(in crate::http) fn remember(
                 .unwrap_or_default(),
             certificate,
             verified: AtomicU64::new(if same { now.generation } else { 0 }),
+            at: RwLock::new(Instant::now()),
             ended: RwLock::new(None),
             tls: tls.clone(),
         });
@@ -63,9 +70,11 @@ impl Shown {
     /// Why the certificate would not be let in now, given that it was when the connection was made.
     fn ended(&self) -> Option<String> {
         let now = self.tls.material();
-        if self.verified.load(Ordering::Acquire) != now.generation {
+        let old = self.at.read().unwrap_or_else(PoisonError::into_inner).elapsed() >= HOLDS;
+        if old || self.verified.load(Ordering::Acquire) != now.generation {
             let why = self.verify(&now).unwrap_or_else(|error| Some(error.to_string()));
             *self.ended.write().unwrap_or_else(PoisonError::into_inner) = why;
+            *self.at.write().unwrap_or_else(PoisonError::into_inner) = Instant::now();
             self.verified.store(now.generation, Ordering::Release);
         }
         self.ended.read().unwrap_or_else(PoisonError::into_inner).clone()
@@ -91,9 +100,7 @@ pub(in crate::http) fn shown(request: &HttpRequest) -> Option<Option<ClientCerti
     let shown = request.conn_data::<Shown>()?;
     match shown.ended() {
         Some(why) => {
-            log::info!(
-                "a client certificate is trusted no more since the authorities were read again: {why}"
-            );
+            log::info!("a client certificate is trusted no more: {why}");
             Some(None)
         }
         None => Some(shown.says.clone()),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::{FILE, OpenError, migrations};
@@ -41,6 +42,8 @@ pub fn snapshot(folder: &Path, file: &Path) -> Result<(), CopyError> {
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(path, flags)?;
+    // What the last to leave would move from the WAL stays there.
+    from.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     from.busy_timeout(Duration::from_secs(10))?;
     migrations::check(&from)?;
     from.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
