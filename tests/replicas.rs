@@ -241,7 +241,7 @@ fn a_guest_launches_at_one_server_is_held_at_another_confirmed_at_a_third_and_gi
     // A freeze that one was told of stops a release at another.
     let next = Waiting::start(&host, &servers[0].base, &platform()).unwrap();
     let url = format!("{}/v1/freezes", servers[1].base);
-    let target = json!({"target": {"kind": "secret", "name": "disk"}, "reason": "stolen"});
+    let target = json!({"target": {"type": "secret", "name": "disk"}, "reason": "stolen"});
     host.say("POST", &url, &target).unwrap().expect(201, "ok");
     next.validate(&host, &servers[2].base)
         .unwrap()
