@@ -75,7 +75,10 @@ fn the_unit_starts_what_the_program_understands_and_is_locked_down() {
     assert!(service("WatchdogSec")[0].parse::<u32>().unwrap() >= 30);
     let state = format!("/var/lib/{}", service("StateDirectory")[0]);
     assert!(words.contains(&state));
-    assert_eq!(get("Unit", "AssertPathExists").unwrap(), [state.clone()]);
+    assert_eq!(
+        get("Unit", "AssertPathExists").unwrap(),
+        std::slice::from_ref(&state)
+    );
     assert!(file("systemd/keyward.sysusers").contains(&format!("u keyward - \"Keyward server\" {state}\n")));
     for (name, value) in [
         ("NoNewPrivileges", "yes"),
