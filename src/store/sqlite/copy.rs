@@ -41,9 +41,10 @@ pub fn snapshot(folder: &Path, file: &Path) -> Result<(), CopyError> {
         return Err(OpenError::Missing(folder.to_owned()).into());
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let log = folder.join(format!("{FILE}-wal")).exists();
     let from = Connection::open_with_flags(path, flags)?;
-    // What the last to leave would move from the WAL stays there.
-    from.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // What the last to leave would move from a log that is there stays in it.
+    from.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, log)?;
     from.busy_timeout(Duration::from_secs(10))?;
     migrations::check(&from)?;
     from.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
