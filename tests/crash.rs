@@ -186,15 +186,15 @@ fn releases_stay_exact_and_recorded_however_often_the_server_is_killed() {
     let holds = host.get(&format!("{}/v1/holds", server.base)).unwrap().ok().body;
     assert_eq!(holds["items"].as_array().unwrap().len(), 1);
     drop(server);
-    let mut logged = logged(folder.path());
+    let mut logged = logged(folder.path(), "data");
     assert_eq!(logged.remove("released"), Some(told.released));
     assert_eq!(logged.remove("held"), Some(told.held));
 }
 
 /// The decisions in the audit log, by what came of them, once its export has been verified.
-fn logged(folder: &Path) -> BTreeMap<String, BTreeSet<String>> {
+pub(crate) fn logged(folder: &Path, data: &str) -> BTreeMap<String, BTreeSet<String>> {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (data, log, key) = (path("data"), path("log.jsonl"), path("log.pub"));
+    let (data, log, key) = (path(data), path("log.jsonl"), path("log.pub"));
     // What the killed servers left unsigned is signed when the next one starts.
     drop(Server::start(Path::new(&data)));
     keyward(["audit", "export", "--data-dir", &data, "-o", &log]).ok();

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, RwLock};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::crash::Waiting;
+use crate::crash::{Waiting, logged};
 use crate::support::command::keyward;
 use crate::support::host::{ALLOW, IMAGE, WORKLOAD, digest};
 use crate::support::postgres::{Cluster, Database};
@@ -97,32 +97,7 @@ impl Fleet {
 
     /// The ids of decisions in the audit log by their outcome, once an export of it has been verified.
     pub(crate) fn logged(&self) -> BTreeMap<String, BTreeSet<String>> {
-        // What the killed servers left unsigned is signed when the next one starts.
-        drop(self.start(0));
-        let (data, log, key) = (
-            text(&self.data(0)),
-            text(&self.path("log.jsonl")),
-            text(&self.path("log.pub")),
-        );
-        keyward(["audit", "export", "--data-dir", &data, "-o", &log]).ok();
-        let public = keyward(["audit", "key", "--data-dir", &data]).ok().stdout;
-        std::fs::write(&key, public).unwrap();
-        let verified = keyward(["audit", "verify", &log, "--key", &key]).ok().stdout;
-        assert!(verified.contains(" 0 of them as their hashes only"), "{verified}");
-        let mut decisions = BTreeMap::<String, BTreeSet<String>>::new();
-        for line in std::fs::read_to_string(log).unwrap().lines() {
-            let line: Value = serde_json::from_str(line).unwrap();
-            let event = &line["record"]["event"];
-            if event["kind"] == "decision" {
-                let outcome = event["outcome"].as_str().unwrap().to_owned();
-                let new = decisions
-                    .entry(outcome)
-                    .or_default()
-                    .insert(event["id"].to_string());
-                assert!(new, "{} is recorded twice", event["id"]);
-            }
-        }
-        decisions
+        logged(self.folder.path(), "0")
     }
 }
 
@@ -292,16 +267,21 @@ fn a_connection_that_is_cut_in_the_middle_of_a_release_leaves_nothing_half() {
     let waiting: Vec<Waiting> = (0..guests)
         .map(|_| Waiting::start(&host, &server.base, &platform).unwrap())
         .collect();
-    let done = AtomicUsize::new(0);
+    let (done, cuts) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let mut released = BTreeSet::new();
     std::thread::scope(|scope| {
-        // Whatever its connections are at is cut off, again and again.
+        // Whatever its connections are at is cut off, again and again, after pauses in which some come through.
         scope.spawn(|| {
-            while done.load(Ordering::SeqCst) < guests {
-                database.sql(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            for pause in (0..).map(|round: u64| round * 13 % 60) {
+                if done.load(Ordering::SeqCst) == guests {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(pause));
+                let cut = database.sql(
+                    "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                      WHERE application_name = 'keyward' AND datname = current_database() AND state <> 'idle'",
                 );
+                cuts.fetch_add(cut.trim().parse().unwrap(), Ordering::SeqCst);
             }
         });
         for guest in &waiting {
@@ -317,6 +297,7 @@ fn a_connection_that_is_cut_in_the_middle_of_a_release_leaves_nothing_half() {
         }
     });
     assert_eq!(released.len(), guests);
+    assert!(cuts.load(Ordering::SeqCst) > 0, "nothing was cut");
     drop(server);
     assert_eq!(fleet.logged()["released"], released);
     let counted = database.sql("SELECT released FROM counts WHERE kind = 'secret'");

@@ -81,6 +81,24 @@ fn a_database_is_initialised_once_and_one_of_a_newer_program_is_left_alone() {
         .stderr;
     assert!(backup.contains("pg_dump"), "{backup}");
 
+    // The cluster of the tests is made for speed, which is told.
+    let report = keyward(["doctor", "--data-dir", data, "-o", "json"]).ok().stdout;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let outcome = |check: &str| {
+        let checks = report["checks"].as_array().unwrap();
+        let found = checks.iter().find(|found| found["check"] == check);
+        let found = found.unwrap_or_else(|| panic!("{check}: {report:#}"));
+        (
+            found["outcome"].as_str().unwrap(),
+            found["detail"].as_str().unwrap(),
+        )
+    };
+    assert_eq!(outcome("database").0, "warning");
+    assert!(outcome("database").1.contains("fsync = off"), "{report:#}");
+    for check in ["schema", "keys", "audit log"] {
+        assert_eq!(outcome(check).0, "ok", "{report:#}");
+    }
+
     // One that fails halfway is not taken for whole, and two at once can't both be the first.
     if let Some(half) = Database::new() {
         let shell = Shell::new();

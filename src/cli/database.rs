@@ -39,7 +39,9 @@ pub(super) fn postgres_of(folder: &Path) -> anyhow::Result<Option<PostgresConfig
     if !named {
         return Ok(None);
     }
-    Ok(configuration(folder, None)?.store.postgres)
+    // `init` asks before there is a folder.
+    let file = Some(folder.join(CONFIG)).filter(|file| file.exists());
+    Ok(Config::load(file.as_deref(), std::env::vars())?.store.postgres)
 }
 
 /// The database that a configuration names.

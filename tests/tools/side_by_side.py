@@ -207,11 +207,10 @@ def sessions(firmware):
                 tables = {}
                 for tool, header, payload in wrapped:
                     Path("table").unlink(missing_ok=True)
-                    # libvirt's tool pads a table that is aligned already by another sixteen bytes: the PSP takes it,
-                    # and the table that comes out is written before it is found to be none of ours.
+                    # libvirt's tool pads a table that is aligned already by another sixteen bytes.
                     padded = tool.startswith("virt") and kind == "aligned"
                     run(KEYWARD, "psp", "secret", guest, "--secret-header", header, "--secret-payload", payload,
-                        "--out", "table", code=1 if padded else 0)
+                        "--out", "table")
                     tables[tool] = Path("table").read_bytes()[: -16 if padded else None]
                 for tool in tables.keys() - {"ours"}:
                     same(f"{kind} secret, session {name}", tool, tables["ours"], tables[tool])

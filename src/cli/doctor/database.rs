@@ -84,7 +84,7 @@ fn shared(report: &mut Report, store: &Arc<SqlStore>, folder: &Path, config: Opt
         Err(error) => report.error("database", &error.into()),
     }
     restored(report, store);
-    report.ok("schema", SqlStore::schema().to_string());
+    report.ok("schema", "this keyward's, as it could be opened");
     let opened = open(report, store, folder, config);
     log(report, store);
     clock(report, store);

@@ -230,11 +230,11 @@ impl Shared {
             (Ok(_), Some(failure)) => {
                 session.discard();
                 let error = StoreError::Engine("a part of the change failed".to_owned());
-                Err((error.into(), failure != Failure::Lasting))
+                Err((error.into(), matches!(failure, Failure::Conflict | Failure::Lost)))
             }
-            (Err(error), Some(Failure::Lost)) => {
+            (Err(error), Some(failure @ (Failure::Lost | Failure::Silent))) => {
                 session.discard();
-                Err((error, true))
+                Err((error, failure == Failure::Lost))
             }
             (Err(error), failure) => {
                 session.undo();

@@ -19,6 +19,8 @@ pub(super) enum Failure {
     Conflict,
     /// The connection is lost or of no more use: nothing is there, and the same again may do over another one.
     Lost,
+    /// The database does not answer at all. Whoever asks has waited long enough.
+    Silent,
     /// It would fail again.
     Lasting,
 }
@@ -87,7 +89,7 @@ impl Session {
         let (failure, error) = match answered {
             Ok(Ok(done)) => return Ok(done),
             Ok(Err(error)) => (Failure::of(&error), error.into()),
-            Err(_) => (Failure::Lost, RowError::Silent),
+            Err(_) => (Failure::Silent, RowError::Silent),
         };
         if self.failure.get().is_none() {
             self.failure.set(Some(failure));

@@ -217,27 +217,28 @@ pub(super) fn apply(
             return Err(ApplyError::Changed);
         }
     }
+    write(c, owner.as_str(), changes).map_err(StoreError::from)?;
+    // Another owner's is never written over, also where it came between.
     for registered in &changes.workloads {
         let uuid = registered.workload.uuid;
-        let taken: Option<String> = c
+        let has: String = c
             .query_row(
                 "SELECT owner FROM workloads WHERE uuid = ?1",
                 [uuid.as_bytes().as_slice()],
-                |r| r.get(0),
+                |row| row.get(0),
             )
-            .optional()
             .map_err(StoreError::from)?;
-        if taken.is_some_and(|other| other != owner.as_str()) {
+        if has != owner.as_str() {
             return Err(ApplyError::Taken(uuid));
         }
     }
-    write(c, owner.as_str(), changes)
-        .and_then(|()| match &changes.trust {
-            Some(change) => platforms::put_trust(c, owner, change),
-            None => Ok(()),
-        })
-        .and_then(|()| records.iter().try_for_each(|record| log::append(c, record)))
-        .map_err(|e| ApplyError::Store(StoreError::from(e)))?;
+    if let Some(change) = &changes.trust {
+        platforms::put_trust(c, owner, change).map_err(StoreError::from)?;
+    }
+    records
+        .iter()
+        .try_for_each(|record| log::append(c, record))
+        .map_err(StoreError::from)?;
     Ok(Taken::Done(()))
 }
 
@@ -331,7 +332,7 @@ fn put_workload(c: &Connection, owner: &str, registered: &RegisteredWorkload) ->
     let workload = &registered.workload;
     let document = to_json("a workload", workload)?;
     let candidates = to_json("a workload's digests", &registered.candidates)?;
-    let written = c.execute(
+    c.execute(
         "INSERT INTO workloads VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (uuid) DO UPDATE SET name = ?3, document = ?4, candidates = ?5 WHERE workloads.owner = ?2",
         params![
@@ -342,12 +343,6 @@ fn put_workload(c: &Connection, owner: &str, registered: &RegisteredWorkload) ->
             candidates
         ],
     )?;
-    if written != 1 {
-        return Err(rows::damaged(
-            "a workload's UUID",
-            "another owner took it meanwhile",
-        ));
-    }
     c.execute(
         "INSERT INTO workload_uuids VALUES (?1, ?2, ?3) ON CONFLICT (owner, name) DO UPDATE SET uuid = ?3",
         params![owner, workload.name.as_str(), workload.uuid.as_bytes().as_slice()],
