@@ -17,7 +17,11 @@ use crate::support::server::{Host, Server};
 use crate::support::{Reply, Vm, ca, platform};
 
 const LIMIT: usize = 50;
-const GUESTS: usize = 80;
+
+/// How often the server is killed; more by `CRASH_KILLS`, in a multiple of five.
+fn kills() -> usize {
+    std::env::var("CRASH_KILLS").map_or(5, |kills| kills.parse().unwrap())
+}
 
 /// A guest that was measured and waits for its secret.
 pub(crate) struct Waiting {
@@ -155,30 +159,28 @@ fn life(
 #[test]
 fn releases_stay_exact_and_recorded_however_often_the_server_is_killed() {
     let folder = tempfile::tempdir().unwrap();
-    let host = Host::new(&prepare(folder.path(), LIMIT));
+    let kills = kills();
+    let (limit, guests) = (LIMIT * kills / 5, 80 * kills / 5);
+    let host = Host::new(&prepare(folder.path(), limit));
     let told = Mutex::new(Told::default());
-    let mut guests: Vec<Option<Waiting>> = (0..GUESTS).map(|_| None).collect();
-    let mut survivors = 0;
-    for kill_after in [3, 11, 1, 17, 7] {
+    let mut guests: Vec<Option<Waiting>> = (0..guests).map(|_| None).collect();
+    let (all, mut survivors) = (guests.len(), 0);
+    for kill_after in [3, 11, 1, 17, 7].into_iter().cycle().take(kills) {
         guests = life(folder.path(), &host, guests, kill_after, &told);
         survivors += guests.iter().flatten().count();
-        check(folder.path(), &told);
+        check(folder.path(), &told, limit);
     }
+    println!("{kills} kills, {survivors} launches under way at one");
     assert!(survivors > 0, "no launch was under way at any kill");
     guests = life(folder.path(), &host, guests, usize::MAX, &told);
     assert_eq!(guests.len(), 0);
 
     let told = told.into_inner().unwrap();
-    assert_eq!((told.released.len(), told.held.len()), (LIMIT, GUESTS - LIMIT));
+    assert_eq!((told.released.len(), told.held.len()), (limit, all - limit));
     let server = Server::start(&folder.path().join("data"));
-    let page = host
-        .get(&format!("{}/v1/decisions?limit=1000", server.base))
-        .unwrap()
-        .ok()
-        .body;
+    let decisions = decisions(&host, &server.base);
     let with = |outcome: &str| -> BTreeSet<String> {
-        let items = page["items"].as_array().unwrap().iter();
-        let found = items.filter(|decision| decision["outcome"] == outcome);
+        let found = decisions.iter().filter(|decision| decision["outcome"] == outcome);
         found.map(|decision| decision["id"].to_string()).collect()
     };
     assert_eq!(with("released"), told.released);
@@ -189,6 +191,20 @@ fn releases_stay_exact_and_recorded_however_often_the_server_is_killed() {
     let mut logged = logged(folder.path(), "data");
     assert_eq!(logged.remove("released"), Some(told.released));
     assert_eq!(logged.remove("held"), Some(told.held));
+}
+
+/// All decisions that the owner is shown.
+fn decisions(host: &Host, base: &str) -> Vec<Value> {
+    let (mut decisions, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let url = format!("{base}/v1/decisions?limit=500{cursor}");
+        let page = host.get(&url).unwrap().ok().body;
+        decisions.extend(page["items"].as_array().unwrap().iter().cloned());
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return decisions,
+        }
+    }
 }
 
 /// The decisions in the audit log, by what came of them, once its export has been verified.
@@ -219,14 +235,14 @@ pub(crate) fn logged(folder: &Path, data: &str) -> BTreeMap<String, BTreeSet<Str
 }
 
 /// After each kill: not more than the limit, and every release that a host was given is recorded.
-fn check(folder: &Path, told: &Mutex<Told>) {
+fn check(folder: &Path, told: &Mutex<Told>, limit: usize) {
     let store = SqlStore::open(&folder.join("data"), false).unwrap();
     let owner = "acme".parse().unwrap();
     let now = keyward::domain::Clock::now(&keyward::domain::SystemClock);
     let scope = ReleaseScope::Secret("disk".parse().unwrap());
     let counted = store.release_counts(&owner, &scope, now).unwrap().total;
     let told = told.lock().unwrap();
-    assert!(counted as usize <= LIMIT && counted as usize >= told.released.len());
+    assert!(counted as usize <= limit && counted as usize >= told.released.len());
     for id in told.released.iter().chain(&told.held) {
         assert!(
             store

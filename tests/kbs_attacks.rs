@@ -65,25 +65,31 @@ fn a_policy_that_is_gone_or_dangles_denies() {
         "package release.other\n\nallow := true\n"
     )])]))
     .expect(422, "invalid");
+    // Whoever writes to an owner's objects says so.
+    let behind = |statement: &str| {
+        let touched = app.sql(statement);
+        app.sql("UPDATE owners SET generation = generation + 1");
+        touched
+    };
     // In the database: the binding names what is not there, then there is no bundle at all.
     let document =
         "UPDATE secrets SET document = replace(document, 'release.any', 'release.gone') WHERE name = 'k1'";
-    assert_eq!(app.sql(document), 1);
+    assert_eq!(behind(document), 1);
     let recorded = app.decision(&decision(kbs.secret(&request)));
     assert!(
         recorded["reason"].as_str().unwrap().contains("release.gone"),
         "{recorded}"
     );
-    assert_eq!(app.sql("UPDATE owners SET bundle = NULL"), 1);
+    assert_eq!(behind("UPDATE owners SET bundle = NULL"), 1);
     decision(kbs.secret(&request));
     assert_eq!(
-        app.sql("UPDATE secrets SET document = replace(document, '\"release.gone\"', '') WHERE name = 'k1'"),
+        behind("UPDATE secrets SET document = replace(document, '\"release.gone\"', '') WHERE name = 'k1'"),
         1
     );
     let recorded = app.decision(&decision(kbs.secret(&request)));
     assert_eq!(recorded["reason"], "no policy reaches the secret k1");
     // The row is damaged: an error, and no «no policy».
-    assert_eq!(app.sql("UPDATE secrets SET document = 'x' WHERE name = 'k1'"), 1);
+    assert_eq!(behind("UPDATE secrets SET document = 'x' WHERE name = 'k1'"), 1);
     assert_eq!(refused(kbs.secret(&request)).0, Code::Unavailable);
     assert_eq!(
         app.decisions()

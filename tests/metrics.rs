@@ -7,6 +7,7 @@ use openssl::asn1::Asn1Time;
 use openssl::x509::X509;
 use serde_json::{Value, json};
 
+use crate::support::certificates::{Pair, Says};
 use crate::support::cli::golden;
 use crate::support::exposition::Exposition;
 use crate::support::host::{IMAGE, WORKLOAD, digest, launch_request};
@@ -300,6 +301,32 @@ fn requests_calls_and_figures_are_those_of_what_happened() {
     );
     let expected = Asn1Time::from_unix(end as i64).unwrap();
     assert!(*X509::from_pem(&pem).unwrap().not_after() == expected, "{end}");
+}
+
+#[test]
+fn the_certificate_that_is_shown_is_measured_whatever_lies_in_its_file() {
+    let watched = Watched::with("");
+    let of = |exposition: &Exposition, name: &str| exposition.sum(name, &[("certificate", "server")]);
+    let (ends, refused) = (
+        "keyward_certificate_expiry_timestamp_seconds",
+        "keyward_certificate_reload_refused",
+    );
+    let first = watched.scrape();
+    assert_eq!(of(&first, refused), 0.0);
+    watched.shell.write("data/server.pem", "junk");
+    watched.server.signal("HUP");
+    let kept = watched.scrape_until(|now| of(now, refused) == 1.0);
+    assert_eq!(of(&kept, ends), of(&first, ends));
+    let next = Pair::authority("the next").issue(&Says {
+        ip: Some("127.0.0.1"),
+        server: true,
+        days: 400,
+        ..Says::client("keyward")
+    });
+    next.write(&watched.shell.path("data"), "server");
+    watched.server.signal("HUP");
+    let taken = watched.scrape_until(|now| of(now, refused) == 0.0);
+    assert!(of(&taken, ends) > of(&first, ends));
 }
 
 #[test]

@@ -100,6 +100,27 @@ fn every_public_rule_of_the_library_is_named_in_the_tests_beside_it() {
     assert_eq!(untested, [""; 0], "rules that no test names");
 }
 
+/// Where `allow` is true nothing else of such a policy is asked: it must say itself that nothing is denied.
+#[test]
+fn the_servers_own_policies_allow_only_where_nothing_is_denied() {
+    let own = library_modules().filter(|(_, text)| text.contains("default allow :="));
+    let mut policies = 0;
+    for (path, text) in own {
+        policies += 1;
+        for (rule, phase, deny) in [
+            ("allow", "release", "deny"),
+            ("allow_launch", "launch", "deny_launch"),
+        ] {
+            let body = format!("\n{rule} if {{\n\tinput.phase == \"{phase}\"\n\tcount({deny}) == 0\n}}\n");
+            assert!(text.contains(&body), "{path}: {body}");
+            assert!(text.contains(&format!("\ndefault {rule} := false\n")), "{path}");
+            let heads = text.lines().filter(|line| line.starts_with(&format!("{rule} ")));
+            assert_eq!(heads.count(), 1, "{path}: {rule} has another body");
+        }
+    }
+    assert_eq!(policies, 1);
+}
+
 #[test]
 fn every_rule_of_the_library_has_a_title_and_a_description() {
     for (path, text) in library_modules() {

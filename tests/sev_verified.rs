@@ -104,6 +104,28 @@ fn the_least_used_gives_way() {
 }
 
 #[test]
+fn chains_that_anybody_can_make_displace_no_others() {
+    let (chains, roots) = (VerifiedChains::new(8), pair());
+    let [one, two] = [(); 2].map(|()| platform().full_chain());
+    let known = [read(&chains, &one, &roots), read(&chains, &two, &roots)];
+    for _ in 0..16 {
+        let platform = platform();
+        let unsigned = platform.cert_chain().unwrap();
+        let but_for_cek = chains.read(Some(&platform.pdh()), &unsigned, &roots).unwrap();
+        assert!(matches!(but_for_cek, Known::ButForCek(_)));
+    }
+    assert_eq!(chains.len(), 4, "a quarter of the places is theirs");
+    for (known, chain) in known.iter().zip([&one, &two]) {
+        assert!(Arc::ptr_eq(known, &read(&chains, chain, &roots)));
+    }
+    // Nor do they keep others out.
+    for _ in 0..16 {
+        read(&chains, &platform().full_chain(), &roots);
+    }
+    assert_eq!(chains.len(), 8);
+}
+
+#[test]
 fn with_room_for_none_every_chain_is_verified() {
     let (chains, roots, chain) = (VerifiedChains::new(0), roots("test"), platform().full_chain());
     let first = read(&chains, &chain, &roots);

@@ -1,6 +1,9 @@
 //! PostgreSQL as the store: what it refuses to be, what it keeps as it is, and how a database comes to it.
 
+use keyward::domain::launch::{Launch, LaunchBounds};
+use keyward::store::LaunchBegun;
 use serde_json::Value;
+use uuid::Uuid;
 
 use crate::crash::{Waiting, prepare};
 use crate::replicas::Fleet;
@@ -392,4 +395,83 @@ fn two_servers_that_append_at_once_leave_no_gap_in_the_log() {
         .collect();
     assert_eq!(indexes, (0..indexes.len() as u64).collect::<Vec<_>>());
     assert!(indexes.len() > 40);
+}
+
+/// Whether a change of an owner's would be made: a launch that is remembered.
+fn begin(store: &dyn keyward::store::Store, like: &Launch, owner: &str, id: Uuid) -> bool {
+    let launch = Launch {
+        id,
+        owner: owner.parse().unwrap(),
+        workload: Uuid::new_v4(),
+        state: keyward::domain::LaunchState::Pending,
+        ..like.clone()
+    };
+    let bounds = LaunchBounds {
+        per_address: 1000,
+        per_pdh: 1000,
+        per_workload: 1000,
+    };
+    match store.begin_launch(&launch, bounds) {
+        Ok(begun) => begun == LaunchBegun::Stored,
+        Err(_) => false,
+    }
+}
+
+#[test]
+fn changes_of_one_owner_that_wait_take_one_connection_and_fail_each_by_itself() {
+    let Some(database) = Database::new() else { return };
+    let place = Place::Postgres(database);
+    let app = App::on(Options::default(), place);
+    let Place::Postgres(database) = app.database.as_ref() else {
+        return;
+    };
+    app.standard();
+    let vm = app.start(&platform());
+    let store = app.service.store();
+    let like = store.launch(vm.id).unwrap().unwrap();
+    let act = keyward::audit::actor::Act::of_server(app.service.now());
+    let token = keyward::domain::token::TokenHash([7; 32]);
+    store.create_owner(&"zeta".parse().unwrap(), token, &act).unwrap();
+
+    let of_keyward = |condition: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND application_name = 'keyward' AND {condition}"
+        );
+        database.sql(&sql).trim().parse::<usize>().unwrap()
+    };
+    let sleeps = "SELECT count(pid) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'";
+    let made = std::thread::scope(|scope| {
+        // Somebody has the owner's row, as another server may.
+        let holds = scope.spawn(|| {
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                database
+                    .sql("BEGIN; SELECT 1 FROM owners WHERE name = 'acme' FOR UPDATE; SELECT pg_sleep(600)")
+            }))
+        });
+        while database.sql(sleeps).trim() == "0" {}
+        // More than there are connections; every fifth would be a launch that is there already.
+        let asked: Vec<_> = (0..25)
+            .map(|number| {
+                let id = if number % 5 == 0 { vm.id } else { Uuid::new_v4() };
+                let like = &like;
+                scope.spawn(move || begin(store, like, "acme", id))
+            })
+            .collect();
+        while of_keyward("wait_event_type = 'Lock'") == 0 {}
+        for _ in 0..3 {
+            assert!(begin(store, &like, "zeta", Uuid::new_v4()));
+            assert_eq!(of_keyward("wait_event_type = 'Lock'"), 1);
+        }
+        assert!(asked.iter().all(|asked| !asked.is_finished()));
+        database.sql(&sleeps.replace("count(pid)", "pg_terminate_backend(pid)"));
+        let _ = holds.join();
+        let made = asked.into_iter().map(|asked| asked.join().unwrap());
+        made.collect::<Vec<_>>()
+    });
+    for (number, made) in made.into_iter().enumerate() {
+        assert_eq!(made, number % 5 != 0, "{number}");
+    }
+    let there = database.sql("SELECT count(*) FROM launches WHERE owner = 'acme'");
+    assert_eq!(there.trim(), "21");
 }

@@ -8,8 +8,8 @@ use anyhow::{anyhow, bail};
 
 use super::output;
 use crate::config::Config;
-use crate::http::{Listeners, MetricsServer};
-use crate::metrics::{CertificateFile, Metrics};
+use crate::http::{Listeners, LiveTls, MetricsServer};
+use crate::metrics::{CertificateFile, Metrics, Shown, ShownCertificate};
 use crate::release::Service;
 
 /// Listeners that are bound and do not serve yet.
@@ -91,24 +91,37 @@ pub(super) fn metrics(config: &Config) -> Option<Arc<Metrics>> {
     config.metrics.listen.map(|_| Arc::new(Metrics::new()))
 }
 
-/// Lets metrics look at what was made.
-pub(super) fn watch(metrics: Option<&Arc<Metrics>>, config: &Config, service: &Arc<Service>) {
+/// Lets metrics look at what was made, and at what its listeners show.
+pub(super) fn watch(
+    metrics: Option<&Arc<Metrics>>,
+    config: &Config,
+    service: &Arc<Service>,
+    [main, simple_kbs]: [Option<&Arc<LiveTls>>; 2],
+) {
     let Some(metrics) = metrics else { return };
     metrics.watch_service(service);
-    let tls = config.tls.iter().flat_map(|tls| {
+    let live = |name, tls: Option<&Arc<LiveTls>>| {
+        let tls = tls?.clone();
+        let path = tls.certificate().to_owned();
+        let shown: Shown = Arc::new(move || ShownCertificate {
+            ends: tls.first_end(),
+            refused: tls.is_refused(),
+        });
+        let shown = Some(shown);
+        Some(CertificateFile { name, path, shown })
+    };
+    let others = config.tls.iter().flat_map(|tls| {
         [
-            ("server", Some(&tls.certificate)),
             ("client-ca", tls.client_ca.as_ref()),
             ("client-crl", tls.client_crl.as_ref()),
         ]
     });
-    let simple_kbs = config.simple_kbs.as_ref().and_then(|own| own.tls.as_ref());
-    let simple_kbs = simple_kbs.map(|tls| ("simple-kbs", Some(&tls.certificate)));
-    let files = tls.chain(simple_kbs).filter_map(|(name, path)| {
-        let path = path?.clone();
-        Some(CertificateFile { name, path })
+    let others = others.filter_map(|(name, path)| {
+        let (path, shown) = (path?.clone(), None);
+        Some(CertificateFile { name, path, shown })
     });
-    metrics.watch_certificates(files.collect());
+    let own = [live("server", main), live("simple-kbs", simple_kbs)];
+    metrics.watch_certificates(own.into_iter().flatten().chain(others).collect());
 }
 
 /// Binds one; those beside the main one are named by their key.

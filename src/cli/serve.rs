@@ -78,9 +78,10 @@ impl Serve {
         let simple_kbs = config.simple_kbs.as_ref();
         let metrics = listeners::metrics(&config);
         let service = Arc::new(service(&self.data_dir, &config, metrics.as_deref())?);
-        listeners::watch(metrics.as_ref(), &config, &service);
         let simple_kbs = simple_kbs.map(|wanted| simple_kbs::Prepared::new(wanted, &config, &service));
         let simple_kbs = simple_kbs.transpose()?;
+        let own = simple_kbs.as_ref().and_then(|prepared| prepared.tls());
+        listeners::watch(metrics.as_ref(), &config, &service, [tls.as_ref(), own]);
         let bound = listeners::Bound::new(&config)?;
         let address = bound.address()?;
         let notify = Notify::from_environment();

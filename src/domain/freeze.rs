@@ -13,7 +13,7 @@ use super::approval::Word;
 use super::launch::LaunchFacts;
 use super::{HexDigest, Name};
 use crate::policy::Input;
-use crate::sev::Product;
+use crate::sev::{Product, StoredPlatform};
 
 /// What is frozen.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -133,7 +133,12 @@ impl Subject {
     /// Of a launch, with all the secrets of its workload.
     #[must_use]
     pub fn of_launch(owner: &Name, workload: Uuid, facts: &LaunchFacts) -> Self {
-        let platform = &facts.platform;
+        Self::of_platform(owner, workload, &facts.platform)
+    }
+
+    /// Of a launch that begins on this platform.
+    #[must_use]
+    pub fn of_platform(owner: &Name, workload: Uuid, platform: &StoredPlatform) -> Self {
         Self {
             owner: owner.clone(),
             workload,

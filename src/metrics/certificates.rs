@@ -1,23 +1,51 @@
 //! When certificates end that the server shows, or goes by.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::error::ErrorStack;
 use openssl::x509::{X509, X509Crl};
 
+use crate::domain::Time;
+
+/// Says what a listener shows now.
+pub type Shown = Arc<dyn Fn() -> ShownCertificate + Send + Sync>;
+
+/// What a listener shows, whatever is in its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShownCertificate {
+    /// When the first of its certificates ends.
+    pub ends: Time,
+    /// Whether the files were read again since and could not be used.
+    pub refused: bool,
+}
+
 /// A PEM file of the configuration, under the word that tells it from others.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CertificateFile {
     /// `server`, `client-ca`, `client-crl` or `simple-kbs`.
     pub name: &'static str,
     /// The file.
     pub path: PathBuf,
+    /// For the certificate of a listener: what it shows.
+    pub shown: Option<Shown>,
 }
 
 impl CertificateFile {
+    /// When the certificate that is shown ends, or the first of what is in the file, and whether the file was refused.
+    pub(super) fn read(&self) -> Option<(i64, Option<bool>)> {
+        match &self.shown {
+            Some(shown) => {
+                let shown = shown();
+                Some((shown.ends.millis().div_euclid(1000), Some(shown.refused)))
+            }
+            None => self.expiry().map(|end| (end, None)),
+        }
+    }
+
     /// The first end of what is in the file now, in seconds since 1970-01-01T00:00:00Z; none where it can't be read.
-    pub(super) fn expiry(&self) -> Option<i64> {
+    fn expiry(&self) -> Option<i64> {
         let pem = std::fs::read(&self.path).map(zeroize::Zeroizing::new).ok()?;
         let certificates = X509::stack_from_pem(&pem).unwrap_or_default();
         let ends = certificates.iter().map(|certificate| certificate.not_after());

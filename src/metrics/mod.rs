@@ -36,7 +36,7 @@ use sources::Sources;
 use store::Calls;
 use traffic::{Grpc, Http};
 
-pub use certificates::CertificateFile;
+pub use certificates::{CertificateFile, Shown, ShownCertificate};
 
 /// Upper ends of histograms' buckets, in seconds.
 const BUCKETS: [f64; 16] = [

@@ -39,7 +39,8 @@ struct Read {
     ready: bool,
     /// As of when, in the server's time; none where the store does not answer.
     figures: Option<(Time, Figures)>,
-    ends: Vec<(&'static str, i64)>,
+    /// What ends when, and whether a newer one of it was refused.
+    ends: Vec<(&'static str, i64, Option<bool>)>,
 }
 
 impl fmt::Debug for Sources {
@@ -81,7 +82,10 @@ impl Sources {
     fn read_now(&self) -> Read {
         let files = self.certificates.get().into_iter().flatten();
         let ends = files
-            .filter_map(|file| Some((file.name, file.expiry()?)))
+            .filter_map(|file| {
+                let (end, refused) = file.read()?;
+                Some((file.name, end, refused))
+            })
             .collect();
         let Some(service) = self.service.get().and_then(Weak::upgrade) else {
             return Read {
@@ -112,6 +116,36 @@ pub(super) fn gauge<N: EncodeGaugeValue>(
     gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
 }
 
+/// When certificates end, and whether newer ones were refused.
+fn of_certificates(
+    encoder: &mut DescriptorEncoder<'_>,
+    ends: &[(&'static str, i64, Option<bool>)],
+) -> fmt::Result {
+    if ends.is_empty() {
+        return Ok(());
+    }
+    let help = "When the first certificate ends that a listener shows, or that is in a file of the configuration (of client-crl: when the next list is due), in seconds since 1970-01-01T00:00:00Z, by what it is.";
+    let name = "certificate_expiry_timestamp";
+    let mut family = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+    for (name, end, _) in ends {
+        let labels = [("certificate", *name)];
+        ConstGauge::new(*end).encode(family.encode_family(&labels)?)?;
+    }
+    if ends.iter().all(|(_, _, refused)| refused.is_none()) {
+        return Ok(());
+    }
+    let help = "1 where a listener's files were read again and could not be used, so that it shows what it showed before, else 0.";
+    let name = "certificate_reload_refused";
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (name, _, refused) in ends {
+        if let Some(refused) = refused {
+            let labels = [("certificate", *name)];
+            ConstGauge::new(u64::from(*refused)).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
+}
+
 impl Collector for Sources {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let read = self.read();
@@ -120,19 +154,7 @@ impl Collector for Sources {
         if let Some((now, figures)) = &read.figures {
             of_store(&mut encoder, *now, figures)?;
         }
-        if !read.ends.is_empty() {
-            let help = "When the first certificate of a file of the configuration ends (of client-crl: when the next list is due), in seconds since 1970-01-01T00:00:00Z, by what the file is.";
-            let mut family = encoder.encode_descriptor(
-                "certificate_expiry_timestamp",
-                help,
-                Some(&Unit::Seconds),
-                MetricType::Gauge,
-            )?;
-            for (name, end) in read.ends {
-                let labels = [("certificate", name)];
-                ConstGauge::new(end).encode(family.encode_family(&labels)?)?;
-            }
-        }
+        of_certificates(&mut encoder, &read.ends)?;
         if let Some(queue) = self.queue.get() {
             let help = "Chips that AMD's key distribution service is asked for, or is to be.";
             gauge(&mut encoder, "kds_queue_length", help, None, queue.under_way())?;

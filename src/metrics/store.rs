@@ -34,8 +34,8 @@ use crate::store::once::{Known, OnceStore};
 use crate::store::{
     ApplyError, AuditLog, CekOfKey, Committed, Connections, CountUp, Counts, DecisionPage, DecisionQuery,
     Figures, FiguresStore, FreezePage, FreezeQuery, Frozen, Guarded, HoldPage, HoldQuery, HoldStore,
-    ImpactPage, IncidentStore, KnownCek, LaunchBegun, Message, Outbox, OwnerCreated, PlatformList, Recorded,
-    Recovery, ReleaseCommit, ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError,
+    ImpactPage, IncidentStore, KnownCek, LaunchBegun, Message, Moments, Outbox, OwnerCreated, PlatformList,
+    Recorded, Recovery, ReleaseCommit, ReleaseCounts, ReleaseScope, Retention, Revoked, Store, StoreError,
     StoredRevision, Taken, TokenCreated, Tokens, Told, Verb,
 };
 
@@ -116,6 +116,12 @@ impl Measured {
     }
 }
 
+impl Moments for Measured {
+    fn together(&self, reads: &mut dyn FnMut()) {
+        self.inner.together(reads);
+    }
+}
+
 /// Each method as it is, under its own name.
 macro_rules! measured {
     ($room:ident: $($name:ident($($argument:ident: $of:ty),*) -> $returns:ty;)*) => {
@@ -184,7 +190,7 @@ measured! {
     Store:
     owner_state(owner: &Name) -> Result<OwnerState, StoreError>;
     apply(owner: &Name, generation: i64, changes: Recorded<ChangeSet>, guarded: Option<Guarded>) -> Result<Taken<()>, ApplyError>;
-    workload(uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;
+    workload(uuid: Uuid) -> Result<Option<Arc<WorkloadContext>>, StoreError>;
     bundle(owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError>;
     bundles(owner: &Name) -> Result<Vec<(HexDigest, Time)>, StoreError>;
     revisions(owner: &Name, before: Option<u64>, limit: u32) -> Result<Vec<Revision>, StoreError>;

@@ -6,6 +6,7 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, LimitError, Value};
 
 use super::decision::{ErrorKind, EvaluationError, Phase, Verdict};
+use super::evaluator::is_builtin;
 use super::guards::size_within;
 use super::limits::{Deadline, Limits};
 use super::load::PolicyFacts;
@@ -64,12 +65,16 @@ impl Question {
             ),
             Phase::Release => (Some("allow"), facts.has_deny.then_some("deny")),
         };
+        let mut is_allowed = false;
         if let Some(rule) = allow
             && let Some(value) = self.evaluate(rule, deadline, findings)
         {
+            is_allowed = value == Value::Bool(true);
             allowed(rule, &value, findings);
         }
-        if let Some(rule) = deny
+        // The library's own allow where nothing is denied: what denies was evaluated with it.
+        let denied_nothing = is_allowed && is_builtin(&facts.name);
+        if let Some(rule) = deny.filter(|_| !denied_nothing)
             && let Some(value) = self.evaluate(rule, deadline, findings)
         {
             denied(rule, &value, &self.limits, findings);

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::bundles::{BundleError, Loaded};
 use super::facts::Facts;
-use super::launch::Releases;
 use super::meter::{Reason, Why};
+use super::seen::Releases;
 use super::{Refusal, Service};
 use crate::domain::Name;
 use crate::domain::launch::{Binding, BindingKind, BoundVerdict};

@@ -3,25 +3,23 @@
 use uuid::Uuid;
 
 use super::binding;
+use super::draft::Draft;
 use super::entries::{self, FreshConnection, Order};
 use super::facts::{Attested, Facts};
 use super::floor;
 use super::host::{Asked, Claimed, Host};
-use super::launch::Releases;
 use super::meter::{Reason, Why};
 use super::report;
+use super::seen::Releases;
 use super::table::Unpacked;
 use super::{Refusal, Service};
-use crate::domain::decision::{CountSeen, Decision, Outcome, SecretVersion, WorkloadRef};
-use crate::domain::launch::{BoundVerdict, LaunchFacts};
+use crate::domain::decision::{Decision, Outcome, SecretVersion};
+use crate::domain::launch::LaunchFacts;
 use crate::domain::state::{SecretInfo, WorkloadContext};
-use crate::domain::{HexDigest, Name, Time};
-use crate::policy::{Input, Phase};
+use crate::domain::{HexDigest, Time};
+use crate::policy::Phase;
 use crate::sev::secret_table::Entry;
-use crate::store::{Committed, CountUp, Link, ReleaseCommit, ReleaseCounts};
-
-/// The longest reason that is recorded, in bytes.
-const REASON: usize = 4096;
+use crate::store::{Committed, Link, ReleaseCommit, ReleaseCounts};
 
 /// A guest that was measured, and what is asked for it.
 pub(super) struct Case<'a> {
@@ -85,13 +83,13 @@ impl Service {
     pub(super) fn decide<W: Way>(&self, case: &Case<'_>, way: &W) -> Result<Option<W::Answer>, Refusal> {
         let Case { context, host, .. } = *case;
         let order = Order::of(context, case.asked);
-        let trusted = self.trusts(case.facts.platform.root(), &context.owner)?;
-        let stop = self.stopped(context, case.facts, &order.names)?;
-        let admitted = stop.map_or_else(|| admitted(case, trusted, &order), Err);
-        let looked = match &admitted {
-            Ok((_, questions)) => self.reads_releases(context, questions, Phase::Release)?,
-            Err(_) => false,
-        };
+        // Loaded before the moment, as that may take its time.
+        self.active_bundle(context)?;
+        let Seen {
+            admitted,
+            looked,
+            releases,
+        } = self.together(|| self.seen_of(case, &order))??;
         // Decisions that depend on how many releases there were can't be taken side by side: each one
         // that is committed would undo the others.
         let turn = looked.then(|| self.turns.take(context.registered.workload.uuid));
@@ -129,7 +127,10 @@ impl Service {
                 return Err(draft.deny(why, input, Vec::new(), Vec::new()));
             }
         };
-        let releases = Releases::read(self, context, &secrets, now)?;
+        let releases = match releases {
+            Some(releases) => releases,
+            None => Releases::read(self, context, &secrets, now)?,
+        };
         let input = || facts.input(Phase::Release, None, releases.of(None));
         let answers = self.ask(context, questions, Phase::Release, &facts, &releases)?;
         let counts = binding::counts(context, &secrets, &answers.verdicts);
@@ -187,6 +188,27 @@ impl Service {
             Committed::Denied(decision) => Err(Refusal::Denied { decision }),
             Committed::Gone => Err(way.gone(self)),
         }
+    }
+
+    /// What is read of a guest that was measured.
+    fn seen_of<'a>(&self, case: &Case<'a>, order: &Order<'_>) -> Result<Seen<'a>, Refusal> {
+        let context = case.context;
+        let trusted = self.trusts(case.facts.platform.root(), &context.owner)?;
+        let stop = self.stopped(context, case.facts, &order.names)?;
+        let admitted = stop.map_or_else(|| admitted(case, trusted, order), Err);
+        let (mut looked, mut releases) = (false, None);
+        if let Ok((secrets, questions)) = &admitted {
+            looked = self.reads_releases(context, questions, Phase::Release)?;
+            // Where policies look at them they are read once nobody else decides.
+            if !looked {
+                releases = Some(Releases::read(self, context, secrets, case.now)?);
+            }
+        }
+        Ok(Seen {
+            admitted,
+            looked,
+            releases,
+        })
     }
 
     /// The entries with their bytes; none when a secret was replaced meanwhile.
@@ -256,12 +278,20 @@ impl Service {
     }
 }
 
+/// Whose secrets and which questions, or why there are none.
+type Admitted<'a> = Result<(Vec<&'a SecretInfo>, Vec<binding::Question>), Why>;
+
+/// What is read before a guest is decided about, in one moment.
+struct Seen<'a> {
+    admitted: Admitted<'a>,
+    /// Whether a policy looks at how many releases there were.
+    looked: bool,
+    /// How many there were, where none does.
+    releases: Option<Releases>,
+}
+
 /// What is asked for and whom to ask, if the guest is above the floor; otherwise why it is not.
-fn admitted<'a>(
-    case: &Case<'a>,
-    trusted: bool,
-    order: &Order<'_>,
-) -> Result<(Vec<&'a SecretInfo>, Vec<binding::Question>), Why> {
+fn admitted<'a>(case: &Case<'a>, trusted: bool, order: &Order<'_>) -> Admitted<'a> {
     let context = case.context;
     let platform = &case.facts.platform;
     let workload = &context.registered.workload;
@@ -288,103 +318,4 @@ fn versions(secrets: &[&SecretInfo]) -> Vec<SecretVersion> {
         version: secret.version,
     });
     versions.collect()
-}
-
-/// What every record of one attempt has in common.
-struct Draft<'a, W> {
-    service: &'a Service,
-    case: &'a Case<'a>,
-    way: &'a W,
-    names: &'a [Name],
-    now: Time,
-}
-
-impl<W: Way> Draft<'_, W> {
-    fn decision(
-        &self,
-        id: Uuid,
-        outcome: Outcome,
-        mut reason: String,
-        input: Input,
-        policies: Vec<BoundVerdict>,
-    ) -> Decision {
-        let Case { context, host, .. } = *self.case;
-        let workload = &context.registered.workload;
-        if reason.len() > REASON {
-            reason.truncate(reason.floor_char_boundary(REASON));
-            reason.push('…');
-        }
-        Decision {
-            id,
-            time: self.now,
-            owner: context.owner.clone(),
-            workload: WorkloadRef {
-                uuid: workload.uuid,
-                name: workload.name.clone(),
-            },
-            launch: Some(self.case.launch),
-            phase: Phase::Release,
-            outcome,
-            reason,
-            count: 1,
-            address: host.address.to_string(),
-            host_identity: host.identity_for(&context.owner),
-            secrets: self.names.to_vec(),
-            released: Vec::new(),
-            hold: None,
-            danger_weak_policy: workload.danger_weak_policy,
-            input: Some(input),
-            policies,
-            counts: Vec::new(),
-            connection: self.way.over(),
-        }
-    }
-
-    /// The same, with the counts that a release would have raised. They say what another policy would have done and
-    /// decide nothing here, so that a denial does without them where they can't be read.
-    fn deny_counted(
-        &self,
-        why: Why,
-        input: Input,
-        policies: Vec<BoundVerdict>,
-        counts: &[CountUp],
-    ) -> Refusal {
-        let seen = self.service.store().counts(&self.case.context.owner, counts);
-        let seen = seen.unwrap_or_else(|error| {
-            log::warn!("counts could not be read for the record of a denial: {error}");
-            Vec::new()
-        });
-        self.deny(why, input, policies, seen)
-    }
-
-    /// Records the denial; a host is told of it only once it is recorded.
-    fn deny(&self, why: Why, input: Input, policies: Vec<BoundVerdict>, counts: Vec<CountSeen>) -> Refusal {
-        match self.record(why, input, policies, counts) {
-            Ok(refusal) | Err(refusal) => refusal,
-        }
-    }
-
-    fn record(
-        &self,
-        (class, reason): Why,
-        input: Input,
-        policies: Vec<BoundVerdict>,
-        counts: Vec<CountSeen>,
-    ) -> Result<Refusal, Refusal> {
-        if self.way.answered(self.service, self.case.host)? {
-            // The same request was quicker by a moment, and its answer is this one's too.
-            return Ok(Refusal::LaunchUsed);
-        }
-        let id = self.service.fresh_uuid()?;
-        let decision = Decision {
-            counts,
-            ..self.decision(id, Outcome::Denied, reason, input, policies)
-        };
-        if self.service.store().record_denied(&decision)? {
-            self.service.meter.decided(Phase::Release, Outcome::Denied, class);
-            Ok(Refusal::Denied { decision: id })
-        } else {
-            Ok(self.way.gone(self.service))
-        }
-    }
 }

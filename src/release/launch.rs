@@ -1,5 +1,7 @@
 //! `launch`: prove the platform, ask the policies, make a session, remember it.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::binding::{self, Answers};
@@ -7,10 +9,11 @@ use super::facts::Facts;
 use super::floor;
 use super::host::{Claimed, Host, LaunchAnswer, LaunchRequest};
 use super::meter::{Reason, Step};
-use super::platform::Platform;
+use super::platform::{Platform, Presented};
 use super::refusals::Refused;
+use super::seen::Releases;
 use super::{Refusal, Service};
-use crate::domain::freeze::Subject;
+use crate::domain::freeze::{Stop, Subject};
 use crate::domain::launch::{BoundVerdict, Launch, LaunchFacts, LaunchState};
 use crate::domain::state::{SecretInfo, WorkloadContext};
 use crate::domain::{Name, Time};
@@ -18,7 +21,15 @@ use crate::policy::{Input, Phase};
 use crate::sealing::Place;
 use crate::sev::policy::SevPolicy;
 use crate::sev::session::{self, SessionError};
-use crate::store::{LaunchBegun, ReleaseCounts, ReleaseScope};
+use crate::store::{LaunchBegun, ReleaseCounts};
+
+/// What is read when a launch begins, in one moment.
+struct Seen {
+    context: Arc<WorkloadContext>,
+    presented: Result<Presented, Refusal>,
+    /// What stops it, if anything does; nothing where the platform is not known yet.
+    stop: Option<Option<Stop>>,
+}
 
 impl Service {
     /// A session for the platform behind this chain, if it may launch the workload.
@@ -30,17 +41,21 @@ impl Service {
     /// # Errors
     /// See [`Refusal`]; in every case nothing was remembered and no session exists.
     pub fn launch(&self, uuid: Uuid, host: &Host, request: &LaunchRequest) -> Result<LaunchAnswer, Refusal> {
-        let context = self.store().workload(uuid)?.ok_or(Refusal::NotFound)?;
+        let seen = self.together(|| self.seen(uuid, request))??;
+        let context = &seen.context;
         let now = self.parts.clock.now();
-        let platform = self
-            .platform(&context.owner, host, request)
-            .inspect_err(|refusal| {
-                if let Refusal::ChainInvalid(why) = refusal {
-                    let reason = format!("the certificate chain is invalid: {why}");
-                    self.note_refused(&context, host, Phase::Launch, Reason::Chain, reason, now);
-                }
-            })?;
-        let policy = self.agreed_policy(&context, host, request, now)?;
+        let platform = match seen.presented {
+            Ok(Presented::Whole(platform)) => Ok(*platform),
+            Ok(Presented::ButForCek(chain)) => self.completed(&context.owner, host, request.cpu_id, &chain),
+            Err(refusal) => Err(refusal),
+        };
+        let platform = platform.inspect_err(|refusal| {
+            if let Refusal::ChainInvalid(why) = refusal {
+                let reason = format!("the certificate chain is invalid: {why}");
+                self.note_refused(context, host, Phase::Launch, Reason::Chain, reason, now);
+            }
+        })?;
+        let policy = self.agreed_policy(context, host, request, now)?;
         let facts = LaunchFacts {
             scheme: context.registered.workload.scheme,
             policy: policy.bits(),
@@ -48,8 +63,35 @@ impl Service {
             chip_id: platform.chip_id,
             claimed_cpu_id: request.cpu_id,
         };
-        self.may_launch(&context, host, &facts, now)?;
-        self.begin(&context, host, facts, &platform, policy, now)
+        let stop = match seen.stop {
+            Some(stop) => stop,
+            None => {
+                let uuid = context.registered.workload.uuid;
+                let subject = Subject::of_launch(&context.owner, uuid, &facts);
+                self.store().stopped(&subject)?
+            }
+        };
+        self.may_launch(context, host, &facts, stop, now)?;
+        self.begin(context, host, facts, &platform, policy, now)
+    }
+
+    /// What is read of the workload and its platform.
+    fn seen(&self, uuid: Uuid, request: &LaunchRequest) -> Result<Seen, Refusal> {
+        let context = self.store().workload(uuid)?.ok_or(Refusal::NotFound)?;
+        let presented = self.presented(&context.owner, request);
+        let stop = match &presented {
+            Ok(Presented::Whole(platform)) => {
+                let uuid = context.registered.workload.uuid;
+                let subject = Subject::of_platform(&context.owner, uuid, &platform.stored);
+                Some(self.store().stopped(&subject)?)
+            }
+            _ => None,
+        };
+        Ok(Seen {
+            context,
+            presented,
+            stop,
+        })
     }
 
     /// The SEV policy that workload and request agree on, within the floor.
@@ -101,12 +143,12 @@ impl Service {
         context: &WorkloadContext,
         host: &Host,
         facts: &LaunchFacts,
+        stop: Option<Stop>,
         now: Time,
     ) -> Result<(), Refusal> {
         let names = &context.registered.workload.secrets;
         let secrets: Vec<&SecretInfo> = context.secrets.iter().collect();
         let claimed = Claimed::default();
-        let subject = Subject::of_launch(&context.owner, context.registered.workload.uuid, facts);
         let facts = Facts {
             context,
             launch: facts,
@@ -116,7 +158,7 @@ impl Service {
             secrets: names,
             now,
         };
-        if let Some(stop) = self.store().stopped(&subject)? {
+        if let Some(stop) = stop {
             let input = facts.input(Phase::Launch, None, ReleaseCounts::default());
             let reason = stop.reason();
             return Err(self.denied_launch(
@@ -317,69 +359,5 @@ impl Service {
         if let Err(error) = noted {
             log::warn!("a refusal could not be recorded: {error}");
         }
-    }
-}
-
-/// How many releases there were, of the workload and of each secret, as one decision sees them.
-pub(super) struct Releases {
-    workload: ReleaseCounts,
-    secrets: Vec<(Name, ReleaseCounts)>,
-    uuid: Uuid,
-}
-
-impl Releases {
-    /// As if there were none: for policies that do not look.
-    fn none(context: &WorkloadContext) -> Self {
-        Self {
-            workload: ReleaseCounts::default(),
-            secrets: Vec::new(),
-            uuid: context.registered.workload.uuid,
-        }
-    }
-
-    pub(super) fn read(
-        service: &Service,
-        context: &WorkloadContext,
-        secrets: &[&SecretInfo],
-        now: Time,
-    ) -> Result<Self, Refusal> {
-        let uuid = context.registered.workload.uuid;
-        let count = |scope: ReleaseScope| service.store().release_counts(&context.owner, &scope, now);
-        let of_secrets = secrets.iter().map(|secret| {
-            Ok((
-                secret.name.clone(),
-                count(ReleaseScope::Secret(secret.name.clone()))?,
-            ))
-        });
-        let secrets = of_secrets.collect::<Result<_, crate::store::StoreError>>()?;
-        Ok(Self {
-            workload: count(ReleaseScope::Workload(uuid))?,
-            secrets,
-            uuid,
-        })
-    }
-
-    /// For a policy that is asked for a secret: releases of that secret; otherwise of the workload.
-    pub(super) fn of(&self, secret: Option<&Name>) -> ReleaseCounts {
-        match secret {
-            None => self.workload,
-            Some(name) => self
-                .secrets
-                .iter()
-                .find(|(n, _)| n == name)
-                .map(|(_, counts)| *counts)
-                .unwrap_or_default(),
-        }
-    }
-
-    /// What was seen, for the store to hold the commit to.
-    pub(super) fn seen(&self) -> Vec<(ReleaseScope, u64)> {
-        let secrets = self
-            .secrets
-            .iter()
-            .map(|(name, counts)| (ReleaseScope::Secret(name.clone()), counts.total));
-        std::iter::once((ReleaseScope::Workload(self.uuid), self.workload.total))
-            .chain(secrets)
-            .collect()
     }
 }

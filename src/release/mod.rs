@@ -9,6 +9,7 @@ mod binding;
 mod budget;
 mod bundles;
 mod decide;
+mod draft;
 mod entries;
 mod evaluation;
 mod explanation;
@@ -29,6 +30,7 @@ pub mod replay;
 mod report;
 mod retention;
 mod rollback;
+mod seen;
 pub mod simple_kbs;
 mod table;
 pub mod tokens;
@@ -172,6 +174,17 @@ impl Service {
     #[must_use]
     pub fn store(&self) -> &dyn Store {
         self.parts.store.as_ref()
+    }
+
+    /// Reads that belong together, as of one moment where the store has that cheaper.
+    fn together<T>(&self, reads: impl FnOnce() -> T) -> Result<T, Refusal> {
+        let (mut reads, mut read) = (Some(reads), None);
+        self.store().together(&mut || {
+            if let Some(reads) = reads.take() {
+                read = Some(reads());
+            }
+        });
+        read.ok_or_else(|| Refusal::unavailable("the store was not read"))
     }
 
     /// The present.

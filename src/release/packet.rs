@@ -11,6 +11,7 @@ use super::validate::candidates;
 use super::{Refusal, Service};
 use crate::domain::connection::{Connection, ConnectionBounds, GuestFacts, id_of};
 use crate::domain::launch::{Launch, LaunchState};
+use crate::domain::state::WorkloadContext;
 use crate::domain::{Hex, Time};
 use crate::policy::Phase;
 use crate::sealing::Place;
@@ -30,26 +31,26 @@ impl Service {
     pub(super) fn attempt(
         &self,
         launch: &Launch,
+        context: &WorkloadContext,
         asked: Uuid,
         host: &Host,
         request: &ValidateRequest,
     ) -> Result<Option<ReleaseAnswer>, Refusal> {
-        let context = self.store().workload(launch.workload)?.ok_or(Refusal::NotFound)?;
         if context.owner != launch.owner {
             // The UUID is another owner's by now, who never admitted this platform.
             return Err(Refusal::NotFound);
         }
         let now = self.parts.clock.now();
-        let Some((attested, keys)) = self.measured(launch, request, candidates(&context, request))? else {
+        let Some((attested, keys)) = self.measured(launch, request, candidates(context, request))? else {
             self.store().charge_try(launch.id)?;
             let reason = "the measurement matches no launch digest of the workload".to_owned();
-            self.note_refused(&context, host, Phase::Release, Reason::Measurement, reason, now);
+            self.note_refused(context, host, Phase::Release, Reason::Measurement, reason, now);
             return Err(Refusal::MeasurementMismatch);
         };
         let case = Case {
             launch: launch.id,
             facts: &launch.facts,
-            context: &context,
+            context,
             attested: &attested,
             claimed: &request.claimed,
             host,

@@ -1,5 +1,6 @@
 //! Who is this platform? The chain as it arrived, completed where its CEK is not signed, and verified.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::host::{Host, LaunchRequest};
@@ -19,38 +20,55 @@ pub(super) struct Platform {
     pub(super) chip_id: Option<Hex<64>>,
 }
 
+impl Platform {
+    fn of(verified: &VerifiedPlatform, chip_id: Option<Hex<64>>) -> Self {
+        Self {
+            stored: verified.to_stored(),
+            pdh: verified.pdh().clone(),
+            chip_id,
+        }
+    }
+}
+
+/// What a chain is worth before anybody else is asked.
+pub(super) enum Presented {
+    /// It verifies as it came.
+    Whole(Box<Platform>),
+    /// It verifies but for its CEK, which came unsigned.
+    ButForCek(Arc<PresentedChain>),
+}
+
 impl Service {
-    /// Verifies the chain of a launch for a workload of `owner`.
-    pub(super) fn platform(
-        &self,
-        owner: &Name,
-        host: &Host,
-        request: &LaunchRequest,
-    ) -> Result<Platform, Refusal> {
+    /// Verifies the chain of a launch for a workload of `owner`, as far as that goes without asking anybody.
+    pub(super) fn presented(&self, owner: &Name, request: &LaunchRequest) -> Result<Presented, Refusal> {
         let roots = &self.parts.roots;
         let known = self.timed(Step::Chain, || {
             self.chains.read(Some(&request.pdh), &request.cert_chain, roots)
         });
         // What is known of chips shows in what a refusal says, so a chain that is nobody's learns nothing of it.
-        let (verified, chip_id) = match known.map_err(invalid)? {
+        match known.map_err(invalid)? {
             Known::Verified(verified) => {
                 self.counts_for(&verified, owner)?;
                 let chip_id = self.chip_of(&verified, request.cpu_id)?;
-                (verified, chip_id)
+                Ok(Presented::Whole(Box::new(Platform::of(&verified, chip_id))))
             }
-            Known::ButForCek(chain) => {
-                let (chain, chip_id) = self.complete(&chain, host, request.cpu_id)?;
-                let verified = self.timed(Step::Chain, || self.chains.verify(&chain, roots));
-                let verified = verified.map_err(invalid)?;
-                self.counts_for(&verified, owner)?;
-                (verified, chip_id)
-            }
-        };
-        Ok(Platform {
-            stored: verified.to_stored(),
-            pdh: verified.pdh().clone(),
-            chip_id,
-        })
+            Known::ButForCek(chain) => Ok(Presented::ButForCek(chain)),
+        }
+    }
+
+    /// The same chain, with its CEK as the service signed it.
+    pub(super) fn completed(
+        &self,
+        owner: &Name,
+        host: &Host,
+        cpu_id: Option<Hex<64>>,
+        chain: &PresentedChain,
+    ) -> Result<Platform, Refusal> {
+        let (chain, chip_id) = self.complete(chain, host, cpu_id)?;
+        let verified = self.timed(Step::Chain, || self.chains.verify(&chain, &self.parts.roots));
+        let verified = verified.map_err(invalid)?;
+        self.counts_for(&verified, owner)?;
+        Ok(Platform::of(&verified, chip_id))
     }
 
     /// Whether platforms under the root of this one count for `owner`; asked each time, whatever is remembered.

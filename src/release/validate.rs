@@ -1,5 +1,7 @@
 //! `validate`: finds the launch, whatever it was named by, and has it decided.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -27,6 +29,12 @@ const ATTEMPTS: usize = 16;
 /// An earlier answer, opened, and whose workload it was for.
 type Earlier = (Name, Zeroizing<Vec<u8>>);
 
+/// The launch that was named, or none where it is to be searched for, and the workload.
+struct Found {
+    launch: Option<Launch>,
+    context: Option<Arc<WorkloadContext>>,
+}
+
 /// How long an expired launch still reads as expired.
 const REMEMBERED: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
 
@@ -41,35 +49,54 @@ impl Service {
         host: &Host,
         request: &ValidateRequest,
     ) -> Result<ReleaseAnswer, Refusal> {
+        // By itself: keys are opened for it, and what was frozen meanwhile is to be seen.
         if let Some(answer) = self.given_before(uuid, host, request)? {
             return Ok(answer);
         }
-        self.found_and_decided(uuid, host, request).or_else(|refusal| {
-            if matches!(refusal, Refusal::Unavailable { .. }) {
-                // Whether it was committed is not known: the host comes back with the same key.
-                return Err(refusal);
-            }
-            // The same request may have been answered between the first look and the refusal: a host
-            // that was too impatient must not lose its guest for it.
-            self.given_before(uuid, host, request)?.ok_or(refusal)
+        let found = self.together(|| self.found(uuid))??;
+        self.found_and_decided(found, uuid, host, request)
+            .or_else(|refusal| {
+                if matches!(refusal, Refusal::Unavailable { .. }) {
+                    // Whether it was committed is not known: the host comes back with the same key.
+                    return Err(refusal);
+                }
+                // The same request may have been answered between the first look and the refusal: a host
+                // that was too impatient must not lose its guest for it.
+                self.given_before(uuid, host, request)?.ok_or(refusal)
+            })
+    }
+
+    /// The launch that was named, and the workload.
+    fn found(&self, uuid: Uuid) -> Result<Found, StoreError> {
+        let launch = self.store().launch(uuid)?;
+        let workload = launch.as_ref().map_or(uuid, |launch| launch.workload);
+        Ok(Found {
+            context: self.store().workload(workload)?,
+            launch,
         })
     }
 
     fn found_and_decided(
         &self,
+        found: Found,
         uuid: Uuid,
         host: &Host,
         request: &ValidateRequest,
     ) -> Result<ReleaseAnswer, Refusal> {
-        let launch = match self.store().launch(uuid)? {
-            Some(launch) => self.named(launch, host, request)?,
-            None => match self.store().workload(uuid)? {
-                Some(context) => self.search(&context, host, request)?,
-                None => return Err(Refusal::NotFound),
-            },
+        let Found { launch, mut context } = found;
+        let launch = match (launch, &context) {
+            (Some(launch), _) => self.named(launch, host, request)?,
+            (None, Some(context)) => self.search(context, host, request)?,
+            (None, None) => return Err(Refusal::NotFound),
         };
         for _ in 0..ATTEMPTS {
-            if let Some(answer) = self.attempt(&launch, uuid, host, request)? {
+            // The first goes by what was read with the launch; where that is so no longer, nothing is committed.
+            let context = match context.take() {
+                Some(context) => Some(context),
+                None => self.store().workload(launch.workload)?,
+            };
+            let context = context.ok_or(Refusal::NotFound)?;
+            if let Some(answer) = self.attempt(&launch, &context, uuid, host, request)? {
                 return Ok(answer);
             }
         }

@@ -27,15 +27,22 @@ pub enum Known {
 }
 
 /// Verifies chains, and remembers those that hold. Bounded: the least used give way.
+///
+/// Anybody can make chains whose CEK is not signed, as many as they like; so those have a part of the places, in which
+/// they displace nobody else's.
 pub struct VerifiedChains {
     most: usize,
     kept: Mutex<Kept>,
 }
 
+/// Of the places, the part of chains whose CEK came unsigned: one in so many.
+const UNSIGNED: usize = 4;
+
 #[derive(Default)]
 struct Kept {
     clock: u64,
     entries: HashMap<Digest, (u64, Known)>,
+    unsigned: usize,
 }
 
 impl VerifiedChains {
@@ -134,17 +141,39 @@ impl VerifiedChains {
         let mut kept = self.lock();
         kept.clock += 1;
         let clock = kept.clock;
-        if kept.entries.len() >= self.most && !kept.entries.contains_key(&digest) {
-            let least = kept.entries.iter().min_by_key(|(_, (used, _))| *used);
-            if let Some(least) = least.map(|(digest, _)| *digest) {
-                kept.entries.remove(&least);
+        if !kept.entries.contains_key(&digest) {
+            if known.is_unsigned() && kept.unsigned >= (self.most / UNSIGNED).max(1) {
+                kept.forget_least(Known::is_unsigned);
+            } else if kept.entries.len() >= self.most {
+                kept.forget_least(|_| true);
             }
+            kept.unsigned += usize::from(known.is_unsigned());
         }
+        // INVARIANT: under one digest it is always the same, signed or not.
         kept.entries.insert(digest, (clock, known));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn is_unsigned(&self) -> bool {
+        matches!(self, Self::ButForCek(_))
+    }
+}
+
+impl Kept {
+    /// Forgets the least used of those of which this holds.
+    fn forget_least(&mut self, of: impl Fn(&Known) -> bool) {
+        let those = self.entries.iter().filter(|(_, (_, known))| of(known));
+        let least = those
+            .min_by_key(|(_, (used, _))| *used)
+            .map(|(digest, _)| *digest);
+        if let Some((_, known)) = least.and_then(|digest| self.entries.remove(&digest)) {
+            self.unsigned -= usize::from(known.is_unsigned());
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod incidents;
 pub mod keys;
 pub mod log;
 pub mod migrate;
+mod moments;
 pub mod once;
 pub mod outbox;
 mod pages;
@@ -28,6 +29,8 @@ mod sql;
 pub mod sqlite;
 mod tokens;
 mod upkeep;
+
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -45,6 +48,7 @@ pub use figures::{Figures, FiguresStore};
 pub use holds::{Counts, HoldPage, HoldQuery, HoldStore, Taken, Verb};
 pub use incidents::{FreezePage, FreezeQuery, Frozen, ImpactPage, IncidentStore, PlatformList};
 pub use log::{AuditLog, Guarded, Recorded};
+pub use moments::Moments;
 pub use outbox::{Message, Outbox, Told};
 pub use pages::{DecisionPage, DecisionQuery, StoredRevision};
 pub use recovery::Recovery;
@@ -176,7 +180,7 @@ pub enum Committed {
 
 /// See the module.
 pub trait Store:
-    Tokens + HoldStore + IncidentStore + AuditLog + Upkeep + once::OnceStore + Connections
+    Tokens + HoldStore + IncidentStore + AuditLog + Upkeep + once::OnceStore + Connections + Moments
 {
     /// All that an owner registered, read in one moment.
     ///
@@ -203,7 +207,7 @@ pub trait Store:
     ///
     /// # Errors
     /// When the store fails, or something stored is damaged.
-    fn workload(&self, uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError>;
+    fn workload(&self, uuid: Uuid) -> Result<Option<Arc<WorkloadContext>>, StoreError>;
 
     /// The archive of a bundle; every one ever active is kept.
     ///

@@ -57,7 +57,9 @@ def synthetic():
     )
     length = len(table) + 18
     footer = length.to_bytes(2, "little") + uuid.UUID("96b582de-1fb2-45f7-baea-a366c55a082d").bytes_le
-    return bytes(0xF4 for _ in range(8192)) + table + footer + bytes(32)
+    end = table + footer + bytes(32)
+    # Whole pages, as every firmware is: a PSP takes lengths that are a multiple of 16.
+    return bytes(0xF4 for _ in range(8192 - len(end))) + end
 
 
 def kernels():

@@ -137,7 +137,11 @@ impl Rotate {
             }
         };
         bar.finish_and_clear();
-        store.checkpoint()?;
+        if !store.checkpoint()? {
+            log::warn!(
+                "SQLite's write-ahead log still holds values under the former key, as somebody is reading the database; it is emptied when a server starts"
+            );
+        }
         let keys = store.sealing_keys()?;
         let key = keys.iter().find(|key| key.id == active);
         Ok(Rotated {

@@ -148,6 +148,8 @@ pub(super) struct Material {
     pub(super) authorities: Option<X509Store>,
     /// Since when, and until when, the certificate is valid.
     pub(super) validity: (Time, Time),
+    /// When the first of all certificates that are shown ends.
+    pub(super) first_end: Time,
     /// Counts up with each time that the files are read.
     pub(super) generation: u64,
 }
@@ -163,7 +165,7 @@ impl Material {
         builder.set_alpn_select_callback(move |_, offered| {
             select_next_proto(protocols, offered).ok_or(AlpnError::NOACK)
         });
-        let validity = identify(&mut builder, files)?;
+        let (validity, first_end) = identify(&mut builder, files)?;
         let authorities = match &files.client_ca {
             Some(path) => Some(ask_clients(&mut builder, path, files.client_crl.as_deref())?),
             None => None,
@@ -172,6 +174,7 @@ impl Material {
             acceptor: builder.build(),
             authorities,
             validity,
+            first_end,
             generation,
         })
     }
@@ -229,8 +232,8 @@ fn malformed(what: &'static str, path: &Path) -> TlsError {
     }
 }
 
-/// Certificate and key; the certificate's validity.
-fn identify(builder: &mut SslAcceptorBuilder, files: &TlsFiles) -> Result<(Time, Time), TlsError> {
+/// Certificate and key; the certificate's validity, and when the first of those that are shown ends.
+fn identify(builder: &mut SslAcceptorBuilder, files: &TlsFiles) -> Result<((Time, Time), Time), TlsError> {
     let (what, path) = ("certificate", files.certificate.as_path());
     let pem = read(what, path)?;
     let mut chain = X509::stack_from_pem(&pem).unwrap_or_default().into_iter();
@@ -240,7 +243,10 @@ fn identify(builder: &mut SslAcceptorBuilder, files: &TlsFiles) -> Result<(Time,
         move |source| TlsError::Unusable { what, path, source }
     };
     builder.set_certificate(&own).map_err(unusable(what, path))?;
+    let (since, until) = (time(own.not_before())?, time(own.not_after())?);
+    let mut first = until;
     for above in chain {
+        first = first.min(time(above.not_after())?);
         builder.add_extra_chain_cert(above)?;
     }
     let (what, path) = ("key", files.key.as_path());
@@ -255,7 +261,7 @@ fn identify(builder: &mut SslAcceptorBuilder, files: &TlsFiles) -> Result<(Time,
     }
     builder.set_private_key(&key).map_err(unusable(what, path))?;
     builder.check_private_key().map_err(unusable(what, path))?;
-    Ok((time(own.not_before())?, time(own.not_after())?))
+    Ok(((since, until), first))
 }
 
 /// Asks clients for certificates: who has none comes in without one, who has a bad one does not come in. What they are

@@ -1,5 +1,6 @@
 //! What connections are made with now: read anew when it is told to, while connections that are there go on.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::{ArcSwap, Guard};
@@ -13,6 +14,8 @@ pub struct LiveTls {
     files: TlsFiles,
     now: ArcSwap<Material>,
     seen: Mutex<Seen>,
+    /// Whether the files were not taken when they were read the last time.
+    refused: AtomicBool,
 }
 
 /// How the files were.
@@ -33,6 +36,7 @@ impl LiveTls {
         let material = Material::read(&files, 1)?;
         Ok(Arc::new(Self {
             now: ArcSwap::from_pointee(material),
+            refused: AtomicBool::new(false),
             seen: Mutex::new(Seen {
                 before: tried.clone(),
                 tried,
@@ -47,6 +51,18 @@ impl LiveTls {
     /// When one of them can't be used, they don't fit together, or a certificate that is valid would be given up for
     /// one that has ended.
     pub fn reload(&self, now: Time) -> Result<(), TlsError> {
+        let taken = self.take(now);
+        self.refused.store(taken.is_err(), Ordering::Relaxed);
+        taken
+    }
+
+    /// Whether connections are made as before because the files, when they were read again, could not be used.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn take(&self, now: Time) -> Result<(), TlsError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         // Before they are read: what is changed meanwhile is looked at once more.
         seen.tried = self.files.stamps();
@@ -76,6 +92,12 @@ impl LiveTls {
     #[must_use]
     pub fn validity(&self) -> (Time, Time) {
         self.now.load().validity
+    }
+
+    /// When the first certificate ends that is shown: the listener's own, or one above it.
+    #[must_use]
+    pub fn first_end(&self) -> Time {
+        self.now.load().first_end
     }
 
     /// The certificate's file.

@@ -7,8 +7,6 @@
 mod cell;
 mod param;
 
-use std::time::Duration;
-
 use rusqlite::CachedStatement;
 
 pub(super) use cell::{Cell, Row};
@@ -122,14 +120,6 @@ impl Connection {
         match self {
             Self::Sqlite(connection) => !connection.is_autocommit(),
             Self::Postgres(_) => true,
-        }
-    }
-
-    /// How long SQLite waits for another process that writes.
-    pub(super) fn busy_timeout(&self, wait: Duration) -> Result<(), RowError> {
-        match self {
-            Self::Sqlite(connection) => Ok(connection.busy_timeout(wait)?),
-            Self::Postgres(_) => Ok(()),
         }
     }
 }

@@ -5,7 +5,10 @@ use crate::store::StoreError;
 use crate::store::engine::{Connection, Optional as _, params};
 
 /// One text a version; a new version is a new text at the end, and the old are never edited.
-const VERSIONS: &[&str] = &[include_str!("schema.sql")];
+const VERSIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("schema_2_release_numbers.sql"),
+];
 
 /// The schema's version that this program writes.
 pub(super) fn current() -> i64 {

@@ -3,7 +3,7 @@
 //! **Who waits for whom.** Every change holds the store's lock, shared, until it is committed; one that is about all
 //! owners holds it alone. A change of an owner's also locks the owner's row, so that what it read is so still when it
 //! commits: two releases of one owner never run beside each other, wherever they were asked for. Both locks are of the
-//! transaction, and go with it however it ends.
+//! transaction, and go with it however it ends. Changes of one owner that wait in the same server share a transaction.
 //!
 //! **What is tried again.** A transaction that failed before its end was asked for has left nothing, so it is run again
 //! where another was in the way or the connection was lost. Where the answer to `COMMIT` is lost, nobody knows whether it
@@ -15,6 +15,7 @@
 //! Whoever reads the log sequences what is pending before, and so sees all that was answered before it asked.
 
 mod connect;
+mod groups;
 mod migrations;
 mod sequencer;
 mod session;
@@ -53,6 +54,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Postgres {
     // Before the runtime, which what it has open runs on.
     sequencer: sequencer::Sequencer,
+    groups: groups::Groups,
     shared: std::sync::Arc<Shared>,
 }
 
@@ -92,6 +94,7 @@ impl Postgres {
         migrations::run(&shared, create)?;
         Ok(Self {
             sequencer: sequencer::Sequencer::start(shared.clone())?,
+            groups: groups::Groups::new(options.wait),
             shared,
         })
     }
@@ -113,12 +116,16 @@ impl Postgres {
     pub(super) fn write<T, E>(
         &self,
         scope: &Scope,
-        change: impl Fn(&Connection) -> Result<T, E>,
+        change: impl Fn(&Connection) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
-        E: From<StoreError>,
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
     {
-        let done = self.shared.write(scope, change);
+        let done = match scope {
+            Scope::Owner(owner) => self.groups.run(&self.shared, owner, change),
+            scope => self.shared.write(scope, change),
+        };
         if done.is_ok() {
             self.sequencer.nudge();
         }

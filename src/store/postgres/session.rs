@@ -129,6 +129,13 @@ impl Session {
         self.failure.get()
     }
 
+    /// Undoes what was done since the savepoint `change`, with the failure that it ended in.
+    pub(super) fn undo_change(&self) -> Result<(), RowError> {
+        self.batch("ROLLBACK TO SAVEPOINT change")?;
+        self.failure.set(None);
+        Ok(())
+    }
+
     /// Ends the connection instead of giving it back.
     pub(super) fn discard(self) {
         drop(Object::take(self.client));

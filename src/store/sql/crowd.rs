@@ -1,6 +1,7 @@
 //! Waiting launches that share a bound, and which of them gives way to a newcomer when they are too many.
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use crate::store::engine::{Connection, ToParam, params};
 
@@ -8,15 +9,83 @@ use super::{LaunchBegun, RowError};
 use crate::domain::Time;
 use crate::domain::launch::{Launch, network};
 
+/// Groups whose ceilings are known, at most.
+const KNOWN: usize = 50_000;
+
+/// How many launches wait in groups, at most: what was counted last, and one for each that was begun since.
+///
+/// Counting is dear where many wait, and a launch that begins asks three times. Where one writer alone begins them, and
+/// time goes forwards, a group is no larger than that; so it is counted again only where it may be full.
+#[derive(Default)]
+pub(in crate::store) struct Ceilings(Mutex<HashMap<Key, Ceiling>>);
+
+type Key = (&'static str, Vec<u8>);
+
+struct Ceiling {
+    most: u32,
+    /// When it was counted: what had expired then waits again where the clock is set back behind it.
+    counted: i64,
+}
+
+impl Ceilings {
+    /// Forgets all: somebody else wrote, or something was undone.
+    pub(in crate::store) fn forget(&self) {
+        self.lock().clear();
+    }
+
+    /// Whether the group has room for sure.
+    fn has_room(&self, group: &Group<'_>, now: i64) -> bool {
+        let known = self.lock();
+        let ceiling = known.get(&group.key());
+        ceiling.is_some_and(|ceiling| now >= ceiling.counted && ceiling.most < group.bound)
+    }
+
+    fn counted(&self, group: &Group<'_>, now: i64, most: u32) {
+        let mut known = self.lock();
+        if known.len() >= KNOWN {
+            known.clear();
+        }
+        known.insert(group.key(), Ceiling { most, counted: now });
+    }
+
+    /// One more waits in these.
+    pub(super) fn raise(&self, groups: &[&Group<'_>]) {
+        let mut known = self.lock();
+        for group in groups {
+            if let Some(ceiling) = known.get_mut(&group.key()) {
+                ceiling.most = ceiling.most.saturating_add(1);
+            }
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Ceiling>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Waiting launches that share a bound.
 pub(super) struct Group<'a> {
     pub(super) condition: &'static str,
     pub(super) value: &'a dyn ToParam,
+    /// The value as bytes.
+    pub(super) bytes: &'a [u8],
     pub(super) bound: u32,
 }
 
 impl Group<'_> {
-    pub(super) fn is_full(&self, c: &Connection, now: i64) -> Result<bool, RowError> {
+    fn key(&self) -> Key {
+        (self.condition, self.bytes.to_vec())
+    }
+
+    pub(super) fn is_full(
+        &self,
+        c: &Connection,
+        now: i64,
+        ceilings: Option<&Ceilings>,
+    ) -> Result<bool, RowError> {
+        if ceilings.is_some_and(|ceilings| ceilings.has_room(self, now)) {
+            return Ok(false);
+        }
         let sql = format!(
             "SELECT count(*) FROM (SELECT 1 FROM launches WHERE {} AND state = 'pending' AND expires > ?2
                LIMIT ?3) AS waiting",
@@ -25,6 +94,9 @@ impl Group<'_> {
         let count: i64 = c
             .prepare_cached(&sql)?
             .query_row(params![self.value, now, self.bound], |row| row.get(0))?;
+        if let Some(ceilings) = ceilings {
+            ceilings.counted(self, now, u32::try_from(count).unwrap_or(u32::MAX));
+        }
         Ok(count >= i64::from(self.bound))
     }
 

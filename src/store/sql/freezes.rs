@@ -22,7 +22,19 @@ const PAGE: u32 = 1000;
 
 /// What stops a release or a launch, if anything does.
 pub(super) fn stopped(c: &Connection, subject: &Subject) -> Result<Option<Stop>, RowError> {
-    // The widest first: it says most.
+    // Mostly nothing is frozen at all, and this is asked twice a launch and twice a release.
+    let any = c
+        .prepare_cached("SELECT 1 FROM freezes WHERE lifted IS NULL LIMIT 1")?
+        .exists(params![])?;
+    if any && let Some(freeze) = frozen(c, subject)? {
+        return Ok(Some(Stop::Frozen(freeze)));
+    }
+    platforms::stopped(c, subject)
+}
+
+/// The freeze in force that says most of those that are about the subject.
+fn frozen(c: &Connection, subject: &Subject) -> Result<Option<Freeze>, RowError> {
+    // The widest first.
     let product = subject.product.map(|name| Target::Product { name });
     let platforms = [subject.cek, subject.oca].map(|fingerprint| Target::Platform { fingerprint });
     let (uuid, owner) = (subject.workload, &subject.owner);
@@ -41,15 +53,13 @@ pub(super) fn stopped(c: &Connection, subject: &Subject) -> Result<Option<Stop>,
     for target in targets {
         let (kind, name) = target.key();
         if let Some(row) = statement.query(params![kind, name, owner.as_str()])?.next()? {
-            return Ok(Some(Stop::Frozen(rows::json("a freeze", row, 0)?)));
+            return rows::json("a freeze", row, 0).map(Some);
         }
     }
-    if subject.secrets.is_none()
-        && let Some(freeze) = secret_of(c, owner, uuid)?
-    {
-        return Ok(Some(Stop::Frozen(freeze)));
+    if subject.secrets.is_none() {
+        return secret_of(c, owner, uuid);
     }
-    platforms::stopped(c, subject)
+    Ok(None)
 }
 
 /// What stops the release of a decision that was taken.

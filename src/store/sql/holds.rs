@@ -175,10 +175,10 @@ pub(super) fn close_with_room(c: &Connection, owner: &Name, now: Time) -> Result
     for hold in holds {
         let mut room = !hold.counts.is_empty();
         for count in &hold.counts {
-            let released = super::releases::released(c, owner, &count.binding, &count.secret)?;
+            let (released, unknown) = super::releases::released(c, owner, &count.binding, &count.secret)?;
             room &= CountSeen {
                 released,
-                unknown: super::recovery::is_unknown(c, owner, &count.binding, &count.secret)?,
+                unknown,
                 ..count.clone()
             }
             .has_room();

@@ -3,7 +3,7 @@
 use crate::store::engine::{Connection, Optional as _, Row, params};
 use uuid::Uuid;
 
-use super::crowd::{self, Group, Waiting, full};
+use super::crowd::{self, Ceilings, Group, Waiting, full};
 use super::{LaunchBegun, RowError};
 use super::{freezes, keys, rows};
 use crate::domain::freeze::Subject;
@@ -21,7 +21,12 @@ const SWEEP: i64 = 500;
 
 const COLUMNS: &str = "id, owner, workload, state, facts, bucket, keys, created, expires, tries_left";
 
-pub(super) fn begin(c: &Connection, launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, RowError> {
+pub(super) fn begin(
+    c: &Connection,
+    launch: &Launch,
+    bounds: LaunchBounds,
+    ceilings: Option<&Ceilings>,
+) -> Result<LaunchBegun, RowError> {
     let subject = Subject::of_launch(&launch.owner, launch.workload, &launch.facts);
     if let Some(stop) = freezes::stopped(c, &subject)? {
         return Ok(LaunchBegun::Stopped(Box::new(stop)));
@@ -35,30 +40,33 @@ pub(super) fn begin(c: &Connection, launch: &Launch, bounds: LaunchBounds) -> Re
     let by_pdh = Group {
         condition: "pdh = ?1",
         value: &pdh.as_slice(),
+        bytes: &pdh,
         bound: bounds.per_pdh,
     };
     let by_address = Group {
         condition: "bucket = ?1",
         value: &bucket,
+        bytes: bucket.as_bytes(),
         bound: bounds.per_address,
     };
     let workload = launch.workload.as_bytes().as_slice();
     let by_workload = Group {
         condition: "workload = ?1",
         value: &workload,
+        bytes: workload,
         bound: bounds.per_workload,
     };
 
     let mut victim = None;
-    if by_pdh.is_full(c, now)? {
+    if by_pdh.is_full(c, now, ceilings)? {
         victim = crowd::of_platform(&by_pdh.waiting(c, now)?, launch);
     }
     let frees = |group_has: &dyn Fn(&Waiting) -> bool| victim.as_ref().is_some_and(group_has);
-    if by_address.is_full(c, now)? && !frees(&|victim| victim.bucket == bucket) {
+    if by_address.is_full(c, now, ceilings)? && !frees(&|victim| victim.bucket == bucket) {
         return Ok(full(&by_address.waiting(c, now)?));
     }
     let mut second = None;
-    if by_workload.is_full(c, now)? && !frees(&|victim| victim.workload == workload) {
+    if by_workload.is_full(c, now, ceilings)? && !frees(&|victim| victim.workload == workload) {
         let waiting = by_workload.waiting(c, now)?;
         second = crowd::of_workload(&waiting, launch);
         if second.is_none() {
@@ -69,6 +77,9 @@ pub(super) fn begin(c: &Connection, launch: &Launch, bounds: LaunchBounds) -> Re
         evict(c, victim)?;
     }
     insert(c, launch)?;
+    if let Some(ceilings) = ceilings {
+        ceilings.raise(&[&by_pdh, &by_address, &by_workload]);
+    }
     Ok(LaunchBegun::Stored)
 }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::allowances::kind;
 use super::proposals::{Agreed, agreed};
-use super::{RowError, holds, log, recovery, rows};
+use super::{RowError, holds, log, releases, rows};
 use crate::audit::actor::Act;
 use crate::audit::record::Event;
 use crate::domain::approval::{Approvals, Change, Count, Proposal, Reset, Word};
@@ -128,7 +128,7 @@ pub(super) fn reset(
     };
     let most = i64::try_from(*to).is_ok();
     // A count that is not known is set to what a person says it is.
-    let unknown = recovery::is_unknown(c, owner, binding, secret)?;
+    let (_, unknown) = releases::released(c, owner, binding, secret)?;
     if !most || (*to >= before && !unknown) {
         return Ok(Taken::Refused(format!(
             "the count is {before}: a reset only lowers it, and {to} is not lower"

@@ -6,7 +6,8 @@
 mod allowances;
 mod ceks;
 mod connections;
-mod crowd;
+pub(super) mod contexts;
+pub(super) mod crowd;
 mod decisions;
 mod facts;
 mod figures;
@@ -21,6 +22,7 @@ mod objects;
 mod once;
 mod outbox;
 mod owners;
+mod ping;
 mod platforms;
 mod proposals;
 mod recovery;
@@ -34,8 +36,7 @@ mod words;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ use super::postgres::{self, Postgres};
 use super::sqlite::{OpenError, Sqlite};
 use super::{
     ApplyError, CekOfKey, Committed, CountUp, DecisionPage, DecisionQuery, Guarded, KnownCek, LaunchBegun,
-    Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision, Taken,
+    Moments, Recorded, ReleaseCommit, ReleaseCounts, ReleaseScope, Store, StoreError, StoredRevision, Taken,
 };
 use crate::domain::decision::{CountSeen, Decision};
 use crate::domain::launch::{Launch, LaunchBounds};
@@ -52,9 +53,6 @@ use crate::domain::revision::{Revision, Which};
 use crate::domain::secret_version::SecretVersionInfo;
 use crate::domain::state::{ChangeSet, OwnerState, WorkloadContext};
 use crate::domain::{Clock as _, HexDigest, Name, SystemClock, Time};
-
-/// How long a ping stands for the next.
-const PING: Duration = Duration::from_secs(1);
 
 /// Whom a change must not run beside.
 #[derive(Clone, Debug)]
@@ -81,8 +79,7 @@ impl Scope {
 /// A store in a database.
 pub struct SqlStore {
     engine: Engine,
-    /// When it was last asked whether it can write, and why it could not.
-    pinged: Mutex<Option<(Instant, Option<String>)>>,
+    pings: ping::Pings,
 }
 
 enum Engine {
@@ -113,7 +110,7 @@ impl SqlStore {
     pub fn open(folder: &Path, create: bool) -> Result<Self, OpenError> {
         Ok(Self {
             engine: Engine::Sqlite(Sqlite::open(folder, create)?),
-            pinged: Mutex::new(None),
+            pings: ping::Pings::default(),
         })
     }
 
@@ -124,7 +121,7 @@ impl SqlStore {
     pub fn connect(options: &postgres::Options, create: bool) -> Result<Self, postgres::ConnectError> {
         Ok(Self {
             engine: Engine::Postgres(Postgres::connect(options, create)?),
-            pinged: Mutex::new(None),
+            pings: ping::Pings::default(),
         })
     }
 
@@ -177,6 +174,15 @@ impl SqlStore {
     }
 }
 
+impl Moments for SqlStore {
+    fn together(&self, reads: &mut dyn FnMut()) {
+        match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.together(reads),
+            Engine::Postgres(_) => reads(),
+        }
+    }
+}
+
 impl Store for SqlStore {
     fn owner_state(&self, owner: &Name) -> Result<OwnerState, StoreError> {
         self.read(|c| objects::owner_state(c, owner))
@@ -201,8 +207,11 @@ impl Store for SqlStore {
         })
     }
 
-    fn workload(&self, uuid: Uuid) -> Result<Option<WorkloadContext>, StoreError> {
-        self.read(|c| objects::workload_context(c, uuid))
+    fn workload(&self, uuid: Uuid) -> Result<Option<Arc<WorkloadContext>>, StoreError> {
+        self.read(|c| match &self.engine {
+            Engine::Sqlite(sqlite) => sqlite.contexts.workload(c, uuid),
+            Engine::Postgres(_) => Ok(objects::workload_context(c, uuid)?.map(Arc::new)),
+        })
     }
 
     fn bundle(&self, owner: &Name, digest: HexDigest) -> Result<Option<Vec<u8>>, StoreError> {
@@ -239,8 +248,9 @@ impl Store for SqlStore {
 
     fn begin_launch(&self, launch: &Launch, bounds: LaunchBounds) -> Result<LaunchBegun, StoreError> {
         let launch = launch.clone();
+        let ceilings = self.sqlite().map(|sqlite| sqlite.ceilings.clone());
         self.write(Scope::Owner(launch.owner.clone()), move |c| {
-            launches::begin(c, &launch, bounds)
+            launches::begin(c, &launch, bounds, ceilings.as_deref())
         })
     }
 
@@ -373,21 +383,7 @@ impl Store for SqlStore {
     }
 
     fn ping(&self) -> Result<(), StoreError> {
-        let asked = Instant::now();
-        let mut pinged = self.pinged.lock().unwrap_or_else(PoisonError::into_inner);
-        // What one found stands for those that waited for it, and where it went well for those that come soon: anybody may
-        // ask.
-        if let Some((at, failed)) = &*pinged
-            && (*at >= asked || (failed.is_none() && at.elapsed() < PING))
-        {
-            return match failed {
-                None => Ok(()),
-                Some(why) => Err(StoreError::Engine(why.clone())),
-            };
-        }
-        // A real write: a full disk is seen, too.
-        let done = self.set_meta("pinged", &SystemClock.now().to_string());
-        *pinged = Some((Instant::now(), done.as_ref().err().map(ToString::to_string)));
-        done
+        self.pings
+            .ask(|| self.set_meta("pinged", &SystemClock.now().to_string()))
     }
 }

@@ -5,32 +5,12 @@ use crate::store::engine::{Connection, params};
 use super::holds;
 use super::{RowError, Scope, SqlStore, StoreError, log, rows};
 use crate::audit::record::AuditRecord;
+use crate::domain::Time;
 use crate::domain::hold::{Hold, HoldState};
-use crate::domain::launch::Binding;
-use crate::domain::{Name, Time};
 use crate::store::Recovery;
 
 /// Fact of the database: the moment of the backup that it was restored from, until a rollback was accepted.
 const RESTORED: &str = "restored_from";
-
-/// Whether a count is not known: an older copy was accepted, and nobody has set the count since.
-pub(super) fn is_unknown(
-    c: &Connection,
-    owner: &Name,
-    binding: &Binding,
-    secret: &Name,
-) -> Result<bool, RowError> {
-    let mut statement = c.prepare_cached(
-        "SELECT 1 FROM rolled_back WHERE owner = ?1 AND number > coalesce(
-           (SELECT known_since FROM counts WHERE owner = ?1 AND kind = ?2 AND name = ?3 AND secret = ?4), 0)",
-    )?;
-    statement.exists(params![
-        owner.as_str(),
-        binding.kind.as_str(),
-        binding.name,
-        secret.as_str()
-    ])
-}
 
 /// No launch waits, no answer is kept and no connection is open: what was begun or answered may have been used in what is
 /// lost, and how often a connection was asked over is not known.

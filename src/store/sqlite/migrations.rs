@@ -18,6 +18,7 @@ const VERSIONS: &[&str] = &[
     include_str!("schema_10_secret_versions.sql"),
     include_str!("schema_11_once.sql"),
     include_str!("schema_12_connections.sql"),
+    include_str!("schema_13_release_numbers.sql"),
 ];
 
 /// Marks a file as Keyward's («KWRD»).

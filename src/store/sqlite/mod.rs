@@ -9,15 +9,19 @@ mod open_error;
 mod wal;
 mod writer;
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::OpenFlags;
 
 use super::StoreError;
-use super::engine::{Connection, RowError};
+use super::engine::{Connection, RowError, params};
+use super::sql::contexts::Contexts;
+use super::sql::crowd::Ceilings;
+use wal::Mover;
 use writer::Writer;
 
 pub use copy::{CopyError, snapshot};
@@ -28,12 +32,25 @@ pub const FILE: &str = "keyward.db";
 
 /// Read connections kept for later.
 const IDLE_READERS: usize = 16;
+/// What the writer keeps of the file in memory, in KiB: what many waiting launches are found by is spread all over it.
+const WRITER_CACHE: i64 = 16 << 10;
+/// Statements that a connection keeps prepared: more than there are on the way to a release.
+const PREPARED: usize = 256;
+
+thread_local! {
+    /// The reads of this thread that are of one moment: whose, and the connection with its transaction.
+    static MOMENT: RefCell<Option<(usize, Connection)>> = const { RefCell::new(None) };
+}
 
 /// A database of SQLite.
 pub(super) struct Sqlite {
     path: PathBuf,
     readers: Mutex<Vec<Connection>>,
     writer: Writer,
+    /// How many launches wait, as far as the writer knows.
+    pub(super) ceilings: Arc<Ceilings>,
+    /// Workloads as they were read.
+    pub(super) contexts: Contexts,
     /// Whether what was destroyed may lie in the write-ahead log still.
     log_due: AtomicBool,
 }
@@ -66,41 +83,97 @@ impl Sqlite {
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON;",
         )?;
         migrations::run(&mut connection)?;
-        connection.set_prepared_statement_cache_capacity(64);
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        connection.pragma_update(None, "cache_size", -WRITER_CACHE)?;
+        connection.pragma_update_and_check(None, "wal_autocheckpoint", wal::LAST_RESORT, |_| Ok(()))?;
+        let ceilings = Arc::<Ceilings>::default();
+        let mover = Mover::start(Connection::Sqlite(Self::beside(&path)?))?;
         Ok(Self {
-            path,
             readers: Mutex::new(Vec::new()),
-            writer: Writer::start(Connection::Sqlite(connection))?,
+            writer: Writer::start(Connection::Sqlite(connection), ceilings.clone(), mover)?,
+            path,
+            ceilings,
+            contexts: Contexts::default(),
             log_due: AtomicBool::new(true),
         })
     }
 
     /// Runs `read` in one read transaction: everything it sees is of one moment.
     pub(super) fn read<T>(&self, read: impl Fn(&Connection) -> Result<T, RowError>) -> Result<T, StoreError> {
+        let of_moment = MOMENT.with_borrow(|moment| {
+            let (whose, connection) = moment.as_ref()?;
+            (*whose == self.id()).then(|| read(connection))
+        });
+        if let Some(result) = of_moment {
+            return result.map_err(Into::into);
+        }
+        let connection = self.begin_reading()?;
+        let result = read(&connection);
+        self.end_reading(connection);
+        result.map_err(Into::into)
+    }
+
+    /// Runs `reads` so that all that this thread reads in it is of one moment, up to the first change.
+    pub(super) fn together(&self, reads: &mut dyn FnMut()) {
+        let begun = match MOMENT.with_borrow(Option::is_some) {
+            true => None,
+            // Where it can't be begun, each read says so by itself.
+            false => self.begin_reading().ok(),
+        };
+        let _moment = begun.map(|connection| {
+            MOMENT.set(Some((self.id(), connection)));
+            Moment(self)
+        });
+        reads();
+    }
+
+    /// Ends what [`Sqlite::together`] began on this thread.
+    fn end_moment(&self) {
+        let moment = MOMENT.with_borrow_mut(|moment| moment.take_if(|(whose, _)| *whose == self.id()));
+        if let Some((_, connection)) = moment {
+            self.end_reading(connection);
+        }
+    }
+
+    /// Which of the stores of this process it is.
+    fn id(&self) -> usize {
+        std::ptr::from_ref(self).addr()
+    }
+
+    fn begin_reading(&self) -> Result<Connection, StoreError> {
         let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => self.open_reader().map_err(StoreError::from)?,
+            None => Connection::Sqlite(self.open_reader().map_err(RowError::from)?),
         };
-        connection.execute_batch("BEGIN").map_err(StoreError::from)?;
-        let result = read(&connection);
-        let ended = connection.execute_batch("ROLLBACK");
+        connection.execute("BEGIN", params![]).map_err(StoreError::from)?;
+        Ok(connection)
+    }
+
+    fn end_reading(&self, connection: Connection) {
+        let ended = connection.execute("ROLLBACK", params![]);
         let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
         if ended.is_ok() && readers.len() < IDLE_READERS {
             readers.push(connection);
         }
-        result.map_err(Into::into)
     }
 
-    fn open_reader(&self) -> Result<Connection, RowError> {
+    fn open_reader(&self) -> rusqlite::Result<rusqlite::Connection> {
+        let connection = Self::beside(&self.path)?;
+        connection.execute_batch("PRAGMA query_only = ON;")?;
+        Ok(connection)
+    }
+
+    /// A connection beside the writer's.
+    fn beside(path: &Path) -> rusqlite::Result<rusqlite::Connection> {
         let connection = rusqlite::Connection::open_with_flags(
-            &self.path,
+            path,
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
         connection.busy_timeout(Duration::from_secs(10))?;
-        connection.execute_batch("PRAGMA query_only = ON; PRAGMA trusted_schema = OFF;")?;
-        connection.set_prepared_statement_cache_capacity(64);
-        Ok(Connection::Sqlite(connection))
+        connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA synchronous = FULL;")?;
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        Ok(connection)
     }
 
     /// Runs a change in a transaction of the writer's, and waits until it is durable.
@@ -112,6 +185,16 @@ impl Sqlite {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
+        self.end_moment();
         self.writer.run(change)
+    }
+}
+
+/// Ends a moment, however its reads end.
+struct Moment<'s>(&'s Sqlite);
+
+impl Drop for Moment<'_> {
+    fn drop(&mut self) {
+        self.0.end_moment();
     }
 }

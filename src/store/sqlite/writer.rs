@@ -6,15 +6,20 @@
 //! every change in it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use super::super::StoreError;
-use crate::store::engine::{Connection, RowError};
+use super::wal::{self, Mover};
+use crate::store::engine::{Connection, RowError, params};
+use crate::store::sql::crowd::Ceilings;
 use crate::store::sql::log as audit;
 
 /// Changes in one commit, at most.
 const GROUP: usize = 128;
+/// Changes between two times that the log is moved into the database.
+const MOVED: usize = 400;
 /// Changes that may queue; past it callers wait.
 const QUEUE: usize = 1024;
 
@@ -34,11 +39,22 @@ impl Writer {
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(
+        connection: Connection,
+        ceilings: Arc<Ceilings>,
+        mover: Mover,
+    ) -> std::io::Result<Self> {
         let (queue, jobs) = sync_channel(QUEUE);
+        let mut thread = Thread {
+            connection,
+            ceilings,
+            mover,
+            since: 0,
+            version: None,
+        };
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || serve(&connection, &jobs))?;
+            .spawn(move || thread.serve(&jobs))?;
         Ok(Self {
             queue: Some(queue),
             thread: Some(thread),
@@ -88,50 +104,94 @@ impl Drop for Writer {
     }
 }
 
-fn serve(connection: &Connection, jobs: &Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        let mut answers = Vec::new();
-        let outcome = group(connection, first, jobs, &mut answers);
-        if let Err(error) = &outcome {
-            log::error!("a commit failed: {error}");
-            if connection.is_in_transaction() {
-                let _ = connection.execute_batch("ROLLBACK");
-            }
-        }
-        for answer in answers {
-            answer(outcome.as_ref().copied().map_err(String::as_str));
-        }
-    }
+/// What the writer's thread works with.
+struct Thread {
+    connection: Connection,
+    /// Known as long as nobody else writes and nothing is undone.
+    ceilings: Arc<Ceilings>,
+    /// What moves the log beside this thread.
+    mover: Mover,
+    /// Changes since it was told to.
+    since: usize,
+    /// What SQLite says of changes that others made.
+    version: Option<i64>,
 }
 
-/// Runs the jobs at hand in one transaction. One that could not be run is dropped, and its caller
-/// sees the channel close.
-fn group(
-    connection: &Connection,
-    first: Job,
-    jobs: &Receiver<Job>,
-    answers: &mut Vec<Answer>,
-) -> Result<(), String> {
-    let text = |error: RowError| StoreError::from(error).to_string();
-    connection.execute_batch("BEGIN IMMEDIATE").map_err(text)?;
-    let mut next = Some(first);
-    while let Some(job) = next {
-        connection.execute_batch("SAVEPOINT change").map_err(text)?;
-        let (keep, answer) = job(connection);
-        answers.push(answer);
-        let end = if keep {
-            "RELEASE change"
-        } else {
-            "ROLLBACK TO change; RELEASE change"
-        };
-        connection.execute_batch(end).map_err(text)?;
-        next = if answers.len() < GROUP {
-            jobs.try_recv().ok()
-        } else {
-            None
-        };
+impl Thread {
+    fn serve(&mut self, jobs: &Receiver<Job>) {
+        while let Ok(first) = jobs.recv() {
+            let mut answers = Vec::new();
+            let outcome = self.group(first, jobs, &mut answers);
+            if let Err(error) = &outcome {
+                log::error!("a commit failed: {error}");
+                self.ceilings.forget();
+                if self.connection.is_in_transaction() {
+                    let _ = self.connection.execute_batch("ROLLBACK");
+                }
+            }
+            self.since += answers.len();
+            for answer in answers {
+                answer(outcome.as_ref().copied().map_err(String::as_str));
+            }
+            self.move_log();
+        }
     }
-    // What is recorded has its place in the audit log's tree when it is durable, or nothing is.
-    while audit::sequence(connection).map_err(text)? {}
-    connection.execute_batch("COMMIT").map_err(text)
+
+    /// Runs the jobs at hand in one transaction. One that could not be run is dropped, and its caller
+    /// sees the channel close.
+    fn group(&mut self, first: Job, jobs: &Receiver<Job>, answers: &mut Vec<Answer>) -> Result<(), String> {
+        let text = |error: RowError| StoreError::from(error).to_string();
+        self.run("BEGIN IMMEDIATE").map_err(text)?;
+        self.look_for_others().map_err(text)?;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            self.run("SAVEPOINT change").map_err(text)?;
+            let (keep, answer) = job(&self.connection);
+            answers.push(answer);
+            if !keep {
+                self.ceilings.forget();
+                self.run("ROLLBACK TO change").map_err(text)?;
+            }
+            self.run("RELEASE change").map_err(text)?;
+            next = if answers.len() < GROUP {
+                jobs.try_recv().ok()
+            } else {
+                None
+            };
+        }
+        // What is recorded has its place in the audit log's tree when it is durable, or nothing is.
+        while audit::sequence(&self.connection).map_err(text)? {}
+        self.run("COMMIT").map_err(text)
+    }
+
+    /// Has the log moved from time to time, and does the rest of it where most was moved.
+    fn move_log(&mut self) {
+        if self.since >= MOVED {
+            self.since = 0;
+            self.mover.begin();
+        }
+        if self.mover.has_moved()
+            && let Err(error) = wal::move_log(&self.connection)
+        {
+            log::warn!(
+                "the write-ahead log could not be moved: {}",
+                StoreError::from(error)
+            );
+        }
+    }
+
+    fn run(&self, sql: &str) -> Result<(), RowError> {
+        self.connection.execute(sql, params![]).map(|_| ())
+    }
+
+    /// Another process that writes, such as a tool beside the server, ends what is known here.
+    fn look_for_others(&mut self) -> Result<(), RowError> {
+        let version = self
+            .connection
+            .query_row("PRAGMA data_version", params![], |row| row.get(0))?;
+        if self.version.replace(version) != Some(version) {
+            self.ceilings.forget();
+        }
+        Ok(())
+    }
 }

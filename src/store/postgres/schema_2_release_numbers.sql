@@ -1,0 +1,24 @@
+-- The number of a release among those of its scope: how many are recent is then one look, and no counting.
+ALTER TABLE release_times ADD COLUMN nth BIGINT NOT NULL DEFAULT 0;
+
+-- Those that are there are the last ones of their scope; older ones were forgotten.
+UPDATE release_times SET nth = numbered.nth
+FROM (
+    SELECT release_times.rowid AS place, release_totals.total - count(*) OVER whole + row_number() OVER ordered AS nth
+    FROM release_times JOIN release_totals USING (owner, scope)
+    WINDOW whole AS (PARTITION BY owner, scope), ordered AS (PARTITION BY owner, scope ORDER BY time, release_times.rowid)
+) AS numbered
+WHERE release_times.rowid = numbered.place;
+
+DROP INDEX release_times_by_scope;
+CREATE INDEX release_times_by_scope ON release_times (owner, scope, time, nth);
+
+-- A program of before that runs on numbers none. It raises the total first.
+CREATE FUNCTION keyward_release_number() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.nth := coalesce((SELECT total FROM release_totals WHERE owner = NEW.owner AND scope = NEW.scope), 1);
+    RETURN NEW;
+END $$;
+
+CREATE TRIGGER release_times_are_numbered BEFORE INSERT ON release_times
+    FOR EACH ROW WHEN (NEW.nth = 0) EXECUTE FUNCTION keyward_release_number();
