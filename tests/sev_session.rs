@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use keyward::sev::session::{derive, start, wrap};
 use keyward::sev::{
-    Algorithm, LaunchKeys, Random, RandomError, SessionBlob, SessionError, SevPolicy, UnwrapError, Usage,
+    Algorithm, Certificate, LaunchKeys, Random, RandomError, SessionBlob, SessionError, SevPolicy,
+    UnwrapError, Usage,
 };
 
 /// Bytes that count up, so that each draw differs and a run can be repeated.
@@ -125,7 +126,7 @@ fn an_owner_certificate_is_an_unsigned_pdh_on_p384() {
 
     let session = start(&pdh, SevPolicy(3), &Counting::from(1)).ok().unwrap();
 
-    let certificate = session.owner_certificate;
+    let certificate = Certificate::parse(session.owner_certificate.as_bytes()).unwrap();
     assert_eq!(certificate.usage(), Usage::Pdh);
     assert_eq!(certificate.algorithm(), Algorithm::EcdhSha256);
     assert!(certificate.is_p384() && !certificate.is_signed());

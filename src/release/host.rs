@@ -8,8 +8,8 @@ use uuid::Uuid;
 use crate::domain::connection::{ConnectionBounds, Wanted};
 use crate::domain::token::Identity;
 use crate::domain::{Hex, HexDigest, Name, Time};
+use crate::sev::OwnerCertificate;
 use crate::sev::SessionBlob;
-use crate::sev::certificate::Certificate;
 use crate::sev::measurement::{Build, Measurement};
 use crate::sev::policy::{Scheme, SevPolicy};
 
@@ -76,7 +76,7 @@ pub struct LaunchAnswer {
     /// The session blob, as LAUNCH_START takes it.
     pub session: [u8; SessionBlob::SIZE],
     /// The guest owner's ephemeral Diffie-Hellman certificate.
-    pub owner_cert: Certificate,
+    pub owner_cert: OwnerCertificate,
     /// The SEV policy that the session is for.
     pub policy: SevPolicy,
     /// Until when it may be validated.

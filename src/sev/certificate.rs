@@ -45,6 +45,22 @@ pub struct Certificate {
     signatures: [Option<Signature>; 2],
 }
 
+/// A certificate that was made here and that nobody signed, as bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct OwnerCertificate(Box<[u8; SIZE]>);
+
+impl OwnerCertificate {
+    pub(super) fn of(body: &[u8; SIGNED_SIZE]) -> Self {
+        let empty = empty_signature_area();
+        Self(Box::new(assemble(body, &empty, &empty)))
+    }
+
+    /// The certificate, 2084 bytes.
+    pub fn as_bytes(&self) -> &[u8; SIZE] {
+        &self.0
+    }
+}
+
 impl Certificate {
     /// The size of a certificate in bytes.
     pub const SIZE: usize = SIZE;
@@ -85,12 +101,6 @@ impl Certificate {
             signatures: [first?, second?],
             bytes,
         })
-    }
-
-    /// A certificate of this signed part that nobody signed.
-    pub(crate) fn unsigned(body: &[u8; SIGNED_SIZE]) -> Result<Self, CertificateError> {
-        let empty = empty_signature_area();
-        Self::parse(&assemble(body, &empty, &empty))
     }
 
     /// The certificate as it came.

@@ -30,7 +30,7 @@ mod usage;
 pub mod verified;
 
 pub use authority::{AuthorityError, CaCertificate, TrustedRoots};
-pub use certificate::{Certificate, CertificateError};
+pub use certificate::{Certificate, CertificateError, OwnerCertificate};
 pub use chain::{ChainError, PresentedChain, verify_cek};
 pub use measurement::{AttestedLaunch, Build, Measurement, MeasurementError};
 pub use packet::{Packet, PacketError};

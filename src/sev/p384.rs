@@ -10,7 +10,7 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKeyRef, Private};
 use zeroize::Zeroizing;
 
-use super::certificate::{Certificate, Usage};
+use super::certificate::{Certificate, OwnerCertificate, Usage};
 use super::encoding::{p384_point_at, p384_point_body};
 use super::random::{Random, RandomError};
 use super::session::SessionError;
@@ -50,10 +50,10 @@ impl EphemeralKey {
     }
 
     /// The guest owner's certificate: usage PDH, ECDH with SHA-256 on P-384, API version 0.0, no signature.
-    pub(super) fn certificate(&self) -> Result<Certificate, SessionError> {
+    pub(super) fn certificate(&self) -> Result<OwnerCertificate, SessionError> {
         let public = self.0.compute_public_key().map_err(|_| SessionError::P384)?;
         let body = p384_point_body(Usage::Pdh, Algorithm::EcdhSha256, (0, 0), public.as_ref());
-        Ok(Certificate::unsigned(&body.ok_or(SessionError::P384)?)?)
+        Ok(OwnerCertificate::of(&body.ok_or(SessionError::P384)?))
     }
 
     /// Z, the X coordinate of the Diffie-Hellman point: 48 bytes big-endian. The key is used up.

@@ -8,7 +8,7 @@ use openssl::memcmp;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use super::SevPolicy;
-use super::certificate::{Certificate, CertificateError};
+use super::certificate::{Certificate, CertificateError, OwnerCertificate};
 use super::crypto::{aes_128_ctr, hmac_sha256, kdf};
 use super::encoding::array_at;
 use super::p384::EphemeralKey;
@@ -58,7 +58,7 @@ pub struct Session {
     /// The session, 128 bytes: QEMU's `session-file`, libvirt's `session`.
     pub blob: [u8; SessionBlob::SIZE],
     /// The guest owner's Diffie-Hellman certificate: QEMU's `dh-cert-file`, libvirt's `dhCert`.
-    pub owner_certificate: Certificate,
+    pub owner_certificate: OwnerCertificate,
     /// The launch's keys, known to this side and to the platform's PSP.
     pub keys: LaunchKeys,
 }

@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::OpenFlags;
+use rusqlite::config::DbConfig;
 
 use super::StoreError;
 use super::engine::{Connection, RowError, params};
@@ -83,7 +84,7 @@ impl Sqlite {
             "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA trusted_schema = OFF; PRAGMA secure_delete = ON;",
         )?;
         migrations::run(&mut connection)?;
-        connection.set_prepared_statement_cache_capacity(PREPARED);
+        Self::prepare_once(&connection)?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE)?;
         connection.pragma_update_and_check(None, "wal_autocheckpoint", wal::LAST_RESORT, |_| Ok(()))?;
         let ceilings = Arc::<Ceilings>::default();
@@ -172,8 +173,16 @@ impl Sqlite {
         )?;
         connection.busy_timeout(Duration::from_secs(10))?;
         connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA synchronous = FULL;")?;
-        connection.set_prepared_statement_cache_capacity(PREPARED);
+        Self::prepare_once(&connection)?;
         Ok(connection)
+    }
+
+    /// Has statements kept as they were prepared. Where an index is partial SQLite would look, for each new value of a
+    /// parameter, whether another plan is better now; ours say literally which index they mean.
+    fn prepare_once(connection: &rusqlite::Connection) -> rusqlite::Result<()> {
+        connection.set_prepared_statement_cache_capacity(PREPARED);
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+        Ok(())
     }
 
     /// Runs a change in a transaction of the writer's, and waits until it is durable.
