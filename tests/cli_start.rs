@@ -65,7 +65,7 @@ fn a_database_of_another_schema_or_program_is_refused_and_left_as_it_was() {
     let before = make("PRAGMA journal_mode = DELETE; PRAGMA user_version = 99");
     assert_eq!(
         refused(&shell, &[]),
-        "error: data/keyward.db: the database has schema 99, this keyward knows up to 12: use the newer keyward that wrote it"
+        "error: data/keyward.db: the database has schema 99, this keyward knows up to 13: use the newer keyward that wrote it"
     );
     assert_eq!(std::fs::read(&database).unwrap(), before);
 

@@ -449,7 +449,11 @@ fn changes_of_one_owner_that_wait_take_one_connection_and_fail_each_by_itself() 
                     .sql("BEGIN; SELECT 1 FROM owners WHERE name = 'acme' FOR UPDATE; SELECT pg_sleep(600)")
             }))
         });
-        while database.sql(sleeps).trim() == "0" {}
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let in_time = || assert!(std::time::Instant::now() < deadline);
+        while database.sql(sleeps).trim() == "0" {
+            in_time();
+        }
         // More than there are connections; every fifth would be a launch that is there already.
         let asked: Vec<_> = (0..25)
             .map(|number| {
@@ -458,7 +462,9 @@ fn changes_of_one_owner_that_wait_take_one_connection_and_fail_each_by_itself() 
                 scope.spawn(move || begin(store, like, "acme", id))
             })
             .collect();
-        while of_keyward("wait_event_type = 'Lock'") == 0 {}
+        while of_keyward("wait_event_type = 'Lock'") == 0 {
+            in_time();
+        }
         for _ in 0..3 {
             assert!(begin(store, &like, "zeta", Uuid::new_v4()));
             assert_eq!(of_keyward("wait_event_type = 'Lock'"), 1);

@@ -83,8 +83,8 @@ impl Service {
     pub(super) fn decide<W: Way>(&self, case: &Case<'_>, way: &W) -> Result<Option<W::Answer>, Refusal> {
         let Case { context, host, .. } = *case;
         let order = Order::of(context, case.asked);
-        // Loaded before the moment, as that may take its time.
-        self.active_bundle(context)?;
+        // Loaded before the moment, as that may take its time. Who is stopped needs none, and who is not is told below.
+        drop(self.active_bundle(context));
         let Seen {
             admitted,
             looked,

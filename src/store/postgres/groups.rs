@@ -35,6 +35,8 @@ trait Waiting: Send + Sync {
     fn run(&self, connection: &Connection) -> bool;
     /// What it returned stands; where it was to stay and was not committed, this does.
     fn end(&self, not_made: Option<&str>);
+    /// What it returned is void: it was found out beside others that are not there.
+    fn forget(&self);
     /// From now on it leads.
     fn lead(&self);
 }
@@ -117,6 +119,10 @@ impl<T: Send, E: From<StoreError> + Send, F: Fn(&Connection) -> Result<T, E> + S
         self.told.notify_all();
     }
 
+    fn forget(&self) {
+        locked(&self.state).result = None;
+    }
+
     fn lead(&self) {
         locked(&self.state).leads = true;
         self.told.notify_all();
@@ -149,6 +155,10 @@ impl Drop for Untold {
     }
 }
 
+/// How long those of a group are run again that others were in the way of, while the owner's next wait.
+const AGAIN: Duration = Duration::from_secs(2);
+/// What is said of a change that had no turn.
+const LATE: &str = "the owner's changes before this one took too long";
 /// What is said of a change that ended as no change does.
 const INSIDE: &str = "a change failed inside";
 
@@ -213,8 +223,7 @@ impl Groups {
         };
         while matches!(turn, Turn::Waits) {
             if self.gives_up(owner, &waiting) {
-                let why = "the owner's changes before this one took too long";
-                return Err(StoreError::Engine(why.to_owned()).into());
+                return Err(StoreError::Engine(LATE.to_owned()).into());
             }
             // Its group is under way.
             turn = slot.wait(self.patience);
@@ -281,8 +290,13 @@ impl Shared {
                         waiting.end(None);
                     }
                 }
+                let until = Instant::now() + AGAIN;
                 for one in again {
-                    self.make(owner, &[one]);
+                    if Instant::now() < until {
+                        self.make(owner, &[one]);
+                    } else {
+                        one.end(Some(LATE));
+                    }
                 }
                 left
             }
@@ -293,6 +307,9 @@ impl Shared {
                     Unmade::Failed(other) => other.to_string(),
                 };
                 for waiting in group {
+                    if group.len() > 1 {
+                        waiting.forget();
+                    }
                     waiting.end(Some(&why));
                 }
                 0

@@ -13,9 +13,10 @@ WHERE release_times.rowid = numbered.place;
 DROP INDEX release_times_by_scope;
 CREATE INDEX release_times_by_scope ON release_times (owner, scope, time, nth);
 
--- A program of before that runs on numbers none. It raises the total first.
+-- A program of before that runs on numbers none, and may be behind in time. It raises the total first.
 CREATE FUNCTION keyward_release_number() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+    UPDATE release_times SET time = NEW.time WHERE owner = NEW.owner AND scope = NEW.scope AND time > NEW.time;
     NEW.nth := coalesce((SELECT total FROM release_totals WHERE owner = NEW.owner AND scope = NEW.scope), 1);
     RETURN NEW;
 END $$;

@@ -131,9 +131,9 @@ impl Session {
 
     /// Undoes what was done since the savepoint `change`, with the failure that it ended in.
     pub(super) fn undo_change(&self) -> Result<(), RowError> {
-        self.batch("ROLLBACK TO SAVEPOINT change")?;
+        // Before, so that what fails now is known for what it is.
         self.failure.set(None);
-        Ok(())
+        self.batch("ROLLBACK TO SAVEPOINT change")
     }
 
     /// Ends the connection instead of giving it back.

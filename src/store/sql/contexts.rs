@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 use super::{RowError, objects, rows};
-use crate::domain::state::WorkloadContext;
+use crate::domain::labels::Labels;
+use crate::domain::state::{KeySet, SecretInfo, WorkloadContext};
 use crate::store::engine::{Connection, params};
 
 /// Workloads that are kept, at most.
@@ -95,18 +96,38 @@ fn estimate(context: &WorkloadContext) -> usize {
     fn text(value: &impl serde::Serialize) -> usize {
         serde_json::to_string(value).map_or(BYTES + 1, |text| text.len())
     }
+    // A name in a list is a pointer, a length and an allocation; what is in a tree has a place there, too. A label is no
+    // shorter than seven bytes of text.
+    const NAME: usize = 48;
+    const PIN: usize = 120;
+    let labels = |labels: &Labels| 17 * text(labels);
     let registered = &context.registered;
+    let workload = &registered.workload;
+    let names = workload.hosts.len() + workload.policies.len() + workload.secrets.len();
     let policies: usize = context
         .owner_policies
         .iter()
-        .map(|policy| policy.len() + 24)
+        .map(|policy| policy.len() + NAME)
         .sum();
-    let sets: usize = context.keysets.iter().map(|set| text(set) + 100).sum();
-    let secrets: usize = context.secrets.iter().map(|secret| text(secret) + 200).sum();
+    let set = |set: &KeySet| {
+        text(set)
+            + 100
+            + NAME * (set.secrets.len() + set.policies.len())
+            + PIN * set.pins.len()
+            + labels(&set.labels)
+    };
+    let sets: usize = context.keysets.iter().map(set).sum();
+    let secret =
+        |secret: &SecretInfo| text(secret) + 200 + NAME * secret.policies.len() + labels(&secret.labels);
+    let secrets: usize = context.secrets.iter().map(secret).sum();
     let digests: usize = registered
         .candidates
         .iter()
         .map(|digest| text(digest) + 200)
         .sum();
-    2 * (text(&registered.workload) + policies + sets + secrets + digests) + 1000
+    2 * (text(workload) + policies + sets + secrets + digests)
+        + NAME * names
+        + PIN * workload.pins.len()
+        + labels(&workload.labels)
+        + 1000
 }

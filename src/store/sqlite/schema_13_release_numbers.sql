@@ -14,9 +14,10 @@ WHERE release_times.rowid = numbered.place;
 DROP INDEX release_times_by_scope;
 CREATE INDEX release_times_by_scope ON release_times (owner, scope, time, nth);
 
--- A program of before that runs on numbers none. It raises the total first.
+-- A program of before that runs on numbers none, and may be behind in time. It raises the total first.
 CREATE TRIGGER release_times_are_numbered AFTER INSERT ON release_times WHEN NEW.nth = 0
 BEGIN
+    UPDATE release_times SET time = NEW.time WHERE owner = NEW.owner AND scope = NEW.scope AND time > NEW.time;
     UPDATE release_times SET nth = coalesce(
         (SELECT total FROM release_totals WHERE owner = NEW.owner AND scope = NEW.scope), 1)
     WHERE rowid = NEW.rowid;
